@@ -1,0 +1,28 @@
+"""Flow: files of the source → the lake, each row accepted, quarantined or duplicate."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from pipelines.parameters import PlantParameters
+from vae_anomaly.report import ingest_progress, ingest_table
+from vae_anomaly.steps.ingest import IngestReport
+from vae_anomaly.steps.ingest import ingest as ingest_files
+
+
+@task(name="ingest files", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+def read_source(parameters: PlantParameters) -> IngestReport:
+    """Read what is new in the source."""
+    with ingest_progress() as on_file:
+        return ingest_files(parameters.read(), on_file=on_file)
+
+
+@flow(name="ingest", flow_run_name="ingest {parameters.plant.stem}")
+def ingest(parameters: PlantParameters) -> IngestReport:
+    """Read what is new in the source into the lake, and publish the counts."""
+    report = read_source(parameters)
+    table = ingest_table(report)
+    get_run_logger().info("%s", table.summary)
+    create_markdown_artifact(key="ingest", markdown=table.markdown(), description=table.title)
+    return report

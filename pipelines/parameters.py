@@ -1,0 +1,30 @@
+"""The one parameter of every flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from vae_anomaly.config import PlantConfig, read_plant
+
+
+class PlantParameters(BaseModel):
+    """Which plant a flow is about."""
+
+    plant: Path = Field(description="path of the plant file, such as data/plants/skab.yml")
+    source: str | None = Field(
+        default=None, description="file, folder or glob in place of the plant file's source.path"
+    )
+
+    def read(self) -> PlantConfig:
+        """The plant's configuration, read anew, so that an edit counts from the next run on."""
+        return read_plant(self.plant, source=self.source)
+
+
+class FolderParameters(PlantParameters):
+    """A plant, and the training that a flow goes on from."""
+
+    folder: Path | None = Field(
+        default=None, description="what the train flow returned; none takes the latest training"
+    )

@@ -1,0 +1,29 @@
+"""Flow: a sealed package → a version in the MLflow registry, champion or challenger."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from pipelines.parameters import FolderParameters
+from vae_anomaly.report import register_table
+from vae_anomaly.steps.register import RegisterReport
+from vae_anomaly.steps.register import register as register_package
+from vae_anomaly.steps.train import latest_trained
+
+
+@task(name="register version", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+def register_version(parameters: FolderParameters) -> RegisterReport:
+    """Register the package, look at the test part once, and decide who scores."""
+    plant = parameters.read()
+    return register_package(plant, parameters.folder or latest_trained(plant))
+
+
+@flow(name="register", flow_run_name="register {parameters.plant.stem}")
+def register(parameters: FolderParameters) -> RegisterReport:
+    """Register a calibrated package, and publish its figures beside the baselines'."""
+    report = register_version(parameters)
+    table = register_table(report)
+    get_run_logger().info("%s", table.summary)
+    create_markdown_artifact(key="register", markdown=table.markdown(), description=table.title)
+    return report

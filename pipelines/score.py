@@ -1,0 +1,28 @@
+"""Flow: readings that the champion line has not judged → verdicts."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from pipelines.parameters import PlantParameters
+from vae_anomaly.report import score_table, scoring_progress
+from vae_anomaly.steps.score import ScoreReport
+from vae_anomaly.steps.score import score as score_readings
+
+
+@task(name="score readings", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+def judge(parameters: PlantParameters) -> ScoreReport:
+    """Judge what is new; what an attempt before has committed is not judged again."""
+    with scoring_progress() as on_group:
+        return score_readings(parameters.read(), on_group=on_group)
+
+
+@flow(name="score", flow_run_name="score {parameters.plant.stem}")
+def score(parameters: PlantParameters) -> ScoreReport:
+    """Score all readings without a verdict: the range comes from the data, not the schedule."""
+    report = judge(parameters)
+    table = score_table(report)
+    get_run_logger().info("%s", table.summary)
+    create_markdown_artifact(key="score", markdown=table.markdown(), description=table.title)
+    return report

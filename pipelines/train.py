@@ -1,0 +1,28 @@
+"""Flow: readings → a trained package and its MLflow run."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from pipelines.parameters import PlantParameters
+from vae_anomaly.report import train_table, training_progress
+from vae_anomaly.steps.train import TrainReport
+from vae_anomaly.steps.train import train as train_plant
+
+
+@task(name="train model", retries=1, retry_delay_seconds=30)
+def fit(parameters: PlantParameters) -> TrainReport:
+    """Train, or go on from the checkpoint of a run that was cut off."""
+    with training_progress() as on_check:
+        return train_plant(parameters.read(), on_check=on_check)
+
+
+@flow(name="train", flow_run_name="train {parameters.plant.stem}")
+def train(parameters: PlantParameters) -> TrainReport:
+    """Train on the readings as they stand, unless that was done before."""
+    report = fit(parameters)
+    table = train_table(report)
+    get_run_logger().info("%s", table.summary)
+    create_markdown_artifact(key="train", markdown=table.markdown(), description=table.title)
+    return report

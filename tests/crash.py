@@ -1,0 +1,244 @@
+"""Kill steps with SIGKILL, run them again, and compare the lake with an undisturbed one.
+
+The tests take a few kills. Many, at random moments and at every named step:
+
+    python tests/crash.py --kills 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from deltalake import DeltaTable
+
+#: Places where a step can be cut: every call through which something becomes lasting.
+POINTS = {
+    "ingest": (
+        "vae_anomaly.data.landing.commit",
+        "vae_anomaly.data.landing._quarantine",
+        "vae_anomaly.steps.ingest.commit",
+    ),
+    "train": (
+        "vae_anomaly.steps.train.commit",
+        "vae_anomaly.models.training._save",
+        "vae_anomaly.steps.train.os.replace",
+        "vae_anomaly.package.os.replace",
+    ),
+    "calibrate": ("vae_anomaly.package.os.replace",),
+    "register": ("vae_anomaly.steps.register._decide",),
+    "score": ("vae_anomaly.steps.score.commit",),
+}
+
+#: Columns that differ from run to run: times, and what numbers the runs.
+PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns")
+
+TABLES = ("readings", "quarantine", "files", "parts", "verdicts")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Cut a step before or after the n-th call of a function."""
+
+    point: str
+    after: bool
+    count: int
+
+    def arguments(self) -> list[str]:
+        return ["--point", self.point, "--count", str(self.count)] + ["--after"] * self.after
+
+
+# --------------------------------------------------------------------------- in the killed process
+
+
+def child(options: argparse.Namespace) -> None:
+    """Run one step, and be killed on the way where a point is named."""
+    if options.point:
+        _arm(options.point, options.after, options.count)
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    step = importlib.import_module(f"vae_anomaly.steps.{options.step}")
+    run = getattr(step, options.step)
+    if options.step in ("calibrate", "register"):
+        from vae_anomaly.steps.train import latest_trained
+
+        run(plant, latest_trained(plant))
+    else:
+        run(plant)
+
+
+def _arm(point: str, after: bool, count: int) -> None:
+    place, _, name = point.rpartition(".")
+    try:
+        owner: object = importlib.import_module(place)
+    except ModuleNotFoundError:
+        module, _, attribute = place.rpartition(".")
+        owner = getattr(importlib.import_module(module), attribute)
+    original: Callable[..., object] = getattr(owner, name)
+    calls = 0
+
+    def armed(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == count and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if calls == count and after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, armed)
+
+
+# ---------------------------------------------------------------------------- in the test's process
+
+
+def start(plant: Path, step: str, kill: Kill | None = None) -> subprocess.Popen[bytes]:
+    """One step in a process of its own."""
+    command = [sys.executable, __file__, "--child", step, "--plant", str(plant)]
+    return subprocess.Popen(command + (kill.arguments() if kill else []), stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> bool:
+    """Wait; True when it ended by itself, False when it was killed. Anything else is an error."""
+    _, errors = process.communicate(timeout=300)
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise AssertionError(errors.decode()[-3000:])
+    return process.returncode == 0
+
+
+def kill_at(plant: Path, step: str, kill: Kill) -> bool:
+    """Cut a step at a point; True when it was cut. Then run it to its end."""
+    cut = not finish(start(plant, step, kill))
+    assert finish(start(plant, step))
+    return cut
+
+
+def kill_after(plant: Path, step: str, seconds: float) -> bool:
+    """Kill a step after some time; True when it was still running. Then run it to its end."""
+    process = start(plant, step)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    cut = not finish(process)
+    assert finish(start(plant, step))
+    return cut
+
+
+def lake_content(lake: Path) -> dict[str, list[str]]:
+    """Rows of every table as sorted text, without what may differ from run to run."""
+    content = {}
+    for name in TABLES:
+        if not DeltaTable.is_deltatable(str(lake / name)):
+            continue
+        from vae_anomaly.data.lake import rows
+
+        found: list[str] = []
+        for batch in rows(DeltaTable(str(lake / name))):
+            kept = [c for c in batch.schema.names if c not in PASSING]
+            found += [repr(row) for row in batch.select(kept).to_pylist()]
+        content[name] = sorted(text.replace(str(lake.parents[1]), "") for text in found)
+    return content
+
+
+def write_plant(folder: Path, *, n_files: int = 4, n_rows: int = 400, seed: int = 0) -> Path:
+    """A small plant with dirty files, whose training takes a second."""
+    incoming = folder / "incoming"
+    incoming.mkdir(parents=True)
+    for number in range(n_files):
+        write_file(incoming / f"{number}.csv", number, n_rows=n_rows, seed=seed)
+    plant = folder / "plant.yml"
+    plant.write_text(
+        "name: crash\n"
+        "source: {path: incoming}\n"
+        "contract:\n"
+        "  time: time\n"
+        "  asset: asset\n"
+        "  sensors: [{name: flow, low: -50}, pressure, power]\n"
+        "window: 3\n"
+        "smoothing: 0.5\n"
+        "calibration: {false_alarm_rate: 0.05}\n"
+        "training: {epochs: 2, min_steps: 60, batch_size: 64, checks: 6}\n"
+    )
+    return plant
+
+
+def write_file(path: Path, number: int, *, n_rows: int, seed: int) -> None:
+    """Rows of two assets, some of them refused, repeated or conflicting with earlier ones."""
+    rng = np.random.default_rng([seed, number])
+    begin = datetime(2026, 3, 1, tzinfo=UTC) + number * timedelta(seconds=n_rows)
+    load = rng.normal(size=n_rows)
+    lines = ["time,asset,flow,pressure,power"]
+    for i in range(n_rows):
+        time_ = (begin + timedelta(seconds=i // 2)).isoformat()
+        values = load[i] * np.array([1.0, -0.5, 0.3]) + 0.1 * rng.normal(size=3)
+        cells = [f"{value:.6f}" for value in values]
+        if i % 61 == 5:
+            cells[0] = ["-99", "n/a?", "inf"][i % 3]
+        lines.append(",".join([time_, "ab"[i % 2], *cells]))
+        if i % 50 == 7:
+            lines.append(lines[-1])
+        if i % 70 == 9:
+            lines.append(",".join([time_, "ab"[i % 2], "0.5", "0.5", "0.5"]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def campaign(kills: int, seed: int) -> None:
+    """Kill at named points and random moments until so many were killed, then compare."""
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as stormy:
+        steps = tuple(POINTS)
+        undisturbed = write_plant(Path(calm))
+        disturbed = write_plant(Path(stormy))
+        durations = {}
+        for step in steps:
+            began = time.monotonic()
+            assert finish(start(undisturbed, step))
+            durations[step] = time.monotonic() - began
+        expected = lake_content(Path(calm) / "lake/crash")
+        done = 0
+        while done < kills:
+            shutil.rmtree(Path(stormy) / "lake", ignore_errors=True)
+            for step in steps:
+                if draw.random() < 0.5:
+                    point = draw.choice(POINTS[step])
+                    kill = Kill(point, draw.random() < 0.5, draw.randint(1, 4))
+                    done += kill_at(disturbed, step, kill)
+                else:
+                    done += kill_after(disturbed, step, draw.uniform(0.2, durations[step]))
+            same = lake_content(Path(stormy) / "lake/crash") == expected
+            print(f"{datetime.now(UTC):%H:%M:%S} {done} kills, tables equal: {same}", flush=True)
+            assert same
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", dest="step", help=argparse.SUPPRESS)
+    parser.add_argument("--plant", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--after", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        child(options)
+    else:
+        campaign(options.kills, options.seed)
+
+
+if __name__ == "__main__":
+    main()

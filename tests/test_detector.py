@@ -1,0 +1,160 @@
+"""VAEDetector keeps scikit-learn's promises, and the library's."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from vae_anomaly import Training, VAEDetector
+from vae_anomaly.models.variants.gaussian import Gaussian
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*calibration rows support")
+
+QUICK = Training(epochs=2, min_steps=150, checks=5)
+
+
+def plant(n: int, seed: int = 0) -> np.ndarray:
+    """Three sensors that follow one load."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 1)) @ [[1.0, 2.0, -1.0]] + 0.1 * rng.normal(size=(n, 3))
+
+
+def planted(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of which every tenth has its third sensor off the others' relation."""
+    rows = plant(n, seed)
+    faulty = np.arange(n) % 10 == 3
+    rows[faulty, 2] += 1.0
+    return rows, faulty
+
+
+@pytest.mark.slow
+@parametrize_with_checks([VAEDetector(training=QUICK, random_state=0)])
+def test_estimator_check(estimator: VAEDetector, check: object) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*calibration rows support")
+        warnings.filterwarnings("ignore", message=".*every row counts as normal")
+        check(estimator)  # type: ignore[operator]
+
+
+def test_planted_fault_is_found_and_named() -> None:
+    detector = VAEDetector(random_state=0).fit(plant(1500))
+    rows, faulty = planted(1000)
+    assert roc_auc_score(faulty, -detector.score_samples(rows)) > 0.95
+    top = detector.contributions(rows)[faulty].argmax(axis=1)
+    assert np.mean(top == 2) > 0.8
+
+
+def test_three_faces_agree() -> None:
+    detector = VAEDetector(random_state=0, training=QUICK).fit(plant(600))
+    rows, _ = planted(300)
+    decision = detector.decision_function(rows)
+    assert_array_equal(decision, detector.score_samples(rows) - detector.offset_)
+    assert_array_equal(detector.predict(rows), np.where(decision >= 0, 1, -1))
+    assert_allclose(detector.contributions(rows).sum(axis=1), -detector.score_samples(rows), rtol=1e-5)
+
+
+def test_same_seed_same_scores_and_a_pickle_keeps_them() -> None:
+    rows, _ = planted(200)
+    one, two = (VAEDetector(random_state=3, training=QUICK).fit(plant(500)) for _ in range(2))
+    assert_array_equal(one.score_samples(rows), two.score_samples(rows))
+    again = pickle.loads(pickle.dumps(one))
+    assert_array_equal(again.score_samples(rows), one.score_samples(rows))
+
+
+def test_labelled_anomalies_are_not_trained_on() -> None:
+    rows, faulty = planted(2000)
+    clean = VAEDetector(random_state=0, training=QUICK).fit(rows, faulty.astype(int))
+    rows_test, faulty_test = planted(1000, seed=5)
+    area = roc_auc_score(faulty_test, -clean.score_samples(rows_test))
+    assert area > 0.9
+    shifted = rows.copy()
+    shifted[faulty] += 1e3  # whatever the anomalies are, the model is the same
+    again = VAEDetector(random_state=0, training=QUICK).fit(shifted, faulty.astype(int))
+    assert_array_equal(again.score_samples(rows_test), clean.score_samples(rows_test))
+
+
+def test_unknown_labels_count_as_normal() -> None:
+    rows = plant(500)
+    detector = VAEDetector(random_state=0, training=QUICK)
+    unknown = clone(detector).fit(rows, np.full(500, -1)).score_samples(rows)
+    assert_array_equal(unknown, clone(detector).fit(rows).score_samples(rows))
+
+
+def test_labels_without_normal_rows_are_left_aside_aloud() -> None:
+    rows = plant(300)
+    with pytest.warns(UserWarning, match="every row counts as normal"):
+        detector = VAEDetector(random_state=0, training=QUICK).fit(rows, np.ones(300))
+    assert_array_equal(
+        detector.score_samples(rows),
+        VAEDetector(random_state=0, training=QUICK).fit(rows).score_samples(rows),
+    )
+
+
+def test_missing_values_are_scored_and_contribute_nothing() -> None:
+    rows = plant(800)
+    rows[::7, 1] = np.nan
+    detector = VAEDetector(random_state=0, training=QUICK).fit(rows)
+    parts = detector.contributions(rows)
+    assert np.isfinite(parts).all()
+    assert_array_equal(parts[::7, 1], 0)
+
+
+def test_window_scores_every_row_and_keeps_groups_apart() -> None:
+    rows = plant(900)
+    groups = np.repeat(["a", "b", "c"], 300)
+    detector = VAEDetector(window=4, smoothing=0.3, random_state=0, training=QUICK)
+    detector.fit(rows, groups=groups)
+    together = detector.score_samples(rows, groups=groups)
+    assert together.shape == (900,)
+    alone = np.concatenate([detector.score_samples(rows[groups == g]) for g in "abc"])
+    assert_array_equal(together, alone)
+    mixed = np.arange(900).reshape(3, 300).T.reshape(-1)  # interleaved: a row of each in turn
+    assert_array_equal(detector.score_samples(rows[mixed], groups=groups[mixed]), together[mixed])
+
+
+def test_context_explains_and_is_not_judged() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(plant(900), columns=["flow", "power", "level"])
+    frame["load"] = rng.normal(size=900)
+    detector = VAEDetector(context=["load"], random_state=0, training=QUICK).fit(frame)
+    assert detector.contributions(frame).shape == (900, 3)
+    by_place = VAEDetector(context=[3], random_state=0, training=QUICK).fit(frame.to_numpy())
+    assert_array_equal(by_place.score_samples(frame.to_numpy()), detector.score_samples(frame))
+    with pytest.raises(ValueError, match="'lod' is not in X"):
+        VAEDetector(context=["lod"]).fit(frame)
+
+
+def test_too_few_rows_for_the_rate_are_said() -> None:
+    with pytest.warns(UserWarning, match="needs 999"):
+        detector = VAEDetector(false_alarm_rate=0.001, random_state=0, training=QUICK).fit(plant(200))
+    assert detector.supported_false_alarm_rate_ == pytest.approx(1 / 41)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
+def test_impossible_rates_are_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="false_alarm_rate"):
+        VAEDetector(false_alarm_rate=rate, training=QUICK, random_state=0).fit(plant(200))
+
+
+def test_variant_may_be_its_settings() -> None:
+    detector = VAEDetector(Gaussian(latent_dim=1, hidden=()), random_state=0, training=QUICK)
+    assert detector.fit(plant(300)).scorer_.variant == Gaussian(latent_dim=1, hidden=())
+    with pytest.raises(ValueError, match="gaussian"):
+        VAEDetector("gausian").fit(plant(300))
+
+
+def test_global_random_numbers_are_left_alone() -> None:
+    import torch
+
+    before = (np.random.get_state()[1].copy(), torch.get_rng_state())  # noqa: NPY002
+    VAEDetector(training=QUICK, random_state=0).fit(plant(300))
+    assert_array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(before[1], torch.get_rng_state())

@@ -1,0 +1,45 @@
+"""Variational autoencoders that watch machines: from sensor files to verdicts.
+
+>>> from vae_anomaly import VAEDetector, read_plant, ModelPackage
+
+The names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vae_anomaly.config import PlantConfig, Training, read_plant
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.errors import VAEAnomalyError
+    from vae_anomaly.package import ModelPackage
+
+__all__ = [
+    "ModelPackage",
+    "PlantConfig",
+    "Training",
+    "VAEAnomalyError",
+    "VAEDetector",
+    "read_plant",
+]
+
+_HOMES = {
+    "ModelPackage": "vae_anomaly.package",
+    "PlantConfig": "vae_anomaly.config",
+    "Training": "vae_anomaly.config",
+    "VAEAnomalyError": "vae_anomaly.errors",
+    "VAEDetector": "vae_anomaly.detector",
+    "read_plant": "vae_anomaly.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vae_anomaly' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

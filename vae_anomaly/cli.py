@@ -1,0 +1,266 @@
+"""The command line. A command is a library function; `run`, `demo` and `serve` go through Prefect.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vae_anomaly.errors import VAEAnomalyError
+
+if TYPE_CHECKING:
+    from vae_anomaly.report import Table
+
+__all__ = ["main"]
+
+#: Sensible where nobody has said otherwise; what stands in the environment wins.
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+EPILOG = """\
+examples:
+  vae-anomaly demo                              a simulated plant, through the whole loop
+  vae-anomaly run plant.yml                     ingest, train, calibrate, register, score
+  vae-anomaly ingest plant.yml --source new/    only read what is new
+  vae-anomaly score plant.yml                   only score what has no verdict yet
+  vae-anomaly models plant.yml                  which versions there are, and which one scores
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    level = logging.INFO if options.verbose else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("vae_anomaly").setLevel(level)
+    command: Callable[[argparse.Namespace], None] = options.command
+    try:
+        command(options)
+    except VAEAnomalyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vae-anomaly",
+        description="Learn what normal looks like, and say which readings are not.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (command, words, example) in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=words,
+            description=words[0].upper() + words[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command, name=name)
+        if name == "demo":
+            sub.add_argument("--folder", type=Path, default=Path("demo"), help="where it all goes")
+            continue
+        sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
+        if name in ("ingest", "run"):
+            sub.add_argument("--source", help="file, folder or glob in place of source.path")
+        if name in ("calibrate", "register"):
+            sub.add_argument("--folder", type=Path, help="a training; default the latest one")
+        if name in STEPS:
+            sub.add_argument(
+                "--prefect", action="store_true", help="as a flow, also without PREFECT_API_URL"
+            )
+    return parser
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+def _step(options: argparse.Namespace) -> None:
+    """One step, as a flow where Prefect is asked for, else as the plain function."""
+    if options.prefect or os.environ.get("PREFECT_API_URL"):
+        _show(_flow_report(options))
+    else:
+        _show(STEPS[options.name](options))
+
+
+def _ingest(options: argparse.Namespace) -> Table:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant, source=options.source)
+    from vae_anomaly.report import ingest_progress, ingest_table
+    from vae_anomaly.steps.ingest import ingest
+
+    with ingest_progress() as on_file:
+        return ingest_table(ingest(plant, on_file=on_file))
+
+
+def _train(options: argparse.Namespace) -> Table:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.report import train_table, training_progress
+    from vae_anomaly.steps.train import train
+
+    with training_progress() as on_check:
+        return train_table(train(plant, on_check=on_check))
+
+
+def _calibrate(options: argparse.Namespace) -> Table:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.report import calibrate_table
+    from vae_anomaly.steps.calibrate import calibrate
+    from vae_anomaly.steps.train import latest_trained
+
+    return calibrate_table(calibrate(plant, options.folder or latest_trained(plant)))
+
+
+def _register(options: argparse.Namespace) -> Table:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.report import register_table
+    from vae_anomaly.steps.register import register
+    from vae_anomaly.steps.train import latest_trained
+
+    return register_table(register(plant, options.folder or latest_trained(plant)))
+
+
+def _score(options: argparse.Namespace) -> Table:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.report import score_table, scoring_progress
+    from vae_anomaly.steps.score import score
+
+    with scoring_progress() as on_group:
+        return score_table(score(plant, on_group=on_group))
+
+
+def _flow_report(options: argparse.Namespace) -> Table:
+    """The same step through its flow, on the server that PREFECT_API_URL names."""
+    from importlib import import_module
+
+    from vae_anomaly.config import read_plant
+
+    read_plant(options.plant, source=getattr(options, "source", None))  # a wrong file costs no server
+    from pipelines.parameters import FolderParameters, PlantParameters
+    from vae_anomaly import report
+
+    flow = getattr(import_module(f"pipelines.{options.name}"), options.name)
+    given = {"plant": options.plant.absolute(), "source": _absolute(options)}
+    if hasattr(options, "folder"):
+        parameters: PlantParameters = FolderParameters(**given, folder=options.folder)
+    else:
+        parameters = PlantParameters(**given)
+    table: Table = getattr(report, f"{options.name}_table")(flow(parameters))
+    return table
+
+
+def _run(options: argparse.Namespace) -> None:
+    from vae_anomaly.config import read_plant
+
+    read_plant(options.plant, source=options.source)
+    from pipelines.parameters import PlantParameters
+    from pipelines.run import run
+    from vae_anomaly import report
+
+    done = run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
+    _show(report.ingest_table(done.ingested), report.train_table(done.trained))
+    if done.calibrated is not None:
+        _show(report.calibrate_table(done.calibrated))
+    _show(report.register_table(done.registered), report.score_table(done.scored))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from pipelines.demo import demo
+
+    demo(options.folder)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from vae_anomaly.config import read_plant
+
+    read_plant(options.plant)
+    from pipelines.serve import serve
+
+    serve(options.plant)
+
+
+def _models(options: argparse.Namespace) -> None:
+    from vae_anomaly.config import read_mlflow, read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.report import models_table
+    from vae_anomaly.tracking import open_tracking
+
+    _show(models_table(read_mlflow(plant).model_name, open_tracking(plant).versions()))
+
+
+def _show(*tables: Table) -> None:
+    from rich.console import Console
+
+    from vae_anomaly.report import show
+
+    console = Console()
+    for table in tables:
+        show(table, console)
+
+
+def _absolute(options: argparse.Namespace) -> str | None:
+    """The --source option, so that a flow in another folder finds it."""
+    source = getattr(options, "source", None)
+    return None if source is None else str(Path.cwd() / source)
+
+
+STEPS: dict[str, Callable[[argparse.Namespace], Table]] = {
+    "ingest": _ingest,
+    "train": _train,
+    "calibrate": _calibrate,
+    "register": _register,
+    "score": _score,
+}
+
+#: command → function, what it does, an example
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
+    "run": (_run, "ingest, train, calibrate, register and score, in this order",
+            "vae-anomaly run plant.yml --source incoming/2026-11/"),
+    "ingest": (_step, "read what is new in the source into the lake",
+               "vae-anomaly ingest plant.yml --source incoming/"),
+    "train": (_step, "train on the readings as they stand, unless that was done before",
+              "vae-anomaly train plant.yml"),
+    "calibrate": (_step, "set the thresholds of a trained model and seal its package",
+                  "vae-anomaly calibrate plant.yml"),
+    "register": (_step, "register a sealed package; champion if the gate of mlflow.yml holds",
+                 "vae-anomaly register plant.yml"),
+    "score": (_step, "score every reading that has no verdict yet", "vae-anomaly score plant.yml"),
+    "models": (_models, "list the registered versions and which one scores",
+               "vae-anomaly models plant.yml"),
+    "serve": (_serve, "serve ingest and scoring on their schedules from one process",
+              "vae-anomaly serve plant.yml"),
+    "demo": (_demo, "run a simulated plant with known faults through the whole loop",
+             "vae-anomaly demo --folder demo"),
+}  # fmt: skip

@@ -1,0 +1,283 @@
+"""Checked rows of a file → readings and quarantine, each exactly once.
+
+The commit to `readings` decides, alone: a row is *accepted* when `readings` holds it under this
+content and row number. What is left of a chunk is thereby a *duplicate* (the same key and values
+stand there already) or *conflicting* (other values; the first stays). So whoever is killed between
+two commits, or meets a rival, looks again and comes to the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from vae_anomaly.data.contract import Checked
+from vae_anomaly.data.lake import QUARANTINE, READINGS, Lake, commit, rows, until_committed
+
+__all__ = ["CHUNK_ROWS", "Counts", "land"]
+
+#: Rows of one commit: memory stays flat, and a commit costs little beside them.
+CHUNK_ROWS = 100_000
+
+#: Transaction id that every landing raises by one: two at once cannot both be first.
+INGEST = "ingest"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows that were read; the three add up to the first."""
+
+    n_read: int = 0
+    n_accepted: int = 0
+    n_quarantined: int = 0
+    n_duplicate: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.n_read + other.n_read,
+            self.n_accepted + other.n_accepted,
+            self.n_quarantined + other.n_quarantined,
+            self.n_duplicate + other.n_duplicate,
+        )
+
+    @property
+    def complete(self) -> bool:
+        return self.n_read == self.n_accepted + self.n_quarantined + self.n_duplicate
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """A chunk's valid rows, told apart by what `readings` holds."""
+
+    fresh: pa.Table  # not there yet: to be appended
+    n_there: int  # there already, under this content and row: landed by an earlier attempt
+    n_duplicate: int  # there already, with the same values
+    conflicting: pa.Table  # there already, with other values
+
+
+def land(lake: Lake, checked: Checked, *, content_id: str, path: str, last_row: int) -> Counts:
+    """Append one chunk of a file to the lake, unless an earlier attempt did.
+
+    Parameters
+    ----------
+    lake : Lake
+        Where `readings` and `quarantine` are.
+    checked : Checked
+        The chunk, accepted and rejected by the contract.
+    content_id : str
+        Hash of the file's content and the contract.
+    path : str
+        The file, for the quarantine.
+    last_row : int
+        Number of the chunk's last row within the file.
+
+    Returns
+    -------
+    Counts
+        Of all the chunk's rows, whichever attempt landed them.
+
+    Raises
+    ------
+    LakeError
+        Other processes committed first too many times.
+    """
+    result: list[Sorted] = []
+
+    def attempt() -> bool:
+        table = lake.writable(READINGS)
+        told = told_apart(table, checked.accepted, content_id)
+        result[:] = [told]
+        if not told.fresh.num_rows:
+            return True
+        number = (table.transaction_version(INGEST) or 0) + 1
+        landed = max(last_row, table.transaction_version(content_id) or 0)
+        data = _with_provenance(told.fresh, table, content_id, number)
+        return commit(table, data, {INGEST: number, content_id: landed})
+
+    until_committed(attempt)
+    told = result[0]
+    refused = pa.concat_tables([checked.rejected, told.conflicting])
+    if refused.num_rows:
+        until_committed(lambda: _quarantine(lake, refused, content_id, path, last_row))
+    return Counts(
+        n_read=checked.accepted.num_rows + checked.rejected.num_rows,
+        n_accepted=told.fresh.num_rows + told.n_there,
+        n_quarantined=refused.num_rows,
+        n_duplicate=told.n_duplicate,
+    )
+
+
+def _quarantine(lake: Lake, refused: pa.Table, content_id: str, path: str, last_row: int) -> bool:
+    table = lake.writable(QUARANTINE)
+    landed = table.transaction_version(content_id) or 0
+    refused = refused.filter(pc.field("row") > landed)
+    if not refused.num_rows:
+        return True
+    now = datetime.now(UTC)
+    data = _with_constant(refused, "content_id", pa.scalar(content_id))
+    data = _with_constant(data, "path", pa.scalar(path))
+    data = _with_constant(data, "quarantined_at", pa.scalar(now, pa.timestamp("us", "UTC")))
+    schema = lake.schema(QUARANTINE)
+    return commit(table, data.select(schema.names).cast(schema), {content_id: last_row})
+
+
+def _with_provenance(
+    fresh: pa.Table, table: DeltaTable, content_id: str, number: int
+) -> pa.Table:
+    data = _with_constant(fresh, "content_id", pa.scalar(content_id))
+    data = _with_constant(data, "ingest", pa.scalar(number, pa.int64()))
+    schema = pa.schema(table.schema().to_arrow())
+    for field in schema:  # columns of an earlier contract
+        if field.name not in data.column_names:
+            data = _with_constant(data, field.name, pa.scalar(None, field.type))
+    return data.select(schema.names).cast(schema)
+
+
+def _with_constant(table: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
+    return table.append_column(name, pa.repeat(value, table.num_rows))
+
+
+# -------------------------------------------------------------------------- what is there already
+
+
+def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
+    """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already."""
+    chunk = chunk.combine_chunks()
+    n = chunk.num_rows
+    if not n:
+        return Sorted(chunk, 0, 0, _conflicting(chunk, np.zeros(0, np.int64)))
+    keys = _Keys.of(chunk)
+    first = keys.first_of_each()  # (n,) row of the chunk that came first with this key
+    mine = np.zeros(n, bool)
+    rival = np.zeros(n, bool)  # the key is taken by another row of the table
+    same = np.zeros(n, bool)  # ... which has the same values
+    values = [name for name in chunk.column_names if name not in ("asset", "time", "row")]
+    for there in _there(table, chunk):
+        at, found = keys.find(there)  # (m,) row of the chunk with each row's key
+        there = there.filter(pa.array(found))
+        if not there.num_rows:
+            continue
+        own = pc.equal(there["content_id"], content_id).to_numpy(zero_copy_only=False)
+        its_row = there["row"].to_numpy()
+        every, source = keys.with_key_of(at[found])  # each chunk row of these keys
+        own_row = own[source] & (its_row[source] == chunk["row"].to_numpy()[every])
+        mine[every[own_row]] = True
+        rival[every[~own_row]] = True
+        equal = _equal(chunk.take(every), there.take(source), values)
+        same[every[equal & ~own_row]] = True
+    alone = np.arange(n)
+    inside = (first != alone) & ~mine  # a later row of the chunk with the same key
+    same[inside & ~rival] = _equal(chunk, chunk.take(first), values)[inside & ~rival]
+    taken = (rival | inside) & ~mine
+    fresh = chunk.filter(pa.array(~taken & ~mine))
+    conflicting = _conflicting(chunk, np.flatnonzero(taken & ~same))
+    return Sorted(fresh, int(mine.sum()), int((taken & same).sum()), conflicting)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The (asset, time) of a chunk's rows as one sortable number each."""
+
+    assets: pa.Array  # the chunk's distinct assets
+    times: np.ndarray  # its distinct times, rising
+    code: np.ndarray  # (n,) one number a key
+    order: np.ndarray  # rows by (code, row)
+
+    @classmethod
+    def of(cls, chunk: pa.Table) -> _Keys:
+        assets = pc.unique(chunk["asset"])
+        moments = _microseconds(chunk["time"])
+        times = np.unique(moments)
+        code = _codes(chunk["asset"], assets) * len(times) + np.searchsorted(times, moments)
+        return cls(assets, times, code, np.argsort(code, kind="stable"))
+
+    def first_of_each(self) -> np.ndarray:
+        """(n,) for each row, the first row of the chunk with the same key."""
+        sorted_code = self.code[self.order]
+        starts = np.flatnonzero(np.diff(sorted_code, prepend=-1))
+        first = np.empty(len(self.code), np.int64)
+        lengths = np.diff(starts, append=len(sorted_code))
+        first[self.order] = np.repeat(self.order[starts], lengths)
+        return first
+
+    def find(self, there: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """(m,) place in `order` of the first row with the key of each row there; (m,) found."""
+        asset = _codes(there["asset"], self.assets)
+        moment = _microseconds(there["time"])
+        rank = np.searchsorted(self.times, moment).clip(max=len(self.times) - 1)
+        code = asset * len(self.times) + rank
+        sorted_code = self.code[self.order]
+        at = np.searchsorted(sorted_code, code).clip(max=len(sorted_code) - 1)
+        return at, (asset >= 0) & (self.times[rank] == moment) & (sorted_code[at] == code)
+
+    def with_key_of(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every row of the chunk with the keys at these places, and the place each came from."""
+        sorted_code = self.code[self.order]
+        ends = np.searchsorted(sorted_code, sorted_code[at], side="right")
+        lengths = ends - at
+        source = np.repeat(np.arange(len(at)), lengths)
+        offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self.order[at[source] + offset], source
+
+
+def _there(table: DeltaTable, chunk: pa.Table) -> Iterator[pa.Table]:
+    """Rows of `readings` within the chunk's assets and times, streamed."""
+    span = pc.min_max(chunk["time"])
+    where = (
+        (pc.field("time") >= span["min"])
+        & (pc.field("time") <= span["max"])
+        & pc.field("asset").isin(pc.unique(chunk["asset"]))
+    )
+    columns = [*chunk.column_names, "content_id"]
+    known = {field.name for field in table.schema().fields}
+    for batch in rows(table, columns=[name for name in columns if name in known], where=where):
+        yield pa.Table.from_batches([batch])
+
+
+def _equal(left: pa.Table, right: pa.Table, columns: list[str]) -> np.ndarray:
+    """(n,) whether two rows agree in every column; missing agrees with missing."""
+    equal = np.ones(left.num_rows, bool)
+    for name in columns:
+        a, b = left[name], right[name]
+        both = pc.fill_null(pc.equal(a, b), False)
+        neither = pc.and_(pc.is_null(a), pc.is_null(b))
+        equal &= pc.or_(both, neither).to_numpy(zero_copy_only=False)
+    return equal
+
+
+def _conflicting(chunk: pa.Table, which: np.ndarray) -> pa.Table:
+    """The rows that other values of the same key keep out, as the quarantine has them."""
+    rows_out = chunk.take(pa.array(which, pa.int64()))
+    raw = [_as_json(row) for row in rows_out.to_pylist()]
+    detail = "another row with this asset and time, but other values, was there first and stays"
+    return pa.table(
+        {
+            "row": rows_out["row"],
+            "reason": pa.array(["conflicting"] * len(raw), pa.string()),
+            "detail": pa.array([detail] * len(raw), pa.string()),
+            "raw": pa.array(raw, pa.string()),
+            "asset": rows_out["asset"],
+            "time": rows_out["time"],
+        }
+    )
+
+
+def _as_json(row: dict[str, object]) -> str:
+    return json.dumps({name: None if v is None else str(v) for name, v in row.items()})
+
+
+def _codes(assets: pa.ChunkedArray, known: pa.Array) -> np.ndarray:
+    """(n,) place of each asset among the known ones, −1 where it is none of them."""
+    found = pc.index_in(assets, value_set=known)
+    return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+
+
+def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
+    return times.cast(pa.int64()).to_numpy()

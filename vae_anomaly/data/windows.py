@@ -1,0 +1,84 @@
+"""Sorted readings → matrices whose rows know how much of their own series stands before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vae_anomaly.config import Contract
+
+__all__ = ["Matrix", "matrix_of", "runs", "sorted_readings"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows of one or more series, in time order within each.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, d + c)
+        Sensors, then context, in float64 and their own units; NaN = missing.
+    run : ndarray of shape (n,)
+        How many rows of the same unbroken series stand directly before each row.
+    label : ndarray of shape (n,)
+        0 normal, positive an anomaly (its class), −1 unknown.
+    """
+
+    values: np.ndarray
+    run: np.ndarray
+    label: np.ndarray
+
+
+def matrix_of(table: pa.Table, contract: Contract) -> Matrix:
+    """Turn readings, sorted by asset and time, into a matrix.
+
+    A new series starts with each asset, and after a gap of more than
+    ``contract.sampling.max_gap_s`` seconds.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Readings, as `sorted_readings` gives them; a missing `label` column means unknown.
+    contract : Contract
+        Names the sensors and the context.
+    """
+    names = [*contract.sensor_names, *contract.context_names]
+    values = np.empty((table.num_rows, len(names)), np.float64)
+    for column, name in enumerate(names):
+        numbers = table[name].cast(pa.float64(), safe=False)
+        values[:, column] = pc.fill_null(numbers, float("nan")).to_numpy()
+    if "label" in table.column_names:
+        label = pc.fill_null(table["label"].cast(pa.int64()), -1).to_numpy()
+    else:
+        label = np.full(table.num_rows, -1, np.int64)
+    return Matrix(values, runs(table, contract.sampling.max_gap_s), label)
+
+
+def runs(table: pa.Table, max_gap_s: float | None) -> np.ndarray:
+    """(n,) rows of the same unbroken series directly before each row of a sorted table.
+
+    Examples
+    --------
+    >>> t = pa.array([0, 1, 9, 10], pa.timestamp("s", "UTC"))
+    >>> runs(pa.table({"asset": ["a", "a", "a", "b"], "time": t}), max_gap_s=5.0)
+    array([0, 1, 0, 0])
+    """
+    n = table.num_rows
+    if n == 0:
+        return np.zeros(0, np.int64)
+    asset = table["asset"].combine_chunks().dictionary_encode().indices.to_numpy()
+    moment = table["time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    starts = np.ones(n, bool)
+    starts[1:] = asset[1:] != asset[:-1]
+    if max_gap_s is not None:
+        starts[1:] |= np.diff(moment) > max_gap_s * 1e6
+    at = np.arange(n)
+    return at - np.maximum.accumulate(np.where(starts, at, 0))
+
+
+def sorted_readings(table: pa.Table) -> pa.Table:
+    """A table in the order of its series: by asset, then time."""
+    return table.sort_by([("asset", "ascending"), ("time", "ascending")]).combine_chunks()

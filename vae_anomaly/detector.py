@@ -1,0 +1,352 @@
+"""VAEDetector: the scikit-learn face of the library, its signs and names and nothing else.
+
+scikit-learn says that higher is *more normal*: `VAEDetector.score_samples` alone flips the sign of
+the library's score.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    check_random_state,
+    validate_data,
+)
+
+from vae_anomaly.config import Training
+from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
+from vae_anomaly.errors import InputError
+from vae_anomaly.models.standardize import Series
+from vae_anomaly.models.training import History
+from vae_anomaly.models.variants import Variant, variant_of
+from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+
+__all__ = ["VAEDetector"]
+
+#: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
+STOP, CALIBRATE = 0.1, 0.2
+
+#: Rows without which no part of them could train, stop and calibrate.
+LEAST_ROWS = 5
+
+
+class VAEDetector(OutlierMixin, BaseEstimator):
+    """Anomaly detector by the reconstruction error of a variational autoencoder.
+
+    Parameters
+    ----------
+    variant : str or Variant, default="gaussian"
+        Member of the family: a name in ``VARIANTS``, or its settings, such as
+        ``Gaussian(latent_dim=4)``.
+    window : int or "auto", default=1
+        Rows that are judged together; more than 1 makes the rows a series in time order.
+    smoothing : float, "auto" or None, default=None
+        Rate of the EWMA of the score, in (0, 1]; makes the rows a series likewise.
+    anomaly_score : str, default="auto"
+        A name in ``SCORES``.
+    context : sequence of str or int, default=()
+        Columns that explain and are not themselves judged: names of a DataFrame, or positions.
+    false_alarm_rate : float, default=0.01
+        Share of normal rows that `predict` may call anomalous.
+    training : Training, optional
+        Settings of the training loop.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, noise and splits.
+
+    Attributes
+    ----------
+    scorer_ : Scorer
+        From raw rows to scores, as it is packaged and served.
+    threshold_ : Threshold
+        Conformal threshold of the score, on rows that the weights have not seen.
+    offset_ : float
+        Minus the threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    supported_false_alarm_rate_ : float
+        The rate of `threshold_`; above `false_alarm_rate` where the rows were too few for it.
+    history_ : History
+        Bounds at each check of the training.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+
+    Notes
+    -----
+    Rows are split by chance, or, with a window or smoothing, in time order within each group:
+    70 % train, 10 % stop the training, 20 % set the threshold. On a few hundred rows a Mahalanobis
+    distance is often as good, and simpler.
+
+    References
+    ----------
+    Kingma & Welling (2014), Auto-Encoding Variational Bayes.
+    Vovk, Gammerman & Shafer (2005), Algorithmic Learning in a Random World, ch. 2.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> load = rng.normal(size=(600, 1))
+    >>> X = load @ [[1.0, 2.0, -1.0]] + 0.1 * rng.normal(size=(600, 3))
+    >>> detector = VAEDetector(random_state=0).fit(X)
+    >>> detector.predict([[1.0, 2.0, -1.0], [1.0, -2.0, -1.0]])
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        variant: str | Variant = "gaussian",
+        *,
+        window: int | Literal["auto"] = 1,
+        smoothing: float | Literal["auto"] | None = None,
+        anomaly_score: str = "auto",
+        context: Sequence[str | int] = (),
+        false_alarm_rate: float = 0.01,
+        training: Training | None = None,
+        random_state: int | RandomState | None = None,
+    ) -> None:
+        self.variant = variant
+        self.window = window
+        self.smoothing = smoothing
+        self.anomaly_score = anomaly_score
+        self.context = context
+        self.false_alarm_rate = false_alarm_rate
+        self.training = training
+        self.random_state = random_state
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> VAEDetector:
+        """Learn what normal rows look like, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_rows, n_features)
+            NaN = missing. Rows of a series in time order.
+        y : array-like of shape (n_rows,), optional
+            0 normal, positive an anomaly (its class), negative unknown. Anomalies are not trained
+            on. Without y, or with fewer than 5 rows that are not anomalies, a warning says that
+            every row counts as normal.
+        groups : array-like of shape (n_rows,), optional
+            Separates series, such as machines; by default all rows are one series.
+
+        Returns
+        -------
+        VAEDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            The rows are too few, or an argument is wrong.
+        """
+        rows = validate_data(
+            self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2
+        )
+        label = self._labels(y, len(rows))
+        order = _series_order(groups, len(rows))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        series = self._series(rows[order.rows], order.run, label[order.rows])
+        part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
+        fitted = fit_scorer(
+            _only(series, part == 0),
+            _only(series, part == 1),
+            n_context=len(self._context_columns()),
+            variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
+            training=self.training or Training(),
+            anomaly_score=self.anomaly_score,
+            window=1 if self.window == "auto" else self.window,
+            smoothing=None if self.smoothing == "auto" else self.smoothing,
+            seed=seed,
+        )
+        self.scorer_: Scorer = fitted.scorer
+        self.history_: History = fitted.history
+        score = _score(fitted.scorer, series).score[(part == 2) & (series.label.numpy() <= 0)]
+        self._set_threshold(score)
+        return self
+
+    def score_samples(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Normality of each row, (n_rows,): minus the anomaly score, so higher is more normal.
+
+        Each row is scored with the rows of its series that stand before it in X.
+        """
+        return -self._scored(X, groups).score
+
+    def decision_function(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Normality of each row above the threshold's, (n_rows,); negative is anomalous."""
+        return self.score_samples(X, groups=groups) - self.offset_
+
+    def predict(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.int64]:
+        """1 for each normal row, −1 for each anomalous one, (n_rows,)."""
+        return np.where(self.decision_function(X, groups=groups) >= 0, 1, -1)
+
+    def contributions(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """What each judged column contributes to the anomaly score of each row.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_sensors)
+            Columns of X in their order, without the context; a row sums to its anomaly score.
+        """
+        return self._scored(X, groups).contributions
+
+    # ------------------------------------------------------------------------------------------
+
+    def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
+        check_is_fitted(self)
+        rows = validate_data(
+            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
+        )
+        order = _series_order(groups, len(rows))
+        series = self._series(rows[order.rows], order.run, np.zeros(len(rows), np.int64))
+        found = _score(self.scorer_, series)
+        back = np.argsort(order.rows)
+        return _Scored(found.score[back], found.contributions[back])
+
+    def _series(
+        self, rows: NDArray[np.float64], run: NDArray[np.int64], label: NDArray[np.int64]
+    ) -> Series:
+        """Rows with the sensors first, then the context."""
+        context = self._context_columns()
+        sensors = [i for i in range(rows.shape[1]) if i not in context]
+        columns = np.ascontiguousarray(rows[:, [*sensors, *context]])
+        return Series(*(torch.from_numpy(array) for array in (columns, run, label)))
+
+    def _context_columns(self) -> list[int]:
+        names = list(getattr(self, "feature_names_in_", []))
+        columns = []
+        for entry in self.context:
+            if isinstance(entry, str) and entry in names:
+                columns.append(names.index(entry))
+            elif not isinstance(entry, str) and 0 <= entry < self.n_features_in_:
+                columns.append(int(entry))
+            else:
+                raise InputError(
+                    f"context column {entry!r} is not in X; it has "
+                    + (", ".join(names) if names else f"columns 0 to {self.n_features_in_ - 1}")
+                )
+        if len(set(columns)) < len(columns) or len(columns) == self.n_features_in_:
+            raise InputError(
+                f"context={tuple(self.context)!r} names a column twice or leaves none to judge"
+            )
+        return columns
+
+    @property
+    def _is_series(self) -> bool:
+        return self.window not in (1, "auto") or self.smoothing not in (None, "auto")
+
+    def _labels(self, y: ArrayLike | None, n_rows: int) -> NDArray[np.int64]:
+        if y is None:
+            return np.zeros(n_rows, np.int64)
+        given = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y").reshape(-1)
+        check_consistent_length(given, range(n_rows))
+        label = np.where(given > 0, np.ceil(given), np.floor(given)).astype(np.int64)
+        if (n_normal := int((label <= 0).sum())) >= LEAST_ROWS:
+            return label
+        warnings.warn(
+            f"y calls {n_normal} of {n_rows} rows normal (zero) or unknown (negative), too few to "
+            "learn what is normal; y is left aside and every row counts as normal",
+            UserWarning,
+            stacklevel=3,
+        )
+        return np.full(n_rows, -1)
+
+    def _set_threshold(self, normal: NDArray[np.float64]) -> None:
+        rate = self.false_alarm_rate
+        if not 0 < rate < 1:
+            raise InputError(f"false_alarm_rate={rate} must lie between 0 and 1")
+        if len(normal) < rows_needed(rate):
+            rate = supported_false_alarm_rate(len(normal))
+            warnings.warn(
+                f"{len(normal)} calibration rows support a false alarm rate of {rate:.3g}, not "
+                f"{self.false_alarm_rate:g}, which needs {rows_needed(self.false_alarm_rate)}; "
+                "fit on more rows",
+                UserWarning,
+                stacklevel=3,
+            )
+        found = calibrate(
+            normal, np.zeros(len(normal), np.int64), rule="conformal", false_alarm_rate=rate
+        )
+        self.threshold_ = found.threshold
+        self.supported_false_alarm_rate_ = rate
+        self.offset_ = -found.threshold.value
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class _Scored(NamedTuple):
+    """Anomaly score (n,) and contributions (n, d)."""
+
+    score: NDArray[np.float64]
+    contributions: NDArray[np.float64]
+
+
+class _Order(NamedTuple):
+    """Rows with each series together (n,), and how many of its own stand before each (n,)."""
+
+    rows: NDArray[np.int64]
+    run: NDArray[np.int64]
+
+
+def _series_order(groups: ArrayLike | None, n_rows: int) -> _Order:
+    if groups is None:
+        return _Order(np.arange(n_rows), np.arange(n_rows))
+    names = np.asarray(groups)
+    if names.shape != (n_rows,):
+        raise InputError(f"groups has shape {names.shape}; give one entry a row, ({n_rows},)")
+    _, code = np.unique(names, return_inverse=True)
+    rows = np.argsort(code, kind="stable")
+    at = np.arange(n_rows)
+    starts = np.diff(code[rows], prepend=-1) != 0
+    return _Order(rows, at - np.maximum.accumulate(np.where(starts, at, 0)))
+
+
+def _parts(
+    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool
+) -> NDArray[np.int64]:
+    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them, as anomalies are in a table."""
+    n = len(label)
+    part = np.full(n, -1)
+    if not is_series:
+        normal = np.random.default_rng(seed).permutation(np.flatnonzero(label <= 0))
+        part[normal] = _shares(len(normal))
+        return part
+    starts = np.flatnonzero(order.run == 0)
+    for start, stop in zip(starts, np.append(starts[1:], n), strict=True):
+        part[start:stop] = _shares(stop - start)
+    return part
+
+
+def _shares(n: int) -> NDArray[np.int64]:
+    """(n,) parts in order: two rows at least train and stop, one at least calibrates."""
+    n_stop, n_calibrate = max(min(2, n // 2), round(STOP * n)), max(1, round(CALIBRATE * n))
+    n_calibrate = min(n_calibrate, n - n_stop)
+    return np.repeat([0, 1, 2], [n - n_stop - n_calibrate, n_stop, n_calibrate])
+
+
+def _only(series: Series, chosen: NDArray[np.bool_]) -> Series:
+    """The chosen rows; each knows only the chosen rows directly before it."""
+    at = np.arange(len(chosen))
+    broken = ~np.concatenate([[False], chosen[:-1]]) | (series.run.numpy() == 0)
+    run = at - np.maximum.accumulate(np.where(broken, at, 0))
+    keep = torch.from_numpy(chosen)
+    return Series(series.rows[keep], torch.from_numpy(run[chosen]), series.label[keep])
+
+
+def _score(scorer: Scorer, series: Series) -> _Scored:
+    score, contributions = scorer(series.rows, series.run)
+    return _Scored(score.numpy().astype(np.float64), contributions.numpy().astype(np.float64))

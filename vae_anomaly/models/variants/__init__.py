@@ -1,0 +1,98 @@
+"""The members of the family, one file each. A new one is a file and a line in `VARIANTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Literal, Protocol
+
+import torch
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from torch import Tensor
+
+from vae_anomaly.errors import ConfigError, InputError, closest
+from vae_anomaly.models.standardize import Batch
+from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.variants.gaussian import Gaussian
+
+__all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
+
+
+class Variant(Protocol):
+    """A member of the family: its settings, and how it is built and trained.
+
+    Members are frozen dataclasses whose fields are plain values.
+    """
+
+    @property
+    def latent_dim(self) -> int | Literal["auto"]:
+        """Width of the latent."""
+
+    def build(self, n_features: int, n_context: int) -> VAE:
+        """Untrained modules; their weights come from torch's global generator."""
+
+    def bound(
+        self, module: VAE, batch: Batch, progress: float, generator: torch.Generator
+    ) -> Tensor:
+        """What training maximises, (*, n) nats, at a share `progress` of the steps."""
+
+    def finish(self, module: VAE, batch: Batch) -> None:
+        """A second stage after training; nothing for most."""
+
+
+VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
+
+
+def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
+    """The member of the family that a plant file names, with its settings.
+
+    Raises
+    ------
+    ConfigError
+        There is no such variant or setting, or a value is not allowed; the message names the
+        closest known key.
+
+    Examples
+    --------
+    >>> variant_of("gaussian", {"latent_dim": 3, "hidden": [32]}).latent_dim
+    3
+    >>> variant_of("gaussian", {"latent": 3})
+    Traceback (most recent call last):
+    ...
+    vae_anomaly.errors.ConfigError: variant gaussian: unknown setting 'latent'; \
+did you mean 'latent_dim'?
+    """
+    if name not in VARIANTS:
+        raise ConfigError(f"variant '{name}' is not known; {closest(name, VARIANTS)}")
+    kind = VARIANTS[name]
+    assert is_dataclass(kind)
+    known = [setting.name for setting in fields(kind)]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"variant {name}: unknown setting '{key}'; {closest(key, known)}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(settings))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = f"{problem['loc'][0]}: " if problem["loc"] else ""
+        raise ConfigError(f"variant {name}: {where}{problem['msg']}") from error
+
+
+def variant_name(variant: Variant) -> str:
+    """The name under which `VARIANTS` lists a member.
+
+    Raises
+    ------
+    InputError
+        It is not listed, so that a package could not rebuild it.
+    """
+    for name, kind in VARIANTS.items():
+        if type(variant) is kind:
+            return name
+    raise InputError(f"{variant!r} is not a variant; give one of {', '.join(VARIANTS)}")
+
+
+def variant_settings(variant: Variant) -> dict[str, JsonValue]:
+    """The settings of a member, from which `variant_of` makes it again."""
+    assert is_dataclass(variant)
+    return {setting.name: getattr(variant, setting.name) for setting in fields(variant)}

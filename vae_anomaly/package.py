@@ -1,0 +1,365 @@
+"""The sealed model package: the only thing that crosses from training to scoring.
+
+A directory of safetensors and JSON; nothing in it can run code::
+
+    package.json                 contract, variant and settings, thresholds, provenance, hashes
+    scorer-0.safetensors         standardiser, weights and score tensors (one file an asset, or one)
+    calibration-0.safetensors    scores of the normal calibration rows, which p-values refer to
+    golden-0.safetensors         rows with the scores that they had when the package was sealed
+
+Reading verifies every hash and scores the golden rows again, before the first verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from safetensors.torch import load_file, save_file
+
+from vae_anomaly.config import Contract
+from vae_anomaly.data.contract import readings_schema
+from vae_anomaly.data.windows import Matrix, sorted_readings
+from vae_anomaly.decisions.thresholds import OperatingPoint, Threshold
+from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
+from vae_anomaly.scoring.scorer import Scorer, build_scorer, scorer_spec
+from vae_anomaly.streaming import Judge, judge, score_rows
+
+__all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]
+
+FORMAT_VERSION = 1
+
+#: Rows that a package carries to prove, when it is read, that it scores as it did when sealed.
+N_GOLDEN = 64
+
+#: Other processors round otherwise; a damaged or misread package is off by far more.
+GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-4
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a package comes from. No times or paths: the same run gives the same package."""
+
+    plant: str
+    fingerprint: str
+    readings_version: int
+    seed: int
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, what it costs and detects, and the scores that it was set on."""
+
+    threshold: Threshold
+    operating_point: OperatingPoint
+    reference: np.ndarray
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Rows, and the scores that they had when the package was sealed."""
+
+    values: np.ndarray
+    run: np.ndarray
+    score: np.ndarray
+
+    @classmethod
+    def of(cls, scorer: Scorer, matrix: Matrix) -> Golden:
+        """The first rows of a matrix, scored."""
+        few = Matrix(matrix.values[:N_GOLDEN], matrix.run[:N_GOLDEN], matrix.label[:N_GOLDEN])
+        return cls(few.values, few.run, score_rows(scorer, few).score)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The three arrays as tensors, by name."""
+        arrays = {"values": self.values, "run": self.run, "score": self.score}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One scorer with its golden rows and, once calibrated, its threshold."""
+
+    scorer: Scorer
+    golden: Golden
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """Contract, scorers, thresholds and provenance, sealed.
+
+    Attributes
+    ----------
+    contract : Contract
+    units : mapping of str to Unit
+        One for ``"*"``, or one an asset.
+    provenance : Provenance
+    digest : str
+        SHA-256 of package.json, which holds the hashes of the other files; empty until written.
+    """
+
+    contract: Contract
+    units: Mapping[str, Unit]
+    provenance: Provenance
+    digest: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def thresholds(self) -> dict[str, Threshold]:
+        """Threshold of each calibrated unit."""
+        return {
+            name: unit.calibration.threshold
+            for name, unit in self.units.items()
+            if unit.calibration is not None
+        }
+
+    @property
+    def left_context(self) -> int:
+        """Rows that must stand before a row for its score to be complete."""
+        return max(unit.scorer.left_context for unit in self.units.values())
+
+    def judges(self) -> dict[str, Judge]:
+        """What `streaming.judge` needs.
+
+        Raises
+        ------
+        PackageError
+            A unit has no threshold yet.
+        """
+        judges = {}
+        for name, unit in self.units.items():
+            if unit.calibration is None:
+                raise PackageError(
+                    "this package has no threshold yet; run `vae-anomaly calibrate` on it"
+                )
+            calibration = unit.calibration
+            judges[name] = Judge(unit.scorer, calibration.threshold, calibration.reference)
+        return judges
+
+    def score(self, table: pa.Table, *, threshold: float | None = None) -> pa.Table:
+        """Verdicts on a table of rows, in the order of its rows.
+
+        Parameters
+        ----------
+        table : pa.Table
+            The contract's columns by the names that they have in the source. A missing asset or
+            time column makes it one series in the order given; the first rows of a series are
+            scored with the left context that they have.
+        threshold : float, optional
+            Replaces the calibrated threshold.
+
+        Returns
+        -------
+        pa.Table
+            One verdict a row; columns of `streaming.VERDICT_SCHEMA`.
+
+        Raises
+        ------
+        InputError
+            A sensor or context column is missing, or is not numeric.
+        """
+        n = table.num_rows
+        readings = self._as_readings(table).append_column("_order", pa.array(np.arange(n)))
+        readings = sorted_readings(readings)
+        verdicts = judge(readings, self.judges(), self.contract, threshold=threshold)
+        back = np.empty(n, np.int64)
+        back[readings["_order"].to_numpy()] = np.arange(n)
+        return verdicts.take(pa.array(back))
+
+    def _as_readings(self, table: pa.Table) -> pa.Table:
+        """The columns that scoring needs, by the names and types that `readings` has."""
+        own = {
+            "asset": self.contract.asset or "asset",
+            "time": self.contract.time.column,
+            "mode": self.contract.mode or "mode",
+        }
+        columns = {}
+        for column in readings_schema(self.contract):
+            name = own.get(column.name, column.name)
+            if name in table.column_names:
+                columns[column.name] = _cast(table[name], column)
+            elif column.name in self.contract.sensor_names + self.contract.context_names:
+                raise InputError(
+                    f"column '{name}' is missing; {closest(name, table.column_names)}. "
+                    "Give every sensor and context column of the contract (null = no value)"
+                )
+        n = table.num_rows
+        columns.setdefault("asset", pa.repeat("", n))
+        columns.setdefault("time", pa.array(np.arange(n), pa.timestamp("us", "UTC")))
+        return pa.table(columns)
+
+    # ---------------------------------------------------------------------------------- on disk
+
+    def write(self, folder: str | Path) -> ModelPackage:
+        """Seal the package into a folder, all or nothing; returns it with its digest."""
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            content = self._write_tensors(draft)
+            (draft / "package.json").write_text(content.model_dump_json(indent=1), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return replace(self, digest=_sha256(folder / "package.json"))
+
+    def _write_tensors(self, folder: Path) -> PackageFile:
+        units = []
+        for number, (name, unit) in enumerate(sorted(self.units.items())):
+            tensors = {"scorer": unit.scorer.state_dict(), "golden": unit.golden.tensors()}
+            calibration = unit.calibration
+            if calibration is not None:
+                reference = torch.from_numpy(calibration.reference)
+                tensors["calibration"] = {"reference": reference}
+            files = {}
+            for kind, named in tensors.items():
+                path = folder / f"{kind}-{number}.safetensors"
+                save_file({key: tensor.contiguous() for key, tensor in named.items()}, path)
+                files[kind] = SealedFile(name=path.name, sha256=_sha256(path))
+            entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
+            if calibration is not None:
+                entry.threshold = calibration.threshold
+                entry.operating_point = calibration.operating_point
+                entry.note = calibration.note
+            units.append(entry)
+        return PackageFile(
+            format_version=self.format_version,
+            contract=self.contract,
+            provenance=self.provenance,
+            units=units,
+        )
+
+    @classmethod
+    def read(cls, folder: str | Path) -> ModelPackage:
+        """Read a package, verify its hashes and score its golden rows again.
+
+        Raises
+        ------
+        PackageError
+            A file is missing or changed, the format is of a later version, or the golden rows
+            score otherwise than when the package was sealed.
+        """
+        folder = Path(folder)
+        content = _read_json(folder)
+        units = {entry.asset: _read_unit(folder, entry) for entry in content.units}
+        digest = _sha256(folder / "package.json")
+        return cls(content.contract, units, content.provenance, digest, content.format_version)
+
+
+class SealedFile(BaseModel):
+    """A file of the package, and its hash."""
+
+    name: str
+    sha256: str
+
+
+class UnitFile(BaseModel):
+    """What package.json says of one scorer."""
+
+    asset: str
+    spec: dict[str, JsonValue]
+    files: dict[str, SealedFile]
+    threshold: Threshold | None = None
+    operating_point: OperatingPoint | None = None
+    note: str = ""
+
+
+class PackageFile(BaseModel):
+    """package.json."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    format_version: int
+    contract: Contract
+    provenance: Provenance
+    units: list[UnitFile]
+
+
+def _read_unit(folder: Path, entry: UnitFile) -> Unit:
+    tensors = {kind: _read_tensors(folder, file) for kind, file in entry.files.items()}
+    try:
+        scorer = build_scorer(entry.spec).eval()
+        scorer.load_state_dict(tensors["scorer"])
+        golden = Golden(**{name: tensor.numpy() for name, tensor in tensors["golden"].items()})
+    except (RuntimeError, KeyError, TypeError, VAEAnomalyError) as error:
+        raise PackageError(f"{folder}: weights and specification do not agree: {error}") from error
+    _replay(folder, entry.asset, scorer, golden)
+    if entry.threshold is None or entry.operating_point is None:
+        return Unit(scorer, golden)
+    reference = tensors["calibration"]["reference"].numpy()
+    calibration = Calibration(entry.threshold, entry.operating_point, reference, entry.note)
+    return Unit(scorer, golden, calibration)
+
+
+def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:
+    path = folder / file.name
+    if not path.is_file():
+        raise PackageError(f"{path} is missing; fetch the package again")
+    if _sha256(path) != file.sha256:
+        raise PackageError(f"{path} has changed since the package was sealed; fetch it again")
+    tensors: dict[str, torch.Tensor] = load_file(path)
+    return tensors
+
+
+def _replay(folder: Path, asset: str, scorer: Scorer, golden: Golden) -> None:
+    label = np.zeros(len(golden.run), np.int64)
+    again = score_rows(scorer, Matrix(golden.values, golden.run, label)).score
+    if not np.allclose(again, golden.score, rtol=GOLDEN_RTOL, atol=GOLDEN_ATOL, equal_nan=True):
+        worst = int(np.nanargmax(np.abs(again - golden.score)))
+        raise PackageError(
+            f"{folder}: golden row {worst} of '{asset}' scored {golden.score[worst]:g} when the "
+            f"package was sealed and scores {again[worst]:g} now; this installation does not "
+            "score as the one that trained it: compare the versions in package.json"
+        )
+
+
+def _read_json(folder: Path) -> PackageFile:
+    path = folder / "package.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+        version = json.loads(text).get("format_version")
+    except FileNotFoundError as error:
+        raise PackageError(f"{folder} holds no package.json; it is not a model package") from error
+    except (ValueError, AttributeError) as error:
+        raise PackageError(f"{path} is damaged: {error}; fetch the package again") from error
+    if version != FORMAT_VERSION:
+        raise PackageError(
+            f"{folder} is a package of format {version}, this version of vae_anomaly reads "
+            f"format {FORMAT_VERSION}; install the version that wrote it"
+        )
+    try:
+        return PackageFile.model_validate_json(text)
+    except ValidationError as error:
+        raise PackageError(f"{path} is damaged: {error}; fetch the package again") from error
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    kind = field.type
+    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type) and not column.type.tz:
+        column = column.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    try:
+        return column.cast(kind, safe=not pa.types.is_floating(kind))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column '{field.name}' cannot be read as {kind}: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

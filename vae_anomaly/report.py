@@ -1,0 +1,335 @@
+"""What a step did, as a table: in the terminal, and as Markdown for Prefect and MLflow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table as RichTable
+
+from vae_anomaly.decisions.thresholds import Interval
+from vae_anomaly.models.training import Check
+from vae_anomaly.steps.calibrate import CalibrateReport
+from vae_anomaly.steps.evaluate import Evaluation, Figures
+from vae_anomaly.steps.ingest import FileReport, IngestReport
+from vae_anomaly.steps.register import RegisterReport
+from vae_anomaly.steps.score import ScoreReport
+from vae_anomaly.steps.train import TrainReport
+from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.tracking import Version
+
+__all__ = [
+    "Table",
+    "calibrate_table",
+    "evaluation_table",
+    "ingest_progress",
+    "ingest_table",
+    "models_table",
+    "register_table",
+    "score_table",
+    "scoring_progress",
+    "show",
+    "train_table",
+    "training_progress",
+]
+
+#: Rows of a table that a person still reads; the rest is counted in a last line.
+MOST_ROWS = 25
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table with a sentence that sums it up, and notes below it."""
+
+    title: str
+    summary: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table as Markdown, headed by its title.
+
+        Examples
+        --------
+        >>> print(Table("Counts", "2 rows read.", ("file", "rows"), (("a.csv", "2"),)).markdown())
+        ### Counts
+        <BLANKLINE>
+        2 rows read.
+        <BLANKLINE>
+        | file | rows |
+        |---|---|
+        | a.csv | 2 |
+        """
+        lines = [f"### {self.title}", "", self.summary, ""]
+        if self.rows:
+            escaped = ([cell.replace("|", "\\|") for cell in row] for row in self._shown())
+            lines += [
+                f"| {' | '.join(self.columns)} |",
+                "|" + "---|" * len(self.columns),
+                *(f"| {' | '.join(row)} |" for row in escaped),
+            ]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join(lines).rstrip()
+
+    def _shown(self) -> Sequence[tuple[str, ...]]:
+        if len(self.rows) <= MOST_ROWS:
+            return self.rows
+        rest = f"… and {len(self.rows) - MOST_ROWS} more"
+        return (*self.rows[:MOST_ROWS], (rest, *[""] * (len(self.columns) - 1)))
+
+
+def show(table: Table, console: Console) -> None:
+    """Print a table for a person."""
+    console.print(f"[bold]{table.title}[/]  {table.summary}", highlight=False)
+    if table.rows:
+        grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for number, column in enumerate(table.columns):
+            grid.add_column(column, justify="left" if number == 0 else "right")
+        for row in table._shown():
+            grid.add_row(*row)
+        console.print(grid)
+    for note in table.notes:
+        console.print(f"  [dim]•[/] {note}", highlight=False)
+    console.print()
+
+
+# ---------------------------------------------------------------------------------- one a step
+
+
+def ingest_table(report: IngestReport) -> Table:
+    """Counts of an ingest, by file; unchanged files are only counted."""
+    counts = report.counts
+    unchanged = len(report.with_status("unchanged"))
+    read = [file for file in report.files if file.status != "unchanged"]
+    summary = (
+        f"{counts.n_read:,} rows read = {counts.n_accepted:,} accepted + "
+        f"{counts.n_quarantined:,} quarantined + {counts.n_duplicate:,} duplicate, from "
+        f"{len(read)} of {len(report.files)} files"
+    )
+    summary += f" ({unchanged} unchanged)." if unchanged else "."
+    notes = [
+        f"quarantined as {reason}: {n:,}"
+        for reason, n in sorted(report.reasons.items(), key=lambda pair: -pair[1])
+    ]
+    notes += [f"{_name(file.path)} {file.status}: {file.reason}" for file in read if file.reason]
+    columns = ("file", "status", "read", "accepted", "quarantined", "duplicate")
+    return Table("Ingest", summary, columns, tuple(_file_row(file) for file in read), tuple(notes))
+
+
+def _file_row(file: FileReport) -> tuple[str, ...]:
+    c = file.counts
+    numbers = (c.n_read, c.n_accepted, c.n_quarantined, c.n_duplicate)
+    return (_name(file.path), file.status, *(f"{n:,}" for n in numbers))
+
+
+def train_table(report: TrainReport) -> Table:
+    """What was trained, on which rows."""
+    trained = report.trained
+    if report.registered:
+        summary = f"Nothing to train: version {report.registered} has these very rows and settings."
+    elif report.resumed:
+        summary = f"Run {trained.run_id} was gone on with, {report.n_checks} checks."
+    else:
+        summary = f"Run {trained.run_id}, {report.n_checks} checks of the held-out bound."
+    rows: dict[tuple[str, str], int] = {}
+    for interval in trained.intervals:
+        rows[interval.part, interval.asset] = (
+            rows.get((interval.part, interval.asset), 0) + interval.n_rows
+        )
+    parts = ("train", "stop", "calibrate", "test")
+    assets = sorted({asset for _, asset in rows})
+    cells = tuple((a, *(f"{rows.get((part, a), 0):,}" for part in parts)) for a in assets)
+    return Table("Train", summary, ("asset", *parts), cells, report.notes)
+
+
+def calibrate_table(report: CalibrateReport) -> Table:
+    """Threshold and operating point of each scorer."""
+    rows = tuple(
+        (
+            "all" if name == EVERY_ASSET else name,
+            c.threshold.rule,
+            interval_text(c.operating_point.threshold, "{:.4g}"),
+            interval_text(c.operating_point.false_alarm_rate, "{:.2%}"),
+            interval_text(c.operating_point.detection_rate, "{:.1%}"),
+            f"{c.operating_point.n_normal:,} + {c.operating_point.n_anomalous:,}",
+        )
+        for name, c in report.calibrations.items()
+    )
+    rules = sorted({c.threshold.rule for c in report.calibrations.values()})
+    summary = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''} by rule {', '.join(rules)}."
+    notes = tuple(dict.fromkeys(c.note for c in report.calibrations.values() if c.note))
+    columns = ("scorer", "rule", "threshold", "false alarm rate", "detection rate",
+               "normal + anomalous rows")  # fmt: skip
+    return Table("Calibrate", summary, columns, rows, notes)
+
+
+def register_table(report: RegisterReport) -> Table:
+    """The version, its alias, and its figures beside the baselines'."""
+    version = report.version
+    summary = f"{version.name} version {version.version} is {report.alias}"
+    summary += " (registered before)." if report.existed else "."
+    if report.evaluation is None:
+        return Table("Register", summary, (), (), report.reasons)
+    table = evaluation_table(report.evaluation)
+    return Table("Register", summary, table.columns, table.rows, (*report.reasons, *table.notes))
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """The model beside the baselines on the test part."""
+    figures = (evaluation.model, *evaluation.baselines)
+    notes = ()
+    if evaluation.model.auroc is not None:
+        rivals = [f for f in evaluation.baselines if f.auroc is not None]
+        best = max(rivals, key=lambda f: f.auroc.value if f.auroc else 0.0, default=None)
+        if best and best.auroc and best.auroc.value >= evaluation.model.auroc.value:
+            notes = (f"the baseline {best.method} does as well here or better",)
+    return Table(
+        "Test part",
+        f"{evaluation.n_rows:,} rows that nothing was fitted or calibrated on.",
+        ("method", "AUROC", "detection rate", "false alarm rate"),
+        tuple(_figures_row(f) for f in figures),
+        notes,
+    )
+
+
+def _figures_row(figures: Figures) -> tuple[str, ...]:
+    point = figures.operating_point
+    return (
+        figures.method,
+        interval_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
+        interval_text(point.detection_rate, "{:.1%}"),
+        interval_text(point.false_alarm_rate, "{:.2%}"),
+    )
+
+
+def score_table(report: ScoreReport) -> Table:
+    """Verdicts by status, and which sensors stand behind the anomalies."""
+    if report.first_version > report.last_version:
+        summary = f"Nothing to score: line {report.line} has judged every reading."
+        return Table("Score", summary, (), ())
+    late = f", {report.n_late:,} of them late" if report.n_late else ""
+    summary = (
+        f"{report.n_rows:,} rows scored{late} with version {report.model_version} "
+        f"(readings {report.first_version} to {report.last_version})."
+    )
+    rows = [(status, f"{n:,}") for status, n in sorted(report.statuses.items())]
+    notes = [
+        f"sensor '{sensor}' was constant in training and has changed in {n:,} rows"
+        for sensor, n in report.constant_changed.items()
+    ]
+    if report.top_sensors:
+        first = sorted(report.top_sensors.items(), key=lambda pair: -pair[1])[:5]
+        notes.append("first among the anomalies: " + ", ".join(f"{s} {n:,}" for s, n in first))
+    return Table("Score", summary, ("status", "rows"), tuple(rows), tuple(notes))
+
+
+def models_table(name: str, versions: Sequence[Version]) -> Table:
+    """Registered versions, the latest first."""
+    shown = ("test_auroc", "test_detection_rate", "test_false_alarm_rate")
+    rows = tuple(
+        (
+            str(v.version),
+            ", ".join(v.aliases) or "–",
+            v.created_at.strftime("%Y-%m-%d %H:%M"),
+            v.tags.get("vae_anomaly.readings_version", "–"),
+            *(v.tags.get(tag, "–") for tag in shown),
+            v.digest[:12],
+        )
+        for v in versions
+    )
+    columns = ("version", "alias", "created", "readings", "AUROC", "detection", "false alarms",
+               "package")  # fmt: skip
+    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}."
+    return Table("Models", summary, columns, rows)
+
+
+def interval_text(interval: Interval, form: str) -> str:
+    """A figure with its interval, or a dash where the rows say nothing.
+
+    Examples
+    --------
+    >>> interval_text(Interval(0.91, 0.88, 0.94), "{:.2f}")
+    '0.91 [0.88, 0.94]'
+    """
+    if not interval.known:
+        return "–"
+    low, high = form.format(interval.low), form.format(interval.high)
+    return f"{form.format(interval.value)} [{low}, {high}]"
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+# ------------------------------------------------------------------------------------- progress
+
+
+def _progress(*columns: str) -> Progress:
+    """Bars on standard error; nothing is drawn where that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        *(TextColumn(column) for column in columns),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
+    """A bar over the files of an ingest."""
+    with _progress("{task.fields[file]}") as progress:
+        task = progress.add_task("Ingest", total=None, file="")
+
+        def on_file(report: FileReport, n_files: int) -> None:
+            progress.update(task, total=n_files, advance=1, file=_name(report.path))
+
+        yield on_file
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[str, Check], None]]:
+    """A bar over the steps of each scorer, with rows/s and the bound on held-out rows."""
+    with _progress("{task.fields[rate]}", "{task.fields[bound]}") as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def on_check(unit: str, check: Check) -> None:
+            if unit not in tasks:
+                name = "Train" if unit == EVERY_ASSET else f"Train {unit}"
+                tasks[unit] = progress.add_task(name, total=check.n_steps, rate="", bound="")
+            progress.update(
+                tasks[unit],
+                completed=check.step,
+                rate=f"{check.rows_per_s:,.0f} rows/s",
+                bound=f"bound {check.held_out_bound:.3f} nats",
+            )
+
+        yield on_check
+
+
+@contextmanager
+def scoring_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar over the versions of the readings that are scored."""
+    with _progress() as progress:
+        task = progress.add_task("Score", total=None)
+
+        def on_group(done: int, last: int) -> None:
+            progress.update(task, total=last, completed=done)
+
+        yield on_group

@@ -1,0 +1,427 @@
+"""The scorer: raw rows in, anomaly scores and contributions out, and how it is fitted.
+
+Everything between a reading and its score is one module: standardiser, windows, network, score,
+smoothing. It draws nothing, and a row's score is the same to the last bit however the rows are
+split, so flow, command line, package and estimator cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from vae_anomaly.config import Training
+from vae_anomaly.errors import InputError, PackageError, PartsError
+from vae_anomaly.models.standardize import (
+    Batch,
+    Series,
+    Standardizer,
+    Windows,
+    fit_standardizer,
+    windowed,
+)
+from vae_anomaly.models.training import Check, History, one_thread, seeded
+from vae_anomaly.models.training import train as maximise
+from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
+from vae_anomaly.scoring.scores import SCORES, score_name
+from vae_anomaly.scoring.smoothing import ewma, kernel_length
+
+__all__ = [
+    "BLOCK_ROWS",
+    "FittedScorer",
+    "Scorer",
+    "build_scorer",
+    "fit_scorer",
+    "left_context",
+    "scorer_spec",
+]
+
+#: Rows of every network call; fewer are padded, because the bits of a matrix product depend on
+#: its size.
+BLOCK_ROWS = 1024
+
+#: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
+HELD_OUT_ROWS = 8192
+
+#: Normal rows without which a part is no part.
+MIN_ROWS = 2
+
+#: Training rows for a variant's second stage; evenly spaced.
+FINISH_ROWS = 65_536
+
+
+class Scorer(nn.Module):
+    """Raw rows to anomaly scores, with windows and smoothing inside; draws nothing.
+
+    Parameters
+    ----------
+    standardizer : Standardizer
+    module : VAE
+        Trained on windows of standardised active sensors, (n, window * n_active).
+    variant : Variant
+        What the module was built from.
+    anomaly_score : str
+        A name in `SCORES`, or "auto".
+    tensors : mapping of str to Tensor
+        What the score was fitted to.
+    window : int
+        Rows that are judged together: a row and those before it.
+    smoothing : float or None
+        Rate of the EWMA of the score; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        standardizer: Standardizer,
+        module: VAE,
+        *,
+        variant: Variant,
+        anomaly_score: str = "auto",
+        tensors: Mapping[str, Tensor] | None = None,
+        window: int = 1,
+        smoothing: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.left_context = left_context(window, smoothing)
+        self.standardizer, self.module, self.variant = standardizer, module, variant
+        self.anomaly_score = score_name(anomaly_score)
+        self.window, self.smoothing = window, smoothing
+        self.tensors = nn.Module()
+        for name, tensor in (tensors or {}).items():
+            self.tensors.register_buffer(name, tensor)
+        self.eval()
+
+    @one_thread()
+    @torch.no_grad()
+    def forward(self, rows: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly scores, and what each sensor contributes.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n, d + c)
+            Raw rows in time order within each series; NaN = missing; float64. Scores are complete
+            from the row on that has `left_context` rows of its series before it.
+        run : Tensor of shape (n,)
+            How many rows of the same series stand directly before each; int64.
+
+        Returns
+        -------
+        score : Tensor of shape (n,)
+            Higher is more anomalous; float32.
+        contributions : Tensor of shape (n, d)
+            Sum to the score; 0 for sensors that are missing or never varied in training; float32.
+
+        Raises
+        ------
+        InputError
+            The shapes or types are wrong, or a run reaches beyond the first row.
+        """
+        score_of, tensors = SCORES[self.anomaly_score].score, dict(self.tensors.named_buffers())
+        scores, parts = [rows.new_zeros(0, dtype=torch.float32)], []
+        for block in self._blocks(rows, run):
+            score, contributions = score_of(self.module, block, tensors)
+            scores.append(score)
+            parts.append(contributions.reshape(len(score), self.window, -1).sum(dim=1))
+        score = torch.cat(scores)[: len(rows)]
+        contributions = score.new_zeros(len(rows), self.standardizer.n_features)
+        if parts:
+            active = torch.cat(parts)[: len(rows)]
+            contributions.index_copy_(-1, self.standardizer.sensors, active)
+        if self.smoothing is None:
+            return score, contributions
+        return ewma(score, run, self.smoothing), ewma(contributions, run, self.smoothing)
+
+    @one_thread()
+    @torch.no_grad()
+    def expected(self, rows: Tensor, run: Tensor) -> Tensor:
+        """What the model expects each sensor to read, in its own unit.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor of shape (n, d)
+            Float64; a sensor that never varied in training is expected at its constant, and one
+            that was never observed is NaN.
+        """
+        width = int(self.standardizer.active.sum())
+        means = [torch.zeros(0, width)]
+        for block in self._blocks(rows, run):
+            z = self.module.posterior(block).mean
+            means.append(self.module.likelihood(z, block.context).mean[:, -width:])
+        return self.standardizer.restored(torch.cat(means)[: len(rows)])
+
+    def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[Batch]:
+        """Windows of all rows in blocks of one size; the last is filled up with its last row."""
+        _refuse_misfits(rows, run, len(self.standardizer.center))
+        batch = self.standardizer(rows)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            index = torch.arange(start, start + BLOCK_ROWS).clamp(max=len(rows) - 1)
+            yield windowed(batch, run, index, self.window)
+
+
+def left_context(window: int, smoothing: float | None) -> int:
+    """Rows that must stand before a row for its score to be complete.
+
+    Raises
+    ------
+    InputError
+        The window is below 1, or the smoothing rate is outside (0, 1].
+
+    Examples
+    --------
+    >>> left_context(10, None)
+    9
+    >>> left_context(10, 0.2)
+    72
+    """
+    if window < 1:
+        raise InputError(f"window={window} must be at least 1, the row itself")
+    return window - 1 + (0 if smoothing is None else kernel_length(smoothing) - 1)
+
+
+def _refuse_misfits(rows: Tensor, run: Tensor, n_columns: int) -> None:
+    if rows.dim() != 2 or rows.shape[1] != n_columns or rows.dtype != torch.float64:
+        raise InputError(
+            f"rows of shape {tuple(rows.shape)} and type {rows.dtype}; "
+            f"give float64 of shape (n, {n_columns}): sensors, then context"
+        )
+    if run.shape != rows.shape[:1] or run.dtype != torch.int64:
+        raise InputError(
+            f"run of shape {tuple(run.shape)} and type {run.dtype}; give int64 ({len(rows)},)"
+        )
+    if bool(((run < 0) | (run > torch.arange(len(run)))).any()):
+        raise InputError("run counts rows that do not stand before the row; the first has 0")
+
+
+# -------------------------------------------------------------------------------------- fitting
+
+
+@dataclass(frozen=True)
+class FittedScorer:
+    """A scorer, how its training went, and what the operator should know of it."""
+
+    scorer: Scorer
+    history: History
+    notes: tuple[str, ...]
+
+
+def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room does not know)
+    train: Series,
+    stop: Series,
+    *,
+    n_context: int,
+    variant: Variant,
+    training: Training,
+    anomaly_score: str = "auto",
+    window: int = 1,
+    smoothing: float | None = None,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_check: Callable[[Check], None] = lambda check: None,
+) -> FittedScorer:
+    """Learn what normal rows look like.
+
+    Parameters
+    ----------
+    train : Series
+        Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out;
+        unlabelled ones count as normal.
+    stop : Series
+        Rows that decide when training stops, and that the score is fitted on.
+    n_context : int
+        Number of operating conditions, the last columns.
+    variant : Variant
+    training : Training
+    anomaly_score : str
+        A name in `SCORES`, or "auto".
+    window : int
+        Rows that are judged together.
+    smoothing : float or None
+        Rate of the EWMA of the score.
+    seed : int
+        Of weights, noise and the order of rows: the same seed gives the same scorer.
+    checkpoint : Path, optional
+        File that a killed training goes on from; see `train`.
+    on_check : callable, optional
+        Called at each look at the held-out bound.
+
+    Returns
+    -------
+    FittedScorer
+
+    Raises
+    ------
+    PartsError
+        There are too few normal rows.
+    TrainingError
+        Training cannot go on.
+    """
+    left_context(window, smoothing)  # refuses both before any work
+    score = SCORES[score_name(anomaly_score)]
+    standardizer = fit_standardizer(train.rows[train.label <= 0], n_context)
+    width = int(standardizer.active.sum())
+    learnt, stopped = (
+        _normal(part, standardizer(part.rows)._replace(label=part.label), window)
+        for part in (train, stop)
+    )
+    _refuse_few("train", learnt.rows, width)
+    _refuse_few("stop", stopped.rows, width)
+    with seeded(seed):
+        module = variant.build(window * width, n_context)
+    held_out = stopped.spread(HELD_OUT_ROWS)
+    history = maximise(
+        module,
+        variant.bound,
+        learnt,
+        training,
+        held_out=held_out,
+        seed=seed,
+        checkpoint=checkpoint,
+        on_check=on_check,
+    )
+    variant.finish(module, learnt.spread(FINISH_ROWS))
+    scorer = Scorer(
+        standardizer,
+        module,
+        variant=variant,
+        anomaly_score=anomaly_score,
+        tensors=score.fit(module, held_out),
+        window=window,
+        smoothing=smoothing,
+    )
+    return FittedScorer(scorer, history, tuple(_notes(standardizer, learnt)))
+
+
+def _normal(series: Series, batch: Batch, window: int) -> Windows:
+    """The rows with a value and without a labelled anomaly in their window."""
+    seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
+    here = torch.arange(1, len(seen))
+    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)]
+    fit = (anomalous == 0) & batch.observed.any(dim=-1)
+    return Windows(batch, series.run, fit.nonzero().squeeze(-1), window)
+
+
+def _refuse_few(part: str, rows: Tensor, n_active: int) -> None:
+    if n_active == 0:
+        raise PartsError(
+            "no sensor varies in the normal rows of part 'train'; there is nothing to learn"
+        )
+    if len(rows) < MIN_ROWS:
+        raise PartsError(
+            f"part '{part}' has {len(rows)} normal rows with a value and needs {MIN_ROWS}; "
+            "give it more rows"
+        )
+
+
+def _notes(standardizer: Standardizer, train: Windows) -> Iterator[str]:
+    left_out = len(train.run) - len(train.rows)
+    if left_out:
+        yield (
+            f"{left_out} of {len(train.run)} rows are not trained on: their window holds a "
+            "labelled anomaly, or no sensor has a value"
+        )
+    for number in standardizer.scale[standardizer.n_features :].isinf().nonzero().flatten():
+        yield f"context column {int(number) + 1} never varies in training; it explains nothing"
+
+
+# -------------------------------------------------------------------------------- to and from JSON
+
+
+class _TensorSpec(BaseModel):
+    """Shape and type of a score's tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float64", "int64", "bool"]
+
+
+class _Spec(BaseModel):
+    """What a scorer is, apart from its numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    settings: dict[str, JsonValue]
+    n_features: PositiveInt
+    n_context: NonNegativeInt
+    n_active: PositiveInt
+    window: PositiveInt
+    smoothing: float | None
+    anomaly_score: str
+    tensors: dict[str, _TensorSpec]
+
+
+def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
+    """What `build_scorer` needs, beside the scorer's ``state_dict()``, as plain JSON.
+
+    Raises
+    ------
+    InputError
+        The variant is not one of the library's.
+    """
+    standardizer = scorer.standardizer
+    spec = _Spec(
+        variant=variant_name(scorer.variant),
+        settings=variant_settings(scorer.variant),
+        n_features=standardizer.n_features,
+        n_context=standardizer.n_context,
+        n_active=len(standardizer.sensors),
+        window=scorer.window,
+        smoothing=scorer.smoothing,
+        anomaly_score=scorer.anomaly_score,
+        tensors={
+            name: _TensorSpec(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
+            for name, t in scorer.tensors.named_buffers()
+        },
+    )
+    return spec.model_dump(mode="json")
+
+
+def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
+    """The scorer of a specification, whose numbers ``load_state_dict`` then fills in.
+
+    Raises
+    ------
+    PackageError
+        The specification is not one of this version's.
+    ConfigError
+        It names a variant, a setting or a score that does not exist.
+    """
+    try:
+        said = _Spec.model_validate(spec)
+    except ValidationError as error:
+        raise PackageError(f"the scorer's specification is not valid: {error}") from error
+    variant = variant_of(said.variant, said.settings)
+    d, n_columns = said.n_features, said.n_features + said.n_context
+    standardizer = Standardizer(
+        torch.zeros(n_columns, dtype=torch.float64),
+        torch.ones(n_columns, dtype=torch.float64),
+        active=torch.zeros(d, dtype=torch.bool),
+        constant_value=torch.zeros(d, dtype=torch.float64),
+    )
+    with seeded(0):
+        module = variant.build(said.window * said.n_active, said.n_context)
+    return Scorer(
+        standardizer,
+        module,
+        variant=variant,
+        anomaly_score=said.anomaly_score,
+        tensors={
+            name: torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
+            for name, tensor in said.tensors.items()
+        },
+        window=said.window,
+        smoothing=said.smoothing,
+    )

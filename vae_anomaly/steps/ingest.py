@@ -1,0 +1,224 @@
+"""Files of the source → readings, quarantine and the list of files, each row exactly once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vae_anomaly.config import PlantConfig, settings_digest
+from vae_anomaly.data.contract import check_batch, check_header
+from vae_anomaly.data.lake import (
+    FILES,
+    QUARANTINE,
+    READINGS,
+    Lake,
+    commit,
+    rows,
+    until_committed,
+)
+from vae_anomaly.data.landing import CHUNK_ROWS, Counts, land
+from vae_anomaly.data.sources import SourceFile, content_digest, list_files, read_batches
+from vae_anomaly.errors import ContractError, LakeError, SourceError
+
+__all__ = ["FileReport", "IngestReport", "ingest"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file.
+
+    `status` is one of *ingested*; *repeated* (this very content was ingested from another path);
+    *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
+    *unchanged* (same path, size, time and contract as before: not read again).
+    """
+
+    path: str
+    status: str
+    counts: Counts = Counts()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Counts of one ingest; they add up to the rows that were read."""
+
+    files: tuple[FileReport, ...]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    readings_version: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        return sum((report.counts for report in self.files), Counts())
+
+    def with_status(self, status: str) -> tuple[FileReport, ...]:
+        return tuple(report for report in self.files if report.status == status)
+
+
+def ingest(
+    plant: PlantConfig, *, on_file: Callable[[FileReport, int], None] = lambda report, n: None
+) -> IngestReport:
+    """Read what is new in the source into the lake.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+        Names the source, the contract and the lake.
+    on_file : callable, optional
+        Called after each file with its report and the number of files in all.
+
+    Returns
+    -------
+    IngestReport
+        One report a file; the counts add up.
+
+    Raises
+    ------
+    SourceError
+        Nothing lies where the source points.
+    LakeError
+        The lake is of a newer version, or its counts contradict each other.
+    """
+    lake = Lake(plant.lake_path, plant.contract)
+    files = list_files(plant.source)
+    lake.writable(READINGS)
+    known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
+    reports: list[FileReport] = []
+    reasons: Counter[str] = Counter()
+    for file in files:
+        report = FileReport(file.path, "unchanged")
+        if not known.is_unchanged(file):
+            report = _ingest_file(lake, plant, file, known)
+            reasons.update(_reasons(lake, known.contents[file.path], report))
+            logger.info("%s: %s %s", file.path, report.status, report.counts)
+        reports.append(report)
+        on_file(report, len(files))
+    return IngestReport(tuple(reports), dict(reasons), lake.open(READINGS).version())
+
+
+@dataclass
+class Known:
+    """What the table `files` remembers, so that an hourly run reads no file again."""
+
+    digest: str
+    unchanged: set[tuple[str, int, int]]
+    done: dict[str, str]  # content id → path that it was first ingested from
+    contents: dict[str, str] = field(default_factory=dict)  # path → content id, of this run
+
+    @classmethod
+    def of(cls, lake: Lake, digest: str) -> Known:
+        known = cls(digest, set(), {})
+        where = pc.field("contract_digest") == digest
+        for batch in rows(lake.writable(FILES), where=where):
+            for row in batch.select(["path", "size", "modified_ns", "content_id"]).to_pylist():
+                known.unchanged.add((row["path"], row["size"], row["modified_ns"]))
+                known.done.setdefault(row["content_id"], row["path"])
+        return known
+
+    def is_unchanged(self, file: SourceFile) -> bool:
+        return (file.path, file.size, file.modified_ns) in self.unchanged
+
+
+def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known) -> FileReport:
+    stem = _stem(file)
+    parts = [content_digest(file), known.digest, stem if plant.contract.asset is None else ""]
+    content_id = settings_digest(*parts)[:32]
+    known.contents[file.path] = content_id
+    if content_id in known.done:
+        report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
+    else:
+        report = _land_file(lake, plant, file, content_id)
+    if not report.counts.complete:
+        raise LakeError(f"{file.path}: the counts do not add up to the rows read: {report.counts}")
+    until_committed(lambda: _remember(lake, file, known.digest, content_id, report))
+    known.done.setdefault(content_id, file.path)
+    return report
+
+
+def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
+    counts, checked_header = Counts(), False
+    try:
+        for batch in _chunks(file, plant):
+            if not checked_header:
+                check_header([n for n in batch.schema.names if n not in _OWN], plant.contract)
+                checked_header = True
+            checked = check_batch(
+                batch, plant.contract, asset=_stem(file), decimal=plant.source.decimal
+            )
+            last_row = batch["_row"][-1].as_py()
+            counts += land(
+                lake, checked, content_id=content_id, path=file.path, last_row=last_row
+            )
+    except (SourceError, ContractError) as error:
+        logger.warning("%s is quarantined: %s", file.path, error)
+        return FileReport(file.path, "quarantined", counts, str(error))
+    return FileReport(file.path, "ingested", counts)
+
+
+_OWN = ("_row", "_broken")
+
+
+def _chunks(file: SourceFile, plant: PlantConfig) -> Iterator[pa.RecordBatch]:
+    for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
+        if batch.num_rows:
+            yield batch
+
+
+def _remember(
+    lake: Lake, file: SourceFile, digest: str, content_id: str, report: FileReport
+) -> bool:
+    table = lake.writable(FILES)
+    entry = settings_digest(file.path, file.size, file.modified_ns, content_id)
+    if table.transaction_version(entry) is not None:
+        return True
+    row = {
+        "path": file.path,
+        "size": file.size,
+        "modified_ns": file.modified_ns,
+        "contract_digest": digest,
+        "content_id": content_id,
+        "status": report.status,
+        "reason": report.reason,
+        "n_read": report.counts.n_read,
+        "n_accepted": report.counts.n_accepted,
+        "n_quarantined": report.counts.n_quarantined,
+        "n_duplicate": report.counts.n_duplicate,
+        "ingested_at": datetime.now(UTC),
+    }
+    return commit(table, pa.Table.from_pylist([row], schema=lake.schema(FILES)), {entry: 1})
+
+
+def _reasons(lake: Lake, content_id: str, report: FileReport) -> Counter[str]:
+    """Rows of a file in the quarantine, by reason; they are as many as were counted."""
+    reasons: Counter[str] = Counter()
+    if report.counts.n_quarantined:
+        where = pc.field("content_id") == content_id
+        for batch in rows(lake.open(QUARANTINE), columns=["reason"], where=where):
+            reasons.update(batch["reason"].to_pylist())
+        if reasons.total() != report.counts.n_quarantined:
+            raise LakeError(
+                f"{report.path}: {report.counts.n_quarantined} rows were refused, but the "
+                f"quarantine holds {reasons.total()} of this content"
+            )
+    return reasons
+
+
+def _stem(file: SourceFile) -> str:
+    """File name without its endings: ``pump_7.csv.gz`` → ``pump_7``."""
+    name = Path(file.path).name
+    for ending in (".gz", ".csv", ".tsv", ".txt", ".parquet"):
+        name = name.removesuffix(ending)
+    return name
+
+
+def _dialect(plant: PlantConfig) -> dict[str, str]:
+    source = plant.source
+    return source.model_dump(mode="json", include={"format", "delimiter", "decimal", "encoding"})

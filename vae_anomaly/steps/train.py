@@ -1,0 +1,313 @@
+"""Readings → parts → a trained, not yet calibrated package; one MLflow run, resumed if killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from pydantic import BaseModel, JsonValue, TypeAdapter
+
+from vae_anomaly.config import PlantConfig, settings_digest
+from vae_anomaly.data.lake import FILES, PARTS, READINGS, Lake, commit, rows, until_committed
+from vae_anomaly.data.landing import INGEST
+from vae_anomaly.data.parts import Interval, asset_times, split
+from vae_anomaly.errors import RegistryError
+from vae_anomaly.models.training import Check, History
+from vae_anomaly.package import ModelPackage, Provenance
+from vae_anomaly.scoring.scorer import left_context
+from vae_anomaly.steps.units import FittedUnits, fit_units
+from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.tracking import Tracking, open_tracking
+
+__all__ = ["TrainReport", "Trained", "latest_trained", "read_trained", "train"]
+
+logger = logging.getLogger(__name__)
+
+#: Libraries whose versions a package and its run name.
+LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "mlflow", "prefect", "deltalake")
+
+
+class Trained(BaseModel):
+    """What training leaves beside its weights, for the steps after it."""
+
+    plant: str
+    fingerprint: str
+    run_id: str
+    readings_version: int
+    intervals: tuple[Interval, ...]
+
+    @property
+    def short(self) -> str:
+        return self.fingerprint[:16]
+
+
+#: A curve is sent to MLflow this often while it grows, and whole when it is done.
+LOG_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Result of `train`.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``trained.json`` and the package ``draft``.
+    trained : Trained
+    registered : str or None
+        Version that the registry has already of this very fingerprint; then nothing was trained.
+    resumed : bool
+        The run had been begun before, and was gone on with.
+    n_checks : int
+        Looks at the held-out bound that this call made; 0 when there was nothing left to train.
+    """
+
+    folder: Path
+    trained: Trained
+    registered: str | None = None
+    resumed: bool = False
+    n_checks: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def train(
+    plant: PlantConfig, *, on_check: Callable[[str, Check], None] = lambda unit, check: None
+) -> TrainReport:
+    """Train on the readings as they stand, unless that was done before.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    on_check : callable, optional
+        Called with the unit (an asset, or ``"*"``) at each look at the held-out bound.
+
+    Returns
+    -------
+    TrainReport
+
+    Raises
+    ------
+    PartsError
+        A part holds too few rows.
+    TrainingError
+        The loss became infinite.
+    """
+    lake = Lake(plant.lake_path, plant.contract)
+    readings = lake.open(READINGS)
+    fingerprint = fingerprint_of(plant, lake, readings)
+    folder = lake.root / "models" / fingerprint[:16]
+    tracking = open_tracking(plant)
+    known = tracking.find_version(fingerprint)
+    if known is not None and (folder / "trained.json").is_file():
+        return TrainReport(folder, read_trained(folder), registered=known.version)
+    resumed = (folder / "trained.json").is_file()
+    trained = _begin(plant, lake, readings, fingerprint, folder, tracking)
+    if not (folder / "draft" / "package.json").is_file():
+        log = _CurveLog(tracking, trained.run_id, on_check)
+        as_it_was = lake.open(READINGS, version=trained.readings_version)
+        fitted = fit_units(
+            plant,
+            as_it_was,
+            trained.intervals,
+            checkpoints=folder,
+            on_check=log.check,
+            on_fitted=log.fitted,
+        )
+        package = _package(plant, trained, fitted)
+        history = TypeAdapter(dict[str, History]).dump_json(fitted.histories, indent=1)
+        (folder / "history.json").write_bytes(history)
+        package.write(folder / "draft")
+        for checkpoint in folder.glob("checkpoint-*"):
+            checkpoint.unlink()
+        return TrainReport(
+            folder, trained, None, resumed, log.n_checks, package.provenance.notes
+        )
+    notes = ModelPackage.read(folder / "draft").provenance.notes
+    return TrainReport(folder, trained, known.version if known else None, True, 0, notes)
+
+
+def latest_trained(plant: PlantConfig) -> Path:
+    """Folder of the plant's latest training, for `calibrate` and `register` on their own.
+
+    Raises
+    ------
+    RegistryError
+        Nothing has been trained yet.
+    """
+    found = sorted(
+        (plant.lake_path / "models").glob("*/trained.json"), key=lambda p: p.stat().st_mtime
+    )
+    if not found:
+        raise RegistryError(
+            f"nothing has been trained for plant '{plant.name}'; run `vae-anomaly train` first"
+        )
+    return found[-1].parent
+
+
+def fingerprint_of(plant: PlantConfig, lake: Lake, readings: DeltaTable) -> str:
+    """Hash of everything that decides the weights and the threshold: data, settings, seed."""
+    contents = sorted(
+        (row["content_id"], row["n_accepted"])
+        for batch in rows(lake.open(FILES), columns=["content_id", "n_accepted"])
+        for row in batch.to_pylist()
+        if row["n_accepted"]
+    )
+    data: JsonValue = [list(content) for content in contents]
+    return settings_digest(plant_settings(plant), data, readings.transaction_version(INGEST))
+
+
+def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
+    """The settings that decide the weights and the threshold."""
+    names = ("name", "contract", "parts", "window", "smoothing", "model", "training",
+             "calibration", "seed")  # fmt: skip
+    settings: dict[str, JsonValue] = plant.model_dump(mode="json", include=set(names))
+    return settings
+
+
+# ---------------------------------------------------------------------------------------- the run
+
+
+def _begin(
+    plant: PlantConfig,
+    lake: Lake,
+    readings: DeltaTable,
+    fingerprint: str,
+    folder: Path,
+    tracking: Tracking,
+) -> Trained:
+    """Find or start the run, and store the parts; the same again after a kill."""
+    if (folder / "trained.json").is_file():
+        return read_trained(folder)
+    look_back = left_context(plant.window, plant.smoothing)
+    intervals = split(
+        asset_times(readings), plant.parts.ranges(), gap=plant.window, left_context=look_back
+    )
+    run_id = tracking.find_run(fingerprint)
+    if run_id is None:
+        run_id = tracking.start_run(
+            fingerprint,
+            name=f"{plant.name} {plant.model.variant} {fingerprint[:8]}",
+            tags={"vae_anomaly.plant": plant.name},
+        )
+    tracking.log_settings(run_id, plant_settings(plant))
+    tracking.log_dataset(
+        run_id,
+        name=f"{plant.name} readings",
+        digest=f"v{readings.version()}-{fingerprint[:8]}",
+        source=str(lake.root / READINGS),
+        schema={field.name: str(field.type) for field in lake.schema(READINGS)},
+        profile=_rows_per_part(intervals),
+    )
+    until_committed(lambda: _store_parts(lake, fingerprint, readings.version(), intervals))
+    trained = Trained(
+        plant=plant.name,
+        fingerprint=fingerprint,
+        run_id=run_id,
+        readings_version=readings.version(),
+        intervals=intervals,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".trained-{os.getpid()}.json"
+    draft.write_text(trained.model_dump_json(indent=1), encoding="utf-8")
+    os.replace(draft, folder / "trained.json")
+    return trained
+
+
+def read_trained(folder: Path) -> Trained:
+    """What training left in a folder beside its weights."""
+    return Trained.model_validate_json((folder / "trained.json").read_text(encoding="utf-8"))
+
+
+def _store_parts(
+    lake: Lake, fingerprint: str, version: int, intervals: Sequence[Interval]
+) -> bool:
+    table = lake.writable(PARTS)
+    if table.transaction_version(fingerprint) is not None:
+        return True
+    entries = [
+        {
+            "fingerprint": fingerprint,
+            "readings_version": version,
+            "part": i.part,
+            "asset": i.asset,
+            "start": pa.scalar(i.start, pa.timestamp("us", "UTC")).as_py(),
+            "end": pa.scalar(i.end, pa.timestamp("us", "UTC")).as_py(),
+            "n_rows": i.n_rows,
+        }
+        for i in intervals
+    ]
+    return commit(table, pa.Table.from_pylist(entries, schema=lake.schema(PARTS)), {fingerprint: 1})
+
+
+def _rows_per_part(intervals: Sequence[Interval]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for interval in intervals:
+        counts[interval.part] = counts.get(interval.part, 0) + interval.n_rows
+    return counts
+
+
+class _CurveLog:
+    """Passes checks on to the caller at once, and to MLflow every few seconds."""
+
+    def __init__(
+        self, tracking: Tracking, run_id: str, on_check: Callable[[str, Check], None]
+    ) -> None:
+        self.tracking, self.run_id, self.on_check = tracking, run_id, on_check
+        self.n_checks = 0
+        self.waiting: list[Check] = []
+        self.logged_at = time.monotonic()
+
+    def check(self, unit: str, check: Check) -> None:
+        """Pass one check on."""
+        self.n_checks += 1
+        self.on_check(unit, check)
+        self.waiting.append(check)
+        if time.monotonic() - self.logged_at > LOG_EVERY_S:
+            self._log(unit, self.waiting)
+
+    def fitted(self, unit: str, history: History) -> None:
+        """Log the whole curve; what a killed attempt has logged is not logged again."""
+        self._log(unit, history.checks)
+
+    def _log(self, unit: str, checks: Sequence[Check]) -> None:
+        prefix = "" if unit == EVERY_ASSET else f"{unit}/"
+        points = [
+            (
+                check.step,
+                {
+                    f"{prefix}epoch": check.epoch,
+                    f"{prefix}train_bound": check.bound,
+                    f"{prefix}held_out_bound": check.held_out_bound,
+                    f"{prefix}learning_rate": check.learning_rate,
+                },
+            )
+            for check in checks
+        ]
+        self.tracking.log_curves(self.run_id, points)
+        self.waiting = []
+        self.logged_at = time.monotonic()
+
+
+def _package(plant: PlantConfig, trained: Trained, fitted: FittedUnits) -> ModelPackage:
+    for note in fitted.notes:
+        logger.warning(note)
+    versions = {name: installed(name) for name in LIBRARIES}
+    provenance = Provenance(
+        plant=plant.name,
+        fingerprint=trained.fingerprint,
+        readings_version=trained.readings_version,
+        seed=plant.seed,
+        settings=plant_settings(plant),
+        libraries=versions | {"python": platform.python_version()},
+        rows=_rows_per_part(trained.intervals),
+        notes=fitted.notes,
+    )
+    return ModelPackage(plant.contract, fitted.units, provenance)

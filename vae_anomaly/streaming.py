@@ -1,0 +1,235 @@
+"""The hot path: readings (Arrow) → scorer (torch) → verdicts (Arrow).
+
+Flow, command line, MLflow and Python all come through `judge`, so the same row gets the same
+verdict whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from vae_anomaly.config import Contract
+from vae_anomaly.data.windows import Matrix, matrix_of
+from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
+from vae_anomaly.errors import PackageError
+from vae_anomaly.scoring.scorer import Scorer
+
+__all__ = ["EVERY_ASSET", "STATUSES", "VERDICT_SCHEMA", "Judge", "judge", "score_rows"]
+
+#: Key of the one judge of a plant whose model is shared by all its assets.
+EVERY_ASSET = "*"
+
+#: What a verdict can say of a row.
+STATUSES = ("normal", "anomaly", "unseen_mode", "off", "not_scored")
+
+#: Sensors that a verdict names.
+N_TOP = 3
+
+#: A constant sensor has changed when it moves by more than this share of its constant.
+CONSTANT_TOLERANCE = 1e-6
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        ("asset", pa.string()),
+        ("time", pa.timestamp("us", "UTC")),
+        ("score", pa.float32()),
+        ("threshold", pa.float32()),
+        ("p_value", pa.float32()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("mode", pa.string()),
+        ("top_sensors", pa.list_(pa.string())),
+        ("top_contributions", pa.list_(pa.float64())),
+        ("top_directions", pa.list_(pa.string())),
+        ("top_expected", pa.list_(pa.float64())),
+        ("constant_changed", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A scorer with its threshold and the calibration scores that p-values refer to.
+
+    Attributes
+    ----------
+    scorer : Scorer
+    threshold : Threshold
+    reference : ndarray of shape (n_calibration,)
+        Rising scores of the normal calibration rows.
+    """
+
+    scorer: Scorer
+    threshold: Threshold
+    reference: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Score (n,) and contributions (n, d) of each row, in float32."""
+
+    score: np.ndarray
+    contributions: np.ndarray
+
+
+def score_rows(scorer: Scorer, matrix: Matrix) -> Scores:
+    """Score each row of a matrix, with the left context that the matrix holds."""
+    with torch.inference_mode():
+        score, contributions = scorer(*_tensors(matrix))
+    return Scores(score.numpy(), contributions.numpy())
+
+
+def judge(
+    table: pa.Table,
+    judges: Mapping[str, Judge],
+    contract: Contract,
+    *,
+    threshold: float | None = None,
+) -> pa.Table:
+    """Verdicts on readings.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Readings sorted by asset and time; left context included.
+    judges : mapping of str to Judge
+        One for `EVERY_ASSET`, or one an asset.
+    contract : Contract
+        Names the sensors and the context.
+    threshold : float, optional
+        Replaces the calibrated threshold.
+
+    Returns
+    -------
+    pa.Table
+        One verdict a row, in the order of the rows; columns of `VERDICT_SCHEMA`.
+    """
+    if EVERY_ASSET in judges:
+        return _judge_rows(table, judges[EVERY_ASSET], contract, threshold)
+    pieces: list[pa.Table] = []
+    for asset in pc.unique(table["asset"]).to_pylist():
+        own = table.filter(pc.field("asset") == asset)
+        if asset in judges:
+            pieces.append(_judge_rows(own, judges[asset], contract, threshold))
+        else:
+            pieces.append(_not_scored(own, f"no model was trained for asset '{asset}'"))
+    return pa.concat_tables(pieces) if pieces else VERDICT_SCHEMA.empty_table()
+
+
+def _judge_rows(
+    table: pa.Table, by: Judge, contract: Contract, override: float | None
+) -> pa.Table:
+    matrix = matrix_of(table, contract)
+    scores = score_rows(by.scorer, matrix)
+    limit = np.float32(by.threshold.value if override is None else override)
+    active = np.flatnonzero(by.scorer.standardizer.active.numpy())
+    scored = ~np.isnan(matrix.values[:, active]).all(axis=1)
+    if not np.isfinite(scores.score[scored]).all():
+        raise PackageError("the scorer gave a score that is not finite; the package is unusable")
+    anomalous = (scores.score > limit) & scored
+    status = np.where(scored, np.where(anomalous, "anomaly", "normal"), "not_scored")
+    n = table.num_rows
+    columns = {
+        "asset": table["asset"],
+        "time": table["time"],
+        "score": pa.array(scores.score, pa.float32(), mask=~scored),
+        "threshold": pa.array(np.full(n, limit), pa.float32()),
+        "p_value": pa.array(
+            conformal_p_values(scores.score, by.reference), pa.float32(), mask=~scored
+        ),
+        "status": pa.array(status, pa.string()),
+        "reason": pa.array(np.full(n, "no sensor of the model has a value"), mask=scored),
+        "mode": table["mode"] if "mode" in table.column_names else pa.nulls(n, pa.string()),
+        **_top_sensors(by.scorer, matrix, scores, np.flatnonzero(anomalous), contract),
+        "constant_changed": _changed_constants(by.scorer, matrix, contract),
+    }
+    return pa.table(columns, schema=VERDICT_SCHEMA)
+
+
+def _not_scored(table: pa.Table, reason: str) -> pa.Table:
+    n = table.num_rows
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        field.name: pa.nulls(n, field.type) for field in VERDICT_SCHEMA
+    }
+    columns |= {name: table[name] for name in ("asset", "time", "mode") if name in table.column_names}
+    columns["status"] = pa.repeat("not_scored", n)
+    columns["reason"] = pa.repeat(reason, n)
+    return pa.table(columns, schema=VERDICT_SCHEMA)
+
+
+# ------------------------------------------------------------------------------------------- why
+
+
+def _top_sensors(
+    scorer: Scorer, matrix: Matrix, scores: Scores, at: np.ndarray, contract: Contract
+) -> dict[str, pa.Array]:
+    """The sensors behind each anomaly; null for the other rows, which are most."""
+    n, names = len(scores.score), np.asarray(contract.sensor_names)
+    n_top = min(N_TOP, len(names))
+    expected = _expected(scorer, matrix, at)  # (m, d)
+    contributions = scores.contributions[at]
+    top = np.argsort(-contributions, axis=1, kind="stable")[:, :n_top]  # (m, n_top)
+    of = np.arange(len(at))[:, None]
+    values = matrix.values[at[:, None], top]
+    direction = np.where(values > expected[of, top], "high", "low").astype(object)
+    direction[np.isnan(values)] = "missing"
+    return {
+        "top_sensors": _lists(names[top], at, n, pa.string()),
+        "top_contributions": _lists(contributions[of, top], at, n, pa.float64()),
+        "top_directions": _lists(direction, at, n, pa.string()),
+        "top_expected": _lists(expected[of, top], at, n, pa.float64()),
+    }
+
+
+def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:
+    """(m, d) what the model expected at the rows `at`, each with its own window."""
+    lag = np.arange(scorer.window - 1, -1, -1)
+    rows = at[:, None] - lag  # (m, w)
+    inside = lag <= matrix.run[at][:, None]
+    picked = rows[inside]
+    run = (np.minimum(matrix.run[at], scorer.window - 1)[:, None] - lag)[inside]
+    window = Matrix(matrix.values[picked], run, matrix.label[picked])
+    last = np.cumsum(inside.sum(axis=1)) - 1
+    with torch.inference_mode():
+        values: np.ndarray = scorer.expected(*_tensors(window)).numpy()
+    return values[last]
+
+
+def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa.Array:
+    """Names of the sensors that were constant in training and are not so in a row."""
+    standardizer = scorer.standardizer
+    constant = standardizer.constant_value.numpy()  # (d,) NaN where training had no value at all
+    names = np.asarray(contract.sensor_names)
+    n = len(matrix.run)
+    which = np.flatnonzero(~standardizer.active.numpy() & ~np.isnan(constant))
+    moved = np.abs(matrix.values[:, which] - constant[which]) > CONSTANT_TOLERANCE * np.maximum(
+        1.0, np.abs(constant[which])
+    )  # (n, k); a missing value has not moved
+    at = np.flatnonzero(moved.any(axis=1))
+    lists: list[list[str] | None] = [None] * n
+    for row in at:
+        lists[row] = names[which[moved[row]]].tolist()
+    return pa.array(lists, pa.list_(pa.string()))
+
+
+def _lists(values: np.ndarray, at: np.ndarray, n: int, kind: pa.DataType) -> pa.Array:
+    """(n,) lists: a row of `values` (m, k) at each of the places `at`, null elsewhere."""
+    m, k = values.shape
+    offsets = np.zeros(n + 1, np.int32)
+    offsets[1:][at] = k
+    present = np.zeros(n, bool)
+    present[at] = True
+    flat = pa.array(values.reshape(-1), kind)
+    return pa.ListArray.from_arrays(
+        pa.array(np.cumsum(offsets), pa.int32()), flat, mask=pa.array(~present)
+    )
+
+
+def _tensors(matrix: Matrix) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(matrix.values), torch.from_numpy(matrix.run)
