@@ -138,19 +138,25 @@ def kill_after(plant: Path, step: str, seconds: float) -> bool:
     return cut
 
 
-def lake_content(lake: Path) -> dict[str, list[str]]:
-    """Rows of every table as sorted text, without what may differ from run to run."""
-    content = {}
+#: One row of a table, by column.
+Row = dict[str, object]
+
+
+def lake_content(lake: Path) -> dict[str, list[Row]]:
+    """Rows of every table in one order, without what may differ from run to run."""
+    from vae_anomaly.data.lake import rows
+
+    root = str(lake.parents[1])
+    content: dict[str, list[Row]] = {}
     for name in TABLES:
         if not DeltaTable.is_deltatable(str(lake / name)):
             continue
-        from vae_anomaly.data.lake import rows
-
-        found: list[str] = []
+        found: list[Row] = []
         for batch in rows(DeltaTable(str(lake / name))):
-            kept = [c for c in batch.schema.names if c not in PASSING]
-            found += [repr(row) for row in batch.select(kept).to_pylist()]
-        content[name] = sorted(text.replace(str(lake.parents[1]), "") for text in found)
+            found += batch.select([c for c in batch.schema.names if c not in PASSING]).to_pylist()
+        for row in found:
+            row |= {k: v.replace(root, "") for k, v in row.items() if isinstance(v, str)}
+        content[name] = sorted(found, key=repr)
     return content
 
 

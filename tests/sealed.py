@@ -16,6 +16,7 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Calibration, Golden, ModelPackage, Provenance, Unit
 from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.streaming import score_rows
 
 CONTRACT = Contract(
     time="when", asset="pump", sensors=("PT-101", "flow (RMS)"), context=("speed",), mode="mode"
@@ -69,8 +70,10 @@ def _unit() -> Unit:
         seed=0,
     )
     golden = Golden.of(fitted.scorer, Matrix(values, run, label))
-    score = golden.score.astype(np.float64)
-    result = calibrate(score, np.zeros(len(score), np.int64), false_alarm_rate=0.1)
-    reference = np.sort(golden.score)
+    values[-20:, 0] += 50
+    label[-20:] = 1
+    score = score_rows(fitted.scorer, Matrix(values, run, label)).score
+    result = calibrate(score.astype(np.float64), label, false_alarm_rate=0.1, bootstrap=100)
+    reference = np.sort(score[label == 0])
     calibration = Calibration(result.threshold, result.operating_point, reference, result.note)
     return Unit(fitted.scorer, golden, calibration)

@@ -218,7 +218,8 @@ def imports_on_load(module: str) -> set[str]:
     place = ROOT / Path(*module.split("."))
     file = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
     found: set[str] = set()
-    waiting: list[ast.stmt] = list(ast.parse(file.read_text()).body)
+    text = file.read_text() if file.is_file() else ""  # a folder without __init__.py
+    waiting: list[ast.stmt] = list(ast.parse(text).body)
     for node in waiting:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from vae_anomaly.errors import InputError
@@ -115,8 +115,8 @@ def roc_picture(
     _refuse_empty(alarms, "points of the curve")
     figure = _figure(540, f"Detection against false alarms: AUROC {_with_ends(area)}", subject)
     whole, few = figure.subplots(1, 2, sharey=True)
-    least = 0.5 / max(n_normal, 1)
-    chance = np.geomspace(least, 1, 200)
+    least = 0.5 / max(n_normal, 10)
+    chance = np.append(0.0, np.geomspace(least, 1, 200))
     for axes, start in ((whole, 0.0), (few, least)):
         axes.plot(np.maximum(alarms, start), detected, color=NORMAL, lw=2, label="this score")
         axes.plot(chance, chance, color=FAINT, lw=1, ls=":", label="a random score")
@@ -133,9 +133,11 @@ def roc_picture(
     few.set_xscale("log")
     few.set_xlim(least, 1)
     few.xaxis.set_major_formatter(_percent())
+    few.xaxis.set_minor_formatter(NullFormatter())
     _caption(whole, "the whole curve")
     _caption(few, "few false alarms, on a logarithmic axis")
-    _note(figure, f"{n_normal:,} normal and {n_anomalous:,} anomalous rows, counted row by row")
+    said = f"{_rows(n_normal, 'normal')} and {_rows(n_anomalous, 'anomalous')}"
+    _note(figure, f"{said}, counted row by row")
     return _written(figure, path)
 
 
@@ -197,7 +199,7 @@ def score_histogram(
             inside = np.clip(score[own & finite], edges[0], edges[-1])
             share = np.histogram(inside, edges)[0] / own.sum()
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.35)
-            axes.stairs(share, edges, color=colour, lw=1.6, label=f"{own.sum():,} {name} rows")
+            axes.stairs(share, edges, color=colour, lw=1.6, label=_rows(int(own.sum()), name))
     if threshold is not None:
         said = f"threshold {threshold:.4g}"
         axes.axvline(threshold, color=INK, ls="--", lw=1.4, label=said)
@@ -254,7 +256,7 @@ def _left_out(score: FloatArray, edges: FloatArray) -> str:
         (np.isinf(score), "with an infinite score, not drawn"),
         (np.isnan(score), "without a score, not drawn"),
     )
-    return "; ".join(f"{rows.sum():,} rows {what}" for rows, what in said if rows.any())
+    return "; ".join(f"{_rows(int(rows.sum()))} {what}" for rows, what in said if rows.any())
 
 
 # ------------------------------------------------------------------------------------- in time
@@ -271,7 +273,7 @@ def timeline(
     unit: str = "",
     subject: str = "",
 ) -> Path:
-    """Draw the score over time, one panel an asset; 1000 pixels wide, 450 to 1300 high.
+    """Draw the score over time, one panel an asset; 1000 pixels wide, 470 to 1320 high.
 
     The highest and the lowest score of every pixel are drawn, so no peak is lost. Of more than
     eight assets those with most rows above the threshold are shown, and the picture says so.
@@ -305,6 +307,11 @@ def timeline(
     _refuse_empty(score, "scores")
     time = np.asarray(times, dtype="datetime64[us]")
     label = np.asarray(labels) if np.size(labels) else np.zeros(len(score), dtype=np.int64)
+    if not score.shape == asset.shape == time.shape == label.shape:
+        raise InputError(
+            f"times {time.shape}, scores {score.shape}, assets {asset.shape} and labels "
+            f"{label.shape} must be of one length"
+        )
     names, which = np.unique(asset, return_inverse=True)
     limits = np.array([_limit(threshold, str(name)) for name in names])
     above = score > limits[which]
@@ -313,9 +320,9 @@ def timeline(
     bounds = np.searchsorted(which[order], np.arange(len(names) + 1))
     shown = np.sort(np.argsort(-n_above, kind="stable")[:MOST_PANELS])
     title = f"Score over time: {int(above.sum()):,} of {len(score):,} rows above the threshold"
-    figure = _figure(450 if len(shown) == 1 else 140 + 145 * len(shown), title, subject)
+    figure = _figure(470 if len(shown) == 1 else 160 + 145 * len(shown), title, subject)
     shared = not isinstance(threshold, Mapping)
-    panels = figure.subplots(len(shown), 1, sharex=True, sharey=shared, squeeze=False)[:, 0]
+    panels = list(figure.subplots(len(shown), 1, sharex=True, sharey=shared, squeeze=False)[:, 0])
     for axes, i in zip(panels, shown, strict=True):
         rows = order[bounds[i] : bounds[i + 1]]
         _panel(
@@ -324,24 +331,33 @@ def timeline(
             float(limits[i]),
         )
         _caption(axes, f"{_short(str(names[i]), 30)}: {n_above[i]:,} of {len(rows):,} rows above")
-    _wide_axes(panels, score[np.isfinite(score)], float(np.median(limits)))
     drawn = np.isin(which, shown)
+    _wide_axes(panels, score[drawn & np.isfinite(score)], float(np.median(limits[shown])))
     _legend(
         panels[0],
         _timeline_handles(
             faulty=bool((label[drawn] > 0).any()), infinite=bool(np.isposinf(score[drawn]).any())
         ),
+        above=2.0,
     )
-    locator = AutoDateLocator()
-    panels[-1].xaxis.set_major_locator(locator)
-    panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    panels[-1].set_xlabel("time (UTC)")
+    _time_axis(panels[-1], time[drawn])
     said = f"anomaly score ({unit})" if unit else "anomaly score"
     figure.supylabel(said, fontsize=10, color=INK)
     if len(shown) < len(names):
         said = "assets: those with most rows above the threshold"
         _note(figure, f"{len(shown)} of {len(names)} {said}")
     return _written(figure, path)
+
+
+def _time_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
+    """Dates no more often than they change; an hour on either side of a single moment."""
+    days: FloatArray = date2num(np.array([time.min(), time.max()]))  # type: ignore[no-untyped-call]
+    if days[0] == days[1]:
+        axes.set_xlim(days[0] - 1 / 24, days[1] + 1 / 24)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_xlabel("time (UTC)")
 
 
 def _limit(threshold: float | Mapping[str, float], asset: str) -> float:
@@ -376,10 +392,11 @@ def _thinned(
     faulty: NDArray[np.bool_],
 ) -> Trace:
     """One asset's rows, in order of time, as cells; a short series keeps a cell a row."""
-    days = np.asarray(date2num(time), dtype=np.float64)
+    days: FloatArray = date2num(time)  # type: ignore[no-untyped-call]
     cells = np.arange(len(days))
     if len(days) > 2 * CELLS:
-        cells = ((days - days[0]) / (days[-1] - days[0] or 1.0) * CELLS).astype(np.int64)
+        share = (days - days[0]) / (days[-1] - days[0] or 1.0)
+        cells = np.minimum(share * CELLS, CELLS - 1).astype(np.int64)
     start = np.flatnonzero(np.diff(cells, prepend=-1))
     finite = np.where(np.isfinite(score), score, np.nan)
     return Trace(
@@ -434,6 +451,7 @@ def _wide_axes(panels: Sequence[Axes], score: FloatArray, limit: float) -> None:
     for axes in panels:
         if score.min() > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(numticks=6))
             axes.set_ylim(bottom=min(float(np.quantile(score, 0.001)), limit) / 1.5)
         else:
             axes.set_yscale("symlog", linthresh=usual)
@@ -496,8 +514,9 @@ def training_curves(
     )
     _refuse_empty(step, "checks")
     best = int(np.argmin(np.abs(step - best_step)))
-    said = f"{held_out[best]:,.2f}".replace("-", "−")
-    title = f"Training: held-out bound {said} nats a row at step {best_step:,}, which was kept"
+    kept = f"{held_out[best]:,.2f} nats a row".replace("-", "−")
+    kept = "not known" if math.isnan(held_out[best]) else kept
+    title = f"Training: held-out bound {kept} at step {best_step:,}, which was kept"
     figure = _figure(560, title, subject)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     dot = "." if len(step) < 60 else ""
@@ -515,6 +534,7 @@ def training_curves(
     _legend(upper)
     figure.align_ylabels([upper, lower])
     lower.set_ylim(bottom=0)
+    lower.set_xlim(0, 1.03 * max(float(step.max()), 1.0))
     lower.set_xlabel("training step")
     lower.xaxis.set_major_formatter(_plain())
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -555,7 +575,7 @@ def baseline_bars(
     path : path-like
         PNG file to write; its folder must exist.
     names : sequence of str
-        The methods; of more than fifteen the best are shown.
+        The methods; of more than fifteen the best are shown, and ours.
     figures : sequence of Estimate
         What each reaches on the same rows, between 0 and 1; NaN is drawn as not known.
     highlighted : str
@@ -576,6 +596,7 @@ def baseline_bars(
     _refuse_empty(value, "methods")
     order = np.argsort(np.where(np.isnan(value), np.inf, -value), kind="stable")
     shown = [int(i) for i in order[:MOST_BARS]]
+    shown += [int(i) for i in order[MOST_BARS:] if names[i] == highlighted]
     figure = _figure(
         170 + 44 * len(shown), _rivals(names, value, order, highlighted, figure_name), subject
     )
@@ -598,7 +619,9 @@ def baseline_bars(
         f"{figure_name}: bars from {chance:g}, a random score; thin lines are intervals"
     )
     if len(shown) < len(names):
-        _note(figure, f"the best {len(shown)} of {len(names)} methods")
+        _note(
+            figure, f"the best {MOST_BARS} of {len(names)} methods, and {_short(highlighted, 30)}"
+        )
     return _written(figure, path)
 
 
@@ -611,9 +634,9 @@ def _rivals(
 ) -> str:
     """Our figure and the best of the others, as a title."""
     known = [i for i in order if not math.isnan(value[i])]
-    ours = [f"{names[i]} {value[i]:.3f}" for i in known if names[i] == highlighted]
-    others = [f"{names[i]} {value[i]:.3f}" for i in known if names[i] != highlighted]
-    best = [f"best of the others {others[0]}"] if others else []
+    said = {i: f"{_short(names[i], 24)} {value[i]:.3f}" for i in known}
+    ours = [said[i] for i in known if names[i] == highlighted]
+    best = [f"best of the others {said[i]}" for i in known if names[i] != highlighted][:1]
     return f"{figure_name} on the same rows: {', '.join(ours + best) or 'not known'}"
 
 
@@ -643,20 +666,18 @@ def sensor_shares(
         The file.
     """
     terms = np.abs(np.asarray(contributions, dtype=np.float64))
-    if terms.shape[1:] != (len(sensors),) or not len(sensors):
+    if terms.shape[1:] != (len(sensors),) or not terms.size:
         raise InputError(
-            f"contributions have shape {terms.shape}; give (n, {len(sensors)}), a column a sensor"
+            f"contributions have shape {terms.shape}; give (n, {len(sensors)}), a row an "
+            "anomaly and a column a sensor; where there is no anomaly, draw nothing"
         )
-    n_rows = max(len(terms), 1)
-    leads = np.bincount(terms.argmax(axis=1), minlength=len(sensors)) / n_rows
+    leads = np.bincount(terms.argmax(axis=1), minlength=len(sensors)) / len(terms)
     whole = terms.sum(axis=1, keepdims=True)
-    part = np.divide(terms, whole, out=np.zeros_like(terms), where=whole > 0).sum(axis=0) / n_rows
+    part = np.divide(terms, whole, out=np.zeros_like(terms), where=whole > 0).mean(axis=0)
     order = np.lexsort((-part, -leads))
     shown = [int(i) for i in order[:MOST_BARS]]
-    title = f"Sensors behind {len(terms):,} anomalous rows"
-    if len(terms):
-        first = _short(sensors[shown[0]], 30)
-        title += f": {first} contributes most in {_share(float(leads[shown[0]]))}"
+    said = f"{_short(sensors[shown[0]], 30)} contributes most in {_share(float(leads[shown[0]]))}"
+    title = f"Sensors behind {_rows(len(terms), 'anomalous')}: {said}"
     figure = _figure(190 + 36 * len(shown), title, subject)
     axes = figure.subplots()
     places = range(len(shown))
@@ -682,7 +703,7 @@ def _figure(height_px: int, title: str, subject: str) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.11, h_pad=0.07)
     figure = Figure((WIDTH_PX / DPI, height_px / DPI), dpi=DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    text = textwrap.fill(f"{_short(subject, 40)} · {title}" if subject else title, 92)
+    text = textwrap.fill(f"{_short(subject, 40)} · {title}" if subject else title, 78)
     figure.suptitle(
         text, x=0.013, ha="left", fontsize=12, weight="bold", color=INK, parse_math=False
     )
@@ -712,8 +733,8 @@ def _caption(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, color=FAINT, parse_math=False)
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D | Patch] | None = None) -> None:
-    """A legend above the axes, where it hides nothing; a caption stands to its left."""
+def _legend(axes: Axes, handles: Sequence[Line2D | Patch] = (), *, above: float = 0.2) -> None:
+    """A legend over the axes, where it hides nothing, so many letters above them."""
     axes.legend(
         handles=handles or axes.get_legend_handles_labels()[0],
         loc="lower right",
@@ -721,7 +742,7 @@ def _legend(axes: Axes, handles: Sequence[Line2D | Patch] | None = None) -> None
         ncols=5,
         frameon=False,
         fontsize=9.5,
-        borderaxespad=0.2,
+        borderaxespad=above,
         columnspacing=1.5,
         handlelength=1.6,
     )
@@ -737,15 +758,21 @@ def _written(figure: Figure, path: str | PathLike[str]) -> Path:
     """Write the PNG without date or version, so that equal pictures are equal files."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    canvas.print_png(path, metadata={"Software": None})
+    canvas.print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return Path(path)
 
 
 def _plain() -> FuncFormatter:
-    """Ticks as 0.01, 10, 1,000."""
-    return FuncFormatter(
-        lambda x, _: (f"{x:,.0f}" if abs(x) >= 100 else f"{x:g}").replace("-", "−")
-    )
+    """Ticks as 0.01, 10, 1,000, 2e+06."""
+
+    def tick(x: float, _: float) -> str:
+        return (f"{x:,.0f}" if 100 <= abs(x) < 1e6 else f"{x:.4g}").replace("-", "−")
+
+    return FuncFormatter(tick)
+
+
+def _rows(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind} row{'' if count == 1 else 's'}".replace("  ", " ")
 
 
 def _percent() -> FuncFormatter:

@@ -64,8 +64,8 @@ DETAILS: dict[str, str] = {
     "not_a_number": "column '{column}': {value} is not a number with decimal sign '{decimal}'",
     "not_finite": "column '{column}': {value} is not finite; numbers of float64 are allowed",
     "missing_value": "column '{column}' is empty, and the contract refuses missing values",
-    "below_range": "column '{column}': {value} is below the lowest allowed, {low} {unit}",
-    "above_range": "column '{column}': {value} is above the highest allowed, {high} {unit}",
+    "below_range": "column '{column}': {value} is below the lowest allowed, {low}",
+    "above_range": "column '{column}': {value} is above the highest allowed, {high}",
     "not_binary": "column '{column}': {value} is not 0 or 1, as the contract's kind 'binary' says",
     "bad_label": "column '{column}': {value} is not a label; whole numbers and none are allowed",
 }
@@ -463,7 +463,7 @@ def _cell_by_cell(column: str, texts: pa.Array, decimal: str, *, truths: bool) -
     plain = pc.replace_substring(pc.if_else(is_number, trimmed, None), decimal, ".")
     values = plain.cast(pa.float64())
     faults = {
-        "not_a_number": ~_mask(pc.or_(is_missing, pc.or_kleene(is_infinite, is_number))),
+        "not_a_number": ~(_mask(is_missing) | _mask(is_infinite) | _mask(is_number)),
         "not_finite": _mask(is_infinite) | _mask(pc.is_inf(values)),
     }
     return _Read(column, values, faults)
@@ -481,8 +481,8 @@ def _measured(cells: pa.Array, sensor: Sensor, decimal: str) -> _Read:
     if sensor.high is not None:
         faults["above_range"] = _mask(pc.greater(read.values, sensor.high))
     if is_binary:
-        is_either = pc.is_in(read.values, pa.array([0.0, 1.0, None]))
-        faults["not_binary"] = ~_mask(is_either)
+        is_either = pc.or_(pc.equal(read.values, 0), pc.equal(read.values, 1))
+        faults["not_binary"] = _mask(pc.invert(is_either))
     return read._replace(faults=faults)
 
 
@@ -492,7 +492,7 @@ def _labels(column: str, cells: pa.Array, decimal: str) -> _Read:
     values = read.values
     is_whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**31))
     is_class = pc.and_(is_whole, pc.greater_equal(values, 0))
-    is_bad = ~_mask(pc.or_(values.is_null(), is_whole))
+    is_bad = ~(_mask(values.is_null()) | _mask(is_whole))
     for mask in read.faults.values():
         is_bad = is_bad | mask
     return _Read(column, pc.if_else(is_class, values, None).cast(pa.int32()), {"bad_label": is_bad})

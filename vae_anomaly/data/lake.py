@@ -38,7 +38,7 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.contract import readings_schema
@@ -168,7 +168,8 @@ class Lake:
         return readings_schema(self.contract) if name == READINGS else _SCHEMAS[name]
 
     def exists(self, name: str) -> bool:
-        return DeltaTable.is_deltatable(str(self.root / name))
+        """Whether the table has been made."""
+        return self._found(name) is not None
 
     def open(self, name: str, *, version: int | None = None) -> DeltaTable:
         """Open a table as it stands, or as it stood at a version.
@@ -178,12 +179,11 @@ class Lake:
         LakeError
             The table does not exist, or was written by a newer vae_anomaly.
         """
-        try:
-            table = DeltaTable(str(self.root / name), version=version)
-        except TableNotFoundError as error:
+        table = self._found(name, version)
+        if table is None:
             raise LakeError(
                 f"{self.root} has no table '{name}'; run `vae-anomaly ingest` on this plant first"
-            ) from error
+            )
         written = _schema_version(table)
         if written > SCHEMA_VERSION:
             raise LakeError(
@@ -195,12 +195,8 @@ class Lake:
     def writable(self, name: str) -> DeltaTable:
         """Open a table to append to it; it is made, or given its new columns, where needed."""
         schema = self.schema(name)
-        try:
-            table = self.open(name)
-        except LakeError:
-            if self.exists(name):
-                raise
-            return self._create(name, schema)
+        until_committed(lambda: self._found(name) is not None or self._create(name, schema))
+        table = self.open(name)
         known = {field.name for field in table.schema().fields}
         added = [field for field in schema if field.name not in known]
         if added:
@@ -208,17 +204,31 @@ class Lake:
             table = self.open(name)
         return table
 
-    def _create(self, name: str, schema: pa.Schema) -> DeltaTable:
+    def _found(self, name: str, version: int | None = None) -> DeltaTable | None:
+        """The table, or None while there is none, or only its folder."""
+        try:
+            return DeltaTable(str(self.root / name), version=version)
+        except TableNotFoundError:
+            return None
+
+    def _create(self, name: str, schema: pa.Schema) -> bool:
+        """Make a table; False where another process was first."""
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
-        return DeltaTable.create(
-            str(path),
-            schema=schema,
-            mode="ignore",
-            name=f"vae_anomaly_{name}",
-            description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
-            configuration={"delta.enableChangeDataFeed": "true"},
-        )
+        try:
+            DeltaTable.create(
+                str(path),
+                schema=schema,
+                mode="error",
+                name=f"vae_anomaly_{name}",
+                description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
+                configuration={"delta.enableChangeDataFeed": "true"},
+            )
+        except (CommitFailedError, DeltaError) as error:
+            if "already exists" not in str(error) and not isinstance(error, CommitFailedError):
+                raise
+            return False
+        return True
 
 
 def _schema_version(table: DeltaTable) -> int:

@@ -3,21 +3,23 @@
 An alarm is a score above the threshold, never one equal to it. A threshold is always one of the
 scores that it was chosen from: an increasing map of the scores maps it along, and changes no rate.
 
-The intervals are those of fresh rows at this very threshold. A threshold looks better on the rows
-that chose it than it is, and the percentiles of a bootstrap repeat that flattery: over simulated
-normal scores, such 95 % intervals held the true false alarm rate in 11 to 34 % of cases under the
-rule `false_alarm_rate`, and the true detection rate in 78 to 91 % under `youden`. So:
+The intervals are those of fresh rows at this very threshold. On the rows that chose it, a
+threshold looks better than it is, and the percentiles of a bootstrap repeat that flattery: over
+simulated normal scores they held the true false alarm rate in 11 to 34 % of cases under the rule
+`false_alarm_rate`, and the true detection rate in 78 to 97 % under `youden`, where 95 % were
+meant. So:
 
 - A rule that takes an order statistic of the normal scores needs no drawing. With c of n normal
   rows above it, the rate of fresh rows is Beta(c + 1, n - c) for any continuous score, and the
-  bootstrap of the threshold has a closed form.
+  bootstrap of the threshold itself has a closed form.
 - For any other rule, rows are resampled within their class and the threshold is chosen anew in
-  each resample. By how many rows the resample flatters its own threshold, against the original
+  each resample. By how many rows a resample flatters its own threshold, against the original
   rows at that threshold, is taken off the count on average before Jeffreys' interval is formed.
 
-Measured on 12 pairs of laws and sizes, 95 % intervals made so held the true rates in 92 to 98 %.
-All of it takes rows as exchangeable; where neighbouring rows resemble each other, the true
-intervals are wider.
+Over 12 pairs of laws and sizes (10 to 500 anomalies among 200 to 1,000 normal rows), 95 %
+intervals made so held the true rates and precision in 92 to 99 % of 500 repetitions, whichever
+the rule. All of it takes rows as exchangeable; where neighbouring rows resemble each other, the
+true intervals are wider.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ class Rule:
 
     choose: Callable[[Roc, Target], FloatArray]
     needs_labels: bool
-    of_normal_rows: bool  # an order statistic of the normal scores; nothing needs resampling
+    of_normal_rows: bool  # an order statistic of the normal scores, at the rate asked for
 
 
 def youden(roc: Roc, target: Target) -> FloatArray:
@@ -271,8 +273,8 @@ def calibrate(
     value = float(RULES[name].choose(roc, target))
     if not math.isfinite(value):
         raise CalibrationError(
-            f"rule '{name}' would put the threshold at {value}, where it never raises an alarm: "
-            f"{int(np.isposinf(row_scores[is_normal]).sum())} of {roc.n_normal} normal rows score "
+            f"rule '{name}' would put the threshold at {value}: "
+            f"{int(np.isinf(row_scores[is_normal]).sum())} of {roc.n_normal} normal rows score "
             "infinite. Look at these rows, or leave them out."
         )
     if RULES[name].of_normal_rows:
@@ -288,7 +290,7 @@ def calibrate(
         confidence=confidence,
         seed=seed,
     )
-    rate = point.false_alarm_rate.value if name == "youden" else false_alarm_rate
+    rate = false_alarm_rate if RULES[name].of_normal_rows else point.false_alarm_rate.value
     found = Threshold(value, name, rate, roc.n_normal)
     return Calibrated(found, point, _note(rule, found, point, row_labels))
 

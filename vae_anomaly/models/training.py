@@ -107,7 +107,8 @@ def train(
     """Maximise the mean bound over the rows, and leave the weights of the best check.
 
     The same seed gives the same weights, and a run that was killed and is called again with its
-    checkpoint ends with the weights of an undisturbed one, bit for bit. torch's global generator is never touched.
+    checkpoint ends with the weights of an undisturbed one, bit for bit. torch's global generator
+    is never touched.
 
     Parameters
     ----------

@@ -124,16 +124,14 @@ class Scorer(nn.Module):
             The shapes or types are wrong, or a run reaches beyond the first row.
         """
         score_of, tensors = SCORES[self.anomaly_score].score, dict(self.tensors.named_buffers())
-        scores, parts = [rows.new_zeros(0, dtype=torch.float32)], []
-        for block in self._blocks(rows, run):
-            score, contributions = score_of(self.module, block, tensors)
-            scores.append(score)
-            parts.append(contributions.reshape(len(score), self.window, -1).sum(dim=1))
-        score = torch.cat(scores)[: len(rows)]
-        contributions = score.new_zeros(len(rows), self.standardizer.n_features)
-        if parts:
-            active = torch.cat(parts)[: len(rows)]
-            contributions.index_copy_(-1, self.standardizer.sensors, active)
+        score = torch.zeros(len(rows))
+        contributions = torch.zeros(len(rows), self.standardizer.n_features)
+        sensors = self.standardizer.sensors
+        for at, block in self._blocks(rows, run):
+            total, parts = score_of(self.module, block, tensors)
+            parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
+            score[at] = total[: at.stop - at.start]
+            contributions[at].index_copy_(1, sensors, parts[: at.stop - at.start])
         if self.smoothing is None:
             return score, contributions
         return ewma(score, run, self.smoothing), ewma(contributions, run, self.smoothing)
@@ -154,20 +152,22 @@ class Scorer(nn.Module):
             Float64; a sensor that never varied in training is expected at its constant, and one
             that was never observed is NaN.
         """
-        width = int(self.standardizer.active.sum())
-        means = [torch.zeros(0, width)]
-        for block in self._blocks(rows, run):
+        width = len(self.standardizer.sensors)
+        means = torch.zeros(len(rows), width)
+        for at, block in self._blocks(rows, run):
             z = self.module.posterior(block).mean
-            means.append(self.module.likelihood(z, block.context).mean[:, -width:])
-        return self.standardizer.restored(torch.cat(means)[: len(rows)])
+            mean = self.module.likelihood(z, block.context).mean[:, -width:]  # the row's own
+            means[at] = mean[: at.stop - at.start]
+        return self.standardizer.restored(means)
 
-    def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[Batch]:
+    def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[tuple[slice, Batch]]:
         """Windows of all rows in blocks of one size; the last is filled up with its last row."""
         _refuse_misfits(rows, run, len(self.standardizer.center))
-        batch = self.standardizer(rows)
         for start in range(0, len(rows), BLOCK_ROWS):
-            index = torch.arange(start, start + BLOCK_ROWS).clamp(max=len(rows) - 1)
-            yield windowed(batch, run, index, self.window)
+            first, stop = max(0, start - self.window + 1), min(len(rows), start + BLOCK_ROWS)
+            batch = self.standardizer(rows[first:stop])
+            index = torch.arange(start, start + BLOCK_ROWS).clamp(max=stop - 1) - first
+            yield slice(start, stop), windowed(batch, run[first:stop], index, self.window)
 
 
 def left_context(window: int, smoothing: float | None) -> int:

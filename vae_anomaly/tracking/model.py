@@ -39,7 +39,6 @@ SCORING_PACKAGES = (
     "pydantic",
     "pyyaml",
     "safetensors",
-    "scikit-learn",
     "scipy",
     "torch",
     "tzdata",

@@ -53,7 +53,8 @@ def key(name: str) -> str:
     >>> key("Volume Flow (RMS)/bound")
     'Volume Flow _RMS_/bound'
     """
-    return cut(re.sub(r"[^\w.\- /]", "_", name).strip("/. "), MAX_KEY)
+    steps = re.sub(r"[^\w.\- /]", "_", name).split("/")
+    return cut("/".join(step for step in steps if step not in ("", ".", "..")) or "_", MAX_KEY)
 
 
 def cut(text: str, limit: int) -> str:

@@ -83,12 +83,12 @@ NOISE.setflags(write=False)
 MODES = ("normal", "part_load", "purge", "boost", "flush")
 
 #: Edges of the speed between the modes, in rpm, and the width of the valves' travel.
-PURGE_RPM, PART_RPM, BOOST_RPM = 1400.0, 2050.0, 3150.0
+PART_RPM, BOOST_RPM, PURGE_BYPASS = 2050.0, 3150.0, 0.05
 VALVE_RPM = 35.0
 FLUSH_RPM = 1350.0
 #: A weight in a lag that no float64 sum feels.
 FORGOTTEN = 1e-18
-OIL_LAG_S, BEARING_LAG_S = 900.0, 360.0
+OIL_LAG_S, BEARING_LAG_S = 300.0, 120.0
 
 
 class Drive(NamedTuple):
@@ -138,8 +138,7 @@ def physics(drive: Drive, lag_rows: float) -> Floats:
     critical = (drive.speed - 2450) / 120
     vibration = 0.8 + 1.2 * n * n + 2 * load * load + 1.5 * np.exp(-critical * critical)
     vibration = vibration + 1.5 * drive.bypass**2
-    oil = 28 + 0.55 * drive.ambient + 0.3 * (power - hydraulic)
-    oil = oil - second * (9 - 0.3 * drive.ambient) + 4 * drive.bypass + 10 * drive.flush
+    oil = 30 + 0.55 * drive.ambient + 0.15 * (power - hydraulic) + 10 * drive.flush
     oil = lagged(oil, OIL_LAG_S * lag_rows)
     bearing = lagged(oil + 0.5 + n * n + 0.4 * vibration, BEARING_LAG_S * lag_rows)
     metered = flow * (1 - 0.9 * drive.bypass)
@@ -152,7 +151,7 @@ def modes(drive: Drive) -> Ints:
     """Operating mode of each row, as a position in MODES; (n,)."""
     mode = np.zeros(len(drive.speed), dtype=np.int64)
     mode[drive.speed < PART_RPM] = MODES.index("part_load")
-    mode[drive.speed < PURGE_RPM] = MODES.index("purge")
+    mode[drive.bypass > PURGE_BYPASS] = MODES.index("purge")
     mode[drive.speed > BOOST_RPM] = MODES.index("boost")
     mode[drive.flush > 0] = MODES.index("flush")
     return mode

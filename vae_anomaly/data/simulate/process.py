@@ -134,7 +134,7 @@ def _targets(simulation: Simulation, asset: int, rows: Ints, time_s: Floats) -> 
     bypass = np.where(boost, 0.25 + 0.2 * opening, 0.0)
     purge = within("purge", 6, 20)
     return _Targets(
-        speed=np.where(purge, 1000 + 250 * trim, speed),
+        speed=np.where(purge, 2100 + 350 * trim, speed),
         bypass=np.where(purge, 0.5 + 0.4 * opening, bypass),
     )
 
