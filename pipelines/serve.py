@@ -23,7 +23,8 @@ def deployments(plant: Path) -> tuple[RunnerDeployment, ...]:
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
     return tuple(
-        flow.to_deployment(
+        RunnerDeployment.from_flow(
+            flow,
             name=config.name,
             schedule=Cron(cron, timezone=config.schedule.zone),
             parameters=parameters,

@@ -106,3 +106,215 @@ def resampled_thresholds(
         )
         for _ in range(times)
     ]
+
+
+# ------------------------------------------------------------------------------- CSV and contract
+
+
+def csv_rows(body: bytes, n_columns: int, delimiter: bytes) -> list[list[bytes | None] | bytes]:
+    """Rows of a CSV file after its header, character by character; a broken line as its bytes.
+
+    A line whose quotes close is a row, read leniently. Another is one with the lines after it, if
+    these follow RFC 4180 to the letter and have all columns; else it is broken, by itself.
+    """
+    rows: list[list[bytes | None] | bytes] = []
+    at = 0
+    while at < len(body):
+        end = _end_of_line(body, at)
+        line = body[at:end]
+        after = end + (2 if body[end : end + 2] == b"\r\n" else 1)
+        if not line:
+            at = after
+            continue
+        cells, closed, _ = _csv_cells(line, 0, delimiter, lenient=True)
+        if closed:
+            rows.append(cells if len(cells) == n_columns else line)
+            at = after
+            continue
+        cells, closed, end = _csv_cells(body, at, delimiter, lenient=False)
+        if closed and len(cells) == n_columns:
+            rows.append(cells)
+            at = end + (2 if body[end : end + 2] == b"\r\n" else 1)
+        else:
+            rows.append(line)
+            at = after
+    return [[cell or None for cell in r] if isinstance(r, list) else r for r in rows]
+
+
+def _end_of_line(body: bytes, at: int) -> int:
+    while at < len(body) and body[at : at + 1] not in (b"\r", b"\n"):
+        at += 1
+    return at
+
+
+def _csv_cells(
+    body: bytes, at: int, delimiter: bytes, *, lenient: bool
+) -> tuple[list[bytes], bool, int]:
+    """Cells of a row, whether all its quotes close (and nothing follows them), and its end."""
+    cells, cell, closed = [], b"", True
+    at_start, quoted, was_quoted = True, False, False
+    while at < len(body):
+        char = body[at : at + 1]
+        if quoted and char == b'"' and body[at + 1 : at + 2] == b'"':
+            cell += b'"'
+            at += 1
+        elif quoted and char == b'"':
+            quoted, was_quoted = False, True
+        elif quoted:
+            cell += char
+        elif at_start and char == b'"':
+            quoted = True
+        elif char == delimiter:
+            cells.append(cell)
+            cell, was_quoted = b"", False
+            at += 1
+            at_start = True
+            continue
+        elif char in (b"\r", b"\n"):
+            break
+        else:
+            cell += char
+            closed = closed and (lenient or not was_quoted)
+        at_start = False
+        at += 1
+    return [*cells, cell], closed and not quoted, at
+
+
+def checked_row(cells: dict, contract, asset: str, decimal: str) -> tuple[str | None, dict]:
+    """(reason, reading) of a row; its texts are bytes, its times (count, unit in ns, UTC?)."""
+    from vae_anomaly.data.contract import REASONS
+
+    faults: set[str] = set()
+    reading: dict[str, object] = {"asset": asset, "mode": None, "label": None}
+    for column, name in ((contract.asset, "asset"), (contract.mode, "mode")):
+        if column is not None:
+            reading[name] = _checked_name(cells[column], faults)
+            if name == "asset" and reading[name] is None and "bad_text" not in faults:
+                faults.add("no_asset")
+    reading["time"] = _checked_time(cells[contract.time.column], contract.time, faults)
+    for sensor in (*contract.sensors, *contract.context):
+        is_binary = sensor.kind == "binary"
+        value = _checked_number(cells[sensor.name], decimal, faults, truths=is_binary)
+        reading[sensor.name] = value
+        if value is None:
+            faults |= {"missing_value"} if sensor.missing == "refused" else set()
+            continue
+        faults |= {"below_range"} if sensor.low is not None and value < sensor.low else set()
+        faults |= {"above_range"} if sensor.high is not None and value > sensor.high else set()
+        faults |= {"not_binary"} if is_binary and value not in (0, 1) else set()
+    if contract.label is not None:
+        wrong: set[str] = set()
+        value = _checked_number(cells[contract.label], decimal, wrong, truths=True)
+        is_whole = value is None or (abs(value) < 2**31 and value == int(value))
+        faults |= {"bad_label"} if wrong or not is_whole else set()
+        reading["label"] = int(value) if value is not None and is_whole and value >= 0 else None
+    return next((reason for reason in REASONS if reason in faults), None), reading
+
+
+_NOTHING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none"}
+
+
+def _stripped(text: str) -> str | None:
+    stripped = text.strip(" \t\r\n\v\f\u00a0")
+    return None if stripped.lower() in _NOTHING else stripped
+
+
+def _checked_name(cell: object, faults: set[str]) -> str | None:
+    """What a bytes, bool or int cell names."""
+    if isinstance(cell, bool | int):
+        cell = str(cell).lower().encode()
+    try:
+        return None if cell is None else _stripped(cell.decode())
+    except UnicodeDecodeError:
+        faults.add("bad_text")
+        return None
+
+
+def _checked_number(cell: object, decimal: str, faults: set[str], *, truths: bool) -> float | None:
+    import math
+    import re
+    from decimal import Decimal
+
+    value = None
+    if isinstance(cell, bytes):
+        text = _stripped(cell.decode("utf-8", "backslashreplace"))
+        if truths and text is not None and text.lower() in ("true", "false"):
+            text = "1" if text.lower() == "true" else "0"
+        if text is None:
+            return None
+        if re.fullmatch("[+-]?inf(inity)?", text, re.I):
+            value = math.inf
+        elif not set(text) <= set("0123456789+-eE" + decimal):
+            faults.add("not_a_number")
+            return None
+        else:
+            try:
+                value = float(text.replace(decimal, "."))
+            except ValueError:
+                faults.add("not_a_number")
+                return None
+    elif isinstance(cell, bool | int | float | Decimal):
+        value = float(cell)
+    elif cell is not None:
+        faults.add("not_a_number")
+    if value is None or math.isnan(value):
+        return None
+    if math.isinf(value):
+        faults.add("not_finite")
+    return value
+
+
+def _checked_time(cell: object, time, faults: set[str]) -> int | None:
+    """Microseconds since 1970 in UTC."""
+    from datetime import UTC, datetime, timedelta
+    from zoneinfo import ZoneInfo
+
+    epoch, micro = datetime(1970, 1, 1), timedelta(microseconds=1)
+    if isinstance(cell, bytes):
+        text = _stripped(cell.decode("utf-8", "backslashreplace"))
+        cell = text if text is None else _clock_of(text, time.format)
+        if text is not None and cell is None:
+            cell = "unreadable"
+    if cell is None:
+        faults.add("no_time")
+        return None
+    if not isinstance(cell, tuple):
+        faults.add("bad_time")
+        return None
+    count, unit_ns, is_utc = cell
+    micros = count * unit_ns // 1000
+    first, end = ((datetime(year, 1, 1) - epoch) // micro for year in (1900, 2200))
+    if not first <= micros < end:
+        faults.add("bad_time")
+        return None
+    if is_utc:
+        return micros
+    wall = epoch + micros * micro
+    moment = wall.replace(tzinfo=ZoneInfo(time.zone)).astimezone(UTC)
+    if moment.astimezone(ZoneInfo(time.zone)).replace(tzinfo=None) != wall:
+        faults.add("nonexistent_local_time")
+        return None
+    return (moment.replace(tzinfo=None) - epoch) // micro
+
+
+def _clock_of(text: str, time_format: str | None) -> tuple[int, int, bool] | None:
+    """(microseconds since 1970, 1000 ns, is UTC) of a text."""
+    import re
+    from datetime import datetime, timedelta
+
+    if time_format is None:
+        shape = r"([0-9-]{10})(?:[T ]([0-9]{2})(:[0-9]{2})?(?(3)(:[0-9]{2})?)(?(4)([.,][0-9]{1,9})?)"
+        found = re.fullmatch(shape + "(?: ?(Z|[+-][0-9]{2})(?::?([0-9]{2}))?)?)?", text.upper())
+        date, hour, minute, second, fraction, ahead, more = found.groups() if found else 7 * "?"
+        if ahead == "Z" and more:
+            return None
+        clock = f"{hour or '00'}{minute or ':00'}{second or ':00'}.{(fraction or '.0')[1:7]}"
+        zone = "" if ahead is None else f"{ahead}{more or '00'}".replace("Z00", "+0000")
+        text, time_format = f"{date} {clock}{zone}", "%Y-%m-%d %H:%M:%S.%f" + ("%z" if zone else "")
+    try:
+        moment = datetime.strptime(text, time_format)
+        wall = moment.replace(tzinfo=None) - datetime(1970, 1, 1)
+        micros = (wall - (moment.utcoffset() or timedelta())) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        return None
+    return micros, 1000, moment.tzinfo is not None

@@ -178,16 +178,18 @@ def test_signature_says_what_goes_in_and_what_comes_out(loaded: mlflow.pyfunc.Py
     ]
 
 
-def test_nothing_of_this_machine_and_no_pickle_lies_in_it(model_dir: Path, package: Path) -> None:
-    own = [str(path).encode() for path in (ROOT, Path.home(), package.parent, model_dir.parent)]
+def test_nothing_of_this_machine_and_no_pickle_lies_in_it(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_model(folder, package, sealed.CONTRACT, Model())
+    own = [str(path).encode() for path in (ROOT, Path.home(), package.parent, tmp_path)]
     own += [b"/tmp/", os.uname().nodename.encode()]
-    for file in model_dir.rglob("*"):
+    for file in folder.rglob("*"):
         assert "__pycache__" not in file.parts
         assert file.suffix not in (".pkl", ".pickle", ".pt", ".pth")
         if file.is_file() and "code" not in file.parts:
             content = file.read_bytes()
             assert not [path for path in own if path in content], file
-    assert {p.name: p.read_bytes() for p in (model_dir / "artifacts/package").iterdir()} == {
+    assert {p.name: p.read_bytes() for p in (folder / "artifacts/package").iterdir()} == {
         p.name: p.read_bytes() for p in package.iterdir()
     }
 

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -518,6 +519,15 @@ def test_registration_killed_on_the_way_is_finished_by_the_next(
 
 
 @pytest.mark.slow
+def test_database_is_there_whole_or_not_at_all(package: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, package, killed_before="search_experiments")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (tmp_path / "mlflow" / "mlflow.db").exists()
+    assert open_tracking(plant_in(tmp_path)).versions() == ()
+
+
+@pytest.mark.slow
 def test_five_at_once_make_one_database_one_version_and_no_noise(
     package: Path, tmp_path: Path
 ) -> None:
@@ -544,12 +554,8 @@ def server(tmp_path: Path, database: Path) -> Iterator[tuple[str, subprocess.Pop
     shutil.copy(database, store / "mlflow.db")
     uri = dead_server()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += [
-        "--port",
-        uri.rpartition(":")[2],
-        "--backend-store-uri",
-        f"sqlite:///{store}/mlflow.db",
-    ]
+    command += ["--port", uri.rpartition(":")[2]]
+    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db"]
     command += ["--artifacts-destination", str(store / "artifacts")]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (tmp_path / "server.log").open("wb") as log:
@@ -559,7 +565,8 @@ def server(tmp_path: Path, database: Path) -> Iterator[tuple[str, subprocess.Pop
     try:
         yield uri, process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # the test killed it
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
 
 

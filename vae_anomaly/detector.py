@@ -187,7 +187,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.int64]:
         """1 for each normal row, −1 for each anomalous one, (n_rows,)."""
-        return np.where(self.decision_function(X, groups=groups) >= 0, 1, -1)
+        is_normal = self.decision_function(X, groups=groups) >= 0
+        return np.where(is_normal, 1, -1).astype(np.int64)
 
     def contributions(
         self, X: ArrayLike, *, groups: ArrayLike | None = None

@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.contract import readings_schema
 from vae_anomaly.data.windows import Matrix, sorted_readings
-from vae_anomaly.decisions.thresholds import OperatingPoint, Threshold
+from vae_anomaly.decisions.rates import Interval, OperatingPoint
+from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
 from vae_anomaly.scoring.scorer import Scorer, build_scorer, scorer_spec
 from vae_anomaly.streaming import Judge, judge, score_rows
@@ -236,7 +239,7 @@ class ModelPackage:
             entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
             if calibration is not None:
                 entry.threshold = calibration.threshold
-                entry.operating_point = calibration.operating_point
+                entry.operating_point = OperatingPointFile.of(calibration.operating_point)
                 entry.note = calibration.note
             units.append(entry)
         return PackageFile(
@@ -270,6 +273,40 @@ class SealedFile(BaseModel):
     sha256: str
 
 
+#: JSON has no NaN: a figure that is not known is null.
+Known = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+class IntervalFile(BaseModel):
+    """A figure with the ends of its interval, null where it is not known."""
+
+    value: Known
+    low: Known
+    high: Known
+
+
+class OperatingPointFile(BaseModel):
+    """What a threshold detects and costs."""
+
+    threshold: IntervalFile
+    false_alarm_rate: IntervalFile
+    detection_rate: IntervalFile
+    precision: IntervalFile
+    n_normal: int
+    n_anomalous: int
+
+    @classmethod
+    def of(cls, point: OperatingPoint) -> OperatingPointFile:
+        return cls.model_validate(asdict(point))
+
+    def point(self) -> OperatingPoint:
+        intervals = {
+            name: Interval(**getattr(self, name).model_dump())
+            for name in ("threshold", "false_alarm_rate", "detection_rate", "precision")
+        }
+        return OperatingPoint(**intervals, n_normal=self.n_normal, n_anomalous=self.n_anomalous)
+
+
 class UnitFile(BaseModel):
     """What package.json says of one scorer."""
 
@@ -277,14 +314,12 @@ class UnitFile(BaseModel):
     spec: dict[str, JsonValue]
     files: dict[str, SealedFile]
     threshold: Threshold | None = None
-    operating_point: OperatingPoint | None = None
+    operating_point: OperatingPointFile | None = None
     note: str = ""
 
 
 class PackageFile(BaseModel):
     """package.json."""
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     format_version: int
     contract: Contract
@@ -304,7 +339,8 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
     if entry.threshold is None or entry.operating_point is None:
         return Unit(scorer, golden)
     reference = tensors["calibration"]["reference"].numpy()
-    calibration = Calibration(entry.threshold, entry.operating_point, reference, entry.note)
+    point = entry.operating_point.point()
+    calibration = Calibration(entry.threshold, point, reference, entry.note)
     return Unit(scorer, golden, calibration)
 
 
@@ -347,7 +383,11 @@ def _read_json(folder: Path) -> PackageFile:
     try:
         return PackageFile.model_validate_json(text)
     except ValidationError as error:
-        raise PackageError(f"{path} is damaged: {error}; fetch the package again") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PackageError(
+            f"{path} is damaged: {where}: {first['msg']}; fetch the package again"
+        ) from error
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

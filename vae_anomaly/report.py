@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from vae_anomaly.decisions.thresholds import Interval
+from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.models.training import Check
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation, Figures
@@ -189,7 +189,7 @@ def register_table(report: RegisterReport) -> Table:
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The model beside the baselines on the test part."""
     figures = (evaluation.model, *evaluation.baselines)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if evaluation.model.auroc is not None:
         rivals = [f for f in evaluation.baselines if f.auroc is not None]
         best = max(rivals, key=lambda f: f.auroc.value if f.auroc else 0.0, default=None)
@@ -197,7 +197,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             notes = (f"the baseline {best.method} does as well here or better",)
     return Table(
         "Test part",
-        f"{evaluation.n_rows:,} rows that nothing was fitted or calibrated on.",
+        f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
         ("method", "AUROC", "detection rate", "false alarm rate"),
         tuple(_figures_row(f) for f in figures),
         notes,

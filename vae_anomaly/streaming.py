@@ -198,7 +198,8 @@ def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:
     last = np.cumsum(inside.sum(axis=1)) - 1
     with torch.inference_mode():
         values: np.ndarray = scorer.expected(*_tensors(window)).numpy()
-    return values[last]
+    found: np.ndarray = values[last]
+    return found
 
 
 def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa.Array:

@@ -276,8 +276,10 @@ def _as_json(row: dict[str, object]) -> str:
 def _codes(assets: pa.ChunkedArray, known: pa.Array) -> np.ndarray:
     """(n,) place of each asset among the known ones, −1 where it is none of them."""
     found = pc.index_in(assets, value_set=known)
-    return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    codes: np.ndarray = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    return codes
 
 
 def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    return times.cast(pa.int64()).to_numpy()
+    moments: np.ndarray = times.cast(pa.int64()).to_numpy()
+    return moments

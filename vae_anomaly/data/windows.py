@@ -51,7 +51,7 @@ def matrix_of(table: pa.Table, contract: Contract) -> Matrix:
         numbers = table[name].cast(pa.float64(), safe=False)
         values[:, column] = pc.fill_null(numbers, float("nan")).to_numpy()
     if "label" in table.column_names:
-        label = pc.fill_null(table["label"].cast(pa.int64()), -1).to_numpy()
+        label = pc.fill_null(table["label"].cast(pa.int64()), -1).to_numpy().copy()
     else:
         label = np.full(table.num_rows, -1, np.int64)
     return Matrix(values, runs(table, contract.sampling.max_gap_s), label)

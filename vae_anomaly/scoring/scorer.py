@@ -50,8 +50,8 @@ BLOCK_ROWS = 1024
 #: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
 HELD_OUT_ROWS = 8192
 
-#: Normal rows without which a part is no part.
-MIN_ROWS = 2
+#: Rows that are standardised at once when fitting: float64 copies of more would fill the memory.
+STANDARDIZED_ROWS = 65_536
 
 #: Training rows for a variant's second stage; evenly spaced.
 FINISH_ROWS = 65_536
@@ -270,15 +270,10 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     left_context(window, smoothing)  # refuses both before any work
     score = SCORES[score_name(anomaly_score)]
     standardizer = fit_standardizer(train.rows[train.label <= 0], n_context)
-    width = int(standardizer.active.sum())
-    learnt, stopped = (
-        _normal(part, standardizer(part.rows)._replace(label=part.label), window)
-        for part in (train, stop)
-    )
-    _refuse_few("train", learnt.rows, width)
-    _refuse_few("stop", stopped.rows, width)
+    learnt, stopped = (_normal(part, standardizer, window) for part in (train, stop))
+    _refuse_nothing(learnt, stopped)
     with seeded(seed):
-        module = variant.build(window * width, n_context)
+        module = variant.build(window * len(standardizer.sensors), n_context)
     held_out = stopped.spread(HELD_OUT_ROWS)
     history = maximise(
         module,
@@ -303,25 +298,31 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     return FittedScorer(scorer, history, tuple(_notes(standardizer, learnt)))
 
 
-def _normal(series: Series, batch: Batch, window: int) -> Windows:
+def _normal(series: Series, standardizer: Standardizer, window: int) -> Windows:
     """The rows with a value and without a labelled anomaly in their window."""
+    _refuse_misfits(series.rows, series.run, len(standardizer.center))
+    pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
+    batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
     seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
     here = torch.arange(1, len(seen))
     anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)]
     fit = (anomalous == 0) & batch.observed.any(dim=-1)
-    return Windows(batch, series.run, fit.nonzero().squeeze(-1), window)
+    rows = fit.nonzero().squeeze(-1)
+    return Windows(batch._replace(label=series.label), series.run, rows, window)
 
 
-def _refuse_few(part: str, rows: Tensor, n_active: int) -> None:
-    if n_active == 0:
+def _refuse_nothing(train: Windows, stop: Windows) -> None:
+    if not train.batch.x.shape[-1]:
         raise PartsError(
-            "no sensor varies in the normal rows of part 'train'; there is nothing to learn"
+            f"no sensor varies in the normal ones of the {len(train.run)} rows of part 'train'; "
+            "there is nothing to learn: give it more rows, or other sensors"
         )
-    if len(rows) < MIN_ROWS:
-        raise PartsError(
-            f"part '{part}' has {len(rows)} normal rows with a value and needs {MIN_ROWS}; "
-            "give it more rows"
-        )
+    for part, windows in (("train", train), ("stop", stop)):
+        if not len(windows.rows):
+            raise PartsError(
+                f"none of the {len(windows.run)} rows of part '{part}' is normal and has a value; "
+                "give it more rows"
+            )
 
 
 def _notes(standardizer: Standardizer, train: Windows) -> Iterator[str]:

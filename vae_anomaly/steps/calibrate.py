@@ -45,7 +45,8 @@ class Judged:
 
     @property
     def label(self) -> np.ndarray:
-        return self.matrix.label[self.judged]
+        label: np.ndarray = self.matrix.label[self.judged]
+        return label
 
 
 def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:

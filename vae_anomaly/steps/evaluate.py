@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.decisions.evaluation import auroc, rates_at
-from vae_anomaly.decisions.thresholds import Interval, OperatingPoint
+from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES
@@ -19,7 +20,7 @@ from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.units import of_part, unit_matrices
 from vae_anomaly.streaming import score_rows
 
-__all__ = ["Evaluation", "Figures", "evaluate", "figures_of"]
+__all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
 
 
 #: A scorer's name → its scores of the rows of one part.
@@ -36,25 +37,43 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The model's figures on the test part, and the baselines' on the same rows.
+class TestRows:
+    """The test part as the model sees it; all of shape (n,), but `flagged`.
 
     Attributes
     ----------
-    model : Figures
-    baselines : tuple of Figures
-        Each fitted on the part `train`, its threshold set on `calibrate` by the same rule.
-    n_rows : int
-    excess, label : ndarray of shape (n_rows,)
-        The model's score above its threshold, in spreads of the calibration scores, so that
-        scorers of several assets can be pooled; and the labels.
+    asset, time : ndarray
+        Names, and UTC as datetime64[us].
+    score : ndarray
+        In the model's own unit.
+    excess : ndarray
+        Score above its scorer's threshold, in spreads of the calibration scores, so that the
+        scorers of several assets can be pooled.
+    label : ndarray
+        0 normal, positive an anomaly (its class), −1 unknown.
+    flagged : ndarray of shape (m, d)
+        Contributions of each sensor to the score of the rows above the threshold.
+    """
+
+    asset: np.ndarray
+    time: np.ndarray
+    score: np.ndarray
+    excess: np.ndarray
+    label: np.ndarray
+    flagged: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The model's figures on the test part, and the baselines' on the same rows.
+
+    Each baseline is fitted on the part `train`, and its threshold set on `calibrate` by the same
+    rule as the model's.
     """
 
     model: Figures
     baselines: tuple[Figures, ...]
-    n_rows: int
-    excess: np.ndarray
-    label: np.ndarray
+    rows: TestRows
 
 
 def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Evaluation | None:
@@ -69,15 +88,13 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     if not test:
         return None
     calibrate = judged_matrices(plant, trained, "calibrate")
-    excess = pooled(plant, package_scores(package, test), package_scores(package, calibrate),
-                    calibrate, package)  # fmt: skip
-    label = np.concatenate([test[name].label for name in test])
+    rows = _test_rows(plant, package, test, calibrate)
     baselines = tuple(
-        _figures(plant, name, pooled(plant, *scores, calibrate), label)
+        _figures(plant, name, pooled(plant, *scores, calibrate), rows.label)
         for name, scores in _baseline_scores(plant, trained, test, calibrate)
     )
-    model = _figures(plant, plant.model.variant, excess, label)
-    return Evaluation(model, baselines, len(label), excess, label)
+    model = _figures(plant, plant.model.variant, rows.excess, rows.label)
+    return Evaluation(model, baselines, rows)
 
 
 def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
@@ -85,11 +102,31 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
     test = judged_matrices(plant, trained, "test")
     if not test or not set(test) <= set(package.units):
         return None
-    calibrate = judged_matrices(plant, trained, "calibrate")
-    excess = pooled(plant, package_scores(package, test), package_scores(package, calibrate),
-                    calibrate, package)  # fmt: skip
-    label = np.concatenate([test[name].label for name in test])
-    return _figures(plant, "champion", excess, label)
+    rows = _test_rows(plant, package, test, judged_matrices(plant, trained, "calibrate"))
+    return _figures(plant, "champion", rows.excess, rows.label)
+
+
+def _test_rows(
+    plant: PlantConfig,
+    package: ModelPackage,
+    test: Mapping[str, Judged],
+    calibrate: Mapping[str, Judged],
+) -> TestRows:
+    scores, flagged = {}, []
+    for name, part in test.items():
+        found = score_rows(package.units[name].scorer, part.matrix)
+        scores[name] = found.score[part.judged].astype(float)
+        above = scores[name] > package.thresholds[name].value
+        flagged.append(found.contributions[part.judged][above])
+    tables = [part.table.filter(pa.array(part.judged)) for part in test.values()]
+    return TestRows(
+        asset=np.concatenate([np.asarray(t["asset"].to_pylist(), dtype=object) for t in tables]),
+        time=np.concatenate([t["time"].cast(pa.timestamp("us")).to_numpy() for t in tables]),
+        score=np.concatenate(list(scores.values())),
+        excess=pooled(plant, scores, package_scores(package, calibrate), calibrate, package),
+        label=np.concatenate([part.label for part in test.values()]),
+        flagged=np.concatenate(flagged),
+    )
 
 
 def package_scores(package: ModelPackage, rows: Mapping[str, Judged]) -> Scored:
@@ -124,6 +161,8 @@ def pooled(
 
 
 def _figures(plant: PlantConfig, method: str, excess: np.ndarray, label: np.ndarray) -> Figures:
+    if not (label >= 0).any():  # nobody has labelled anything: what is flagged is a false alarm
+        label = np.zeros_like(label)
     both = bool((label > 0).any() and (label == 0).any())
     confidence = plant.calibration.confidence
     area = auroc(excess[label >= 0], label[label >= 0], confidence=confidence) if both else None
@@ -144,9 +183,9 @@ def _baseline_scores(
     train = dict(unit_matrices(plant, per_asset))
     for method, fit in BASELINES.items():
         scores: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
-        for name in test:
+        for number, name in enumerate(test):
             normal = train[name].values[train[name].label <= 0]
-            scorer = fit(normal, plant.seed)
+            scorer = fit(normal, plant.seed + number)  # alike draws would add up when pooled
             for part, rows in zip(scores, (test[name], calibrate[name]), strict=True):
                 part[name] = scorer(rows.matrix.values[rows.judged])
         yield method, scores

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import JsonValue
 
 from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.contract import check_batch, check_header
@@ -219,6 +220,7 @@ def _stem(file: SourceFile) -> str:
     return name
 
 
-def _dialect(plant: PlantConfig) -> dict[str, str]:
-    source = plant.source
-    return source.model_dump(mode="json", include={"format", "delimiter", "decimal", "encoding"})
+def _dialect(plant: PlantConfig) -> JsonValue:
+    names = {"format", "delimiter", "decimal", "encoding"}
+    dialect: JsonValue = plant.source.model_dump(mode="json", include=names)
+    return dialect

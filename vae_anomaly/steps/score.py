@@ -214,7 +214,8 @@ def _late(lake: Lake, through: int, verdicts: pa.Table) -> np.ndarray:
     assets = pa.array(list(latest))
     at = pc.fill_null(pc.index_in(verdicts["asset"], value_set=assets), -1).to_numpy()
     limit = np.append(np.fromiter(latest.values(), np.int64), np.iinfo(np.int64).min)
-    return verdicts["time"].cast(pa.int64()).to_numpy() < limit[at]
+    late: np.ndarray = verdicts["time"].cast(pa.int64()).to_numpy() < limit[at]
+    return late
 
 
 def _signed(verdicts: pa.Table, model_version: str, digest: str) -> pa.Table:

@@ -2,19 +2,18 @@
 
 Operating modes; the context columns speed, bypass and ambient explain which relations hold::
 
-    normal     2160-3040 rpm, bypass shut
-    part_load  1600-1900 rpm, nights; the throttle is half shut                   about a quarter
-    purge      750-1250 rpm, once a day; the bypass is 10-90 % open               about 4 % of rows
-    boost      3200-3500 rpm, most days; second line open, oil cooler on, bypass 5-45 % open
-                                                                                  about 3 % of rows
-    flush      1350 rpm with heated oil; only in an episode of that name          never by itself
+    normal     2160-3040 rpm, bypass shut                                   two thirds of the rows
+    part_load  1600-1900 rpm, bypass shut, nights; the throttle is half shut               a quarter
+    purge      1750-2450 rpm, bypass 10-90 % open, once a day                            4 % of rows
+    boost      3250-3450 rpm, bypass 5-45 % open, once a day; second line open           4 % of rows
+    flush      1350 rpm with heated oil; only in an episode of that name        never by itself
 
-with valves whose position is a smooth function of speed, w(s) = 1 / (1 + exp((s - speed) / 35)):
-throttle t = 1 - w(2050), second line and cooler o = w(3150); b is the position of the bypass, 0..1.
+Valves move with the speed, w(s) = 1 / (1 + exp((s - speed) / 35)): throttle t = 1 - w(2050), second
+line o = w(3150); b is the position of the bypass, 0 to 1.
 
 Hydraulics, with n = speed / 3000 rpm, relative density rho, resistance R of the line::
 
-    k             = 3.9e-4 R (1 + 0.8 t) (1 - 0.45 o) / (1 + 2 b)^2             [bar / (m3/h)2]
+    k             = 3.9e-4 R (1 + 0.8 t) (1 - 0.45 o) / (1 + 2 b)^2             [bar / (m3/h)^2]
     flow of pump  Q = sqrt(max(12 n^2 - 0.3, 0.02) / (1.33e-4 + k))                      [m3/h]
     rise          dp = rho (12 n^2 - 1.33e-4 Q^2)                                         [bar]
     pressure_in   = 2.5 + level - 1.5e-5 Q^2                                              [bar]
@@ -30,12 +29,9 @@ Power, with phi = Q / (150 n) the load relative to the best point::
 Mechanics and heat; a temperature follows its target as a first-order lag::
 
     vibration     = 0.8 + 1.2 n^2 + 2 (phi - 1)^2 + 1.5 exp(-((speed - 2450) / 120)^2)
-                    + 1.5 b^2                                                            [mm/s]
-    oil           -> 28 + 0.55 ambient + 0.3 (power - Q dp / 36)
-                     - o (9 - 0.3 ambient) + 4 b + 10 if flushed           in 15 min  [degC]
-    bearing       -> oil + 0.5 + n^2 + 0.4 vibration                          in 6 min   [degC]
-
-2450 rpm is the critical speed of the shaft; the bypass warms the oil.
+                    + 1.5 b^2                  2450 rpm is the shaft's critical speed    [mm/s]
+    oil           -> 30 + 0.55 ambient + 0.1 (power - Q dp / 36) + 10 if flushed, in 5 min [degC]
+    bearing       -> oil + 0.5 + n^2 + 0.4 vibration, in 2 min                             [degC]
 """
 
 from __future__ import annotations
@@ -82,7 +78,7 @@ NOISE.setflags(write=False)
 
 MODES = ("normal", "part_load", "purge", "boost", "flush")
 
-#: Edges of the speed between the modes, in rpm, and the width of the valves' travel.
+#: Edges between the modes, and the width of the valves' travel.
 PART_RPM, BOOST_RPM, PURGE_BYPASS = 2050.0, 3150.0, 0.05
 VALVE_RPM = 35.0
 FLUSH_RPM = 1350.0
@@ -138,7 +134,7 @@ def physics(drive: Drive, lag_rows: float) -> Floats:
     critical = (drive.speed - 2450) / 120
     vibration = 0.8 + 1.2 * n * n + 2 * load * load + 1.5 * np.exp(-critical * critical)
     vibration = vibration + 1.5 * drive.bypass**2
-    oil = 30 + 0.55 * drive.ambient + 0.15 * (power - hydraulic) + 10 * drive.flush
+    oil = 30 + 0.55 * drive.ambient + 0.1 * (power - hydraulic) + 10 * drive.flush
     oil = lagged(oil, OIL_LAG_S * lag_rows)
     bearing = lagged(oil + 0.5 + n * n + 0.4 * vibration, BEARING_LAG_S * lag_rows)
     metered = flow * (1 - 0.9 * drive.bypass)

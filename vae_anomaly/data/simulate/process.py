@@ -6,11 +6,11 @@ line (1.5 h), demand u (45 min), trim v and bypass w of the special modes (15 mi
 variance of each sensor's noise (10 min; the other half is white). With h = hour of the day, and a
 schedule that is drawn anew each day::
 
-    target speed  = 1000 + 250 tanh(v/2)     purge: 0.6-1.2 h, once a day, within 6 to 21 h  [rpm]
-                    3350 + 150 tanh(v/2)     boost: 0.6-1.2 h, four days of five, 7 to 20 h
+    target speed  = 2100 + 350 tanh(v/2)     purge: 0.7-1.3 h, once a day, from 6 to 20 h on [rpm]
+                    3350 + 100 tanh(v/2)     boost: 0.7-1.3 h, once a day, from 7 to 19 h on
                     1750 + 150 tanh(u/2)     part_load: from about 22 h to about 4:30 h
                     2600 + 180 sin(2 pi (h - 9) / 24) + 260 tanh(u/2)       normal: otherwise
-    target bypass = 0.5 + 0.4 tanh(w/2)      purge; half of it in boost, else 0
+    target bypass = 0.5 + 0.4 tanh(w/2)      purge; half of it in boost, 0 in the other modes
     speed, bypass -> their targets in 2 min
     ambient       = 12 + 5 sin(2 pi (h - 9) / 24) + waves of 1.7, 2.6 and 3.9 days          [degC]
     level         = 0.1 x                                                                    [bar]
@@ -121,16 +121,16 @@ def _targets(simulation: Simulation, asset: int, rows: Ints, time_s: Floats) -> 
 
     def within(purpose: str, low: float, high: float) -> npt.NDArray[np.bool_]:
         begin = drawn(f"{purpose} begin", low, high)
-        inside = (hour >= begin) & (hour < begin + drawn(f"{purpose} hours", 0.6, 1.2))
+        inside = (hour >= begin) & (hour < begin + drawn(f"{purpose} hours", 0.7, 1.3))
         return np.asarray(inside, dtype=np.bool_)
 
     night = hour >= drawn("night begin", 21.5, 22.5)
     night |= hour < drawn("night end", 3.5, 5.5, day - 1)
-    boost = within("boost", 7, 19) & (drawn("boost day", 0, 1) < 0.8)
+    boost = within("boost", 7, 19)
     # Later lines win: a purge breaks off a boost.
     speed = 2600 + 180 * np.sin(2 * np.pi * (hour - 9) / 24) + 260 * demand
     speed = np.where(night, 1750 + 150 * demand, speed)
-    speed = np.where(boost, 3350 + 150 * trim, speed)
+    speed = np.where(boost, 3350 + 100 * trim, speed)
     bypass = np.where(boost, 0.25 + 0.2 * opening, 0.0)
     purge = within("purge", 6, 20)
     return _Targets(

@@ -95,4 +95,6 @@ def variant_name(variant: Variant) -> str:
 def variant_settings(variant: Variant) -> dict[str, JsonValue]:
     """The settings of a member, from which `variant_of` makes it again."""
     assert is_dataclass(variant)
-    return {setting.name: getattr(variant, setting.name) for setting in fields(variant)}
+    values = {setting.name: getattr(variant, setting.name) for setting in fields(variant)}
+    # JSON has no tuples
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

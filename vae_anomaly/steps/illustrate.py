@@ -1,0 +1,156 @@
+"""The pictures and figures of a run: files beside its package, and artifacts in MLflow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from vae_anomaly import pictures
+from vae_anomaly.config import PlantConfig
+from vae_anomaly.decisions.evaluation import auroc, detection_by_class, roc_points
+from vae_anomaly.models.training import History
+from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.calibrate import judged_matrices
+from vae_anomaly.steps.evaluate import Evaluation, TestRows, package_scores, pooled
+from vae_anomaly.steps.train import Trained
+from vae_anomaly.streaming import EVERY_ASSET
+
+__all__ = ["draw", "write_figures"]
+
+#: Scorers whose training is drawn; the curves of all are in MLflow.
+MOST_CURVES = 6
+
+#: Unit of a score that is pooled over scorers.
+POOLED = "above its threshold, in spreads of the calibration scores"
+
+
+def draw(
+    plant: PlantConfig,
+    trained: Trained,
+    folder: Path,
+    package: ModelPackage,
+    evaluation: Evaluation | None,
+) -> Path:
+    """Draw training, calibration and test of a run; returns the folder of the pictures."""
+    target = folder / "pictures"
+    target.mkdir(exist_ok=True)
+    _training(folder / "history.json", target)
+    calibrate = judged_matrices(plant, trained, "calibrate")
+    scores = package_scores(package, calibrate)
+    excess = pooled(plant, scores, scores, calibrate, package)
+    label = np.concatenate([part.label for part in calibrate.values()])
+    pictures.score_histogram(
+        target / "calibration_scores.png",
+        excess, label, threshold=0.0, unit=POOLED, subject=f"{plant.name}, part calibrate",
+    )  # fmt: skip
+    if (label > 0).any() and (label == 0).any():
+        _roc(target / "roc_calibrate.png", excess, label, f"{plant.name}, part calibrate")
+    if evaluation is not None:
+        _test(plant, target, package, evaluation)
+    return target
+
+
+def _training(history: Path, target: Path) -> None:
+    histories = TypeAdapter(dict[str, History]).validate_json(history.read_bytes())
+    for name, found in list(histories.items())[:MOST_CURVES]:
+        ending = "" if name == EVERY_ASSET else f"_{_slug(name)}"
+        pictures.training_curves(
+            target / f"training{ending}.png",
+            [check.step for check in found.checks],
+            [check.bound for check in found.checks],
+            [check.held_out_bound for check in found.checks],
+            [check.learning_rate for check in found.checks],
+            best_step=found.best_step,
+            subject="" if name == EVERY_ASSET else name,
+        )
+
+
+def _roc(path: Path, excess: np.ndarray, label: np.ndarray, subject: str) -> None:
+    known = label >= 0
+    score, label = excess[known], label[known]
+    points = roc_points(score, label)
+    pictures.roc_picture(
+        path,
+        points.false_alarm_rate,
+        points.detection_rate,
+        area=auroc(score, label),
+        n_normal=int((label == 0).sum()),
+        n_anomalous=int((label > 0).sum()),
+        subject=subject,
+    )
+
+
+def _test(
+    plant: PlantConfig, target: Path, package: ModelPackage, evaluation: Evaluation
+) -> None:
+    rows, subject = evaluation.rows, f"{plant.name}, part test"
+    pictures.timeline(
+        target / "test_timeline.png",
+        rows.time, rows.score, assets=rows.asset, threshold=_thresholds(package, rows),
+        labels=rows.label, subject=subject,
+    )  # fmt: skip
+    if len(rows.flagged):
+        pictures.sensor_shares(
+            target / "test_sensors.png", plant.contract.sensor_names, rows.flagged, subject=subject
+        )
+    ours = evaluation.model
+    if ours.auroc is not None:
+        _roc(target / "roc_test.png", rows.excess, rows.label, subject)
+        compared = [f for f in (ours, *evaluation.baselines) if f.auroc is not None]
+        pictures.baseline_bars(
+            target / "test_baselines.png",
+            [f.method for f in compared],
+            [f.auroc for f in compared if f.auroc is not None],
+            highlighted=ours.method,
+            subject=subject,
+        )
+
+
+def _thresholds(package: ModelPackage, rows: TestRows) -> dict[str, float]:
+    limits = {name: threshold.value for name, threshold in package.thresholds.items()}
+    everywhere = limits.get(EVERY_ASSET)
+    assets = [str(asset) for asset in np.unique(rows.asset)]
+    return limits if everywhere is None else dict.fromkeys(assets, everywhere)
+
+
+def write_figures(folder: Path, package: ModelPackage, evaluation: Evaluation | None) -> Path:
+    """Write every figure behind the pictures as JSON; returns the folder."""
+    target = folder / "figures"
+    target.mkdir(exist_ok=True)
+    calibration = {
+        name: {
+            "threshold": asdict(unit.calibration.threshold),
+            "operating_point": asdict(unit.calibration.operating_point),
+        }
+        for name, unit in package.units.items()
+        if unit.calibration is not None
+    }
+    _write(target / "calibration.json", calibration)
+    if evaluation is not None:
+        rows = evaluation.rows
+        figures: dict[str, object] = {
+            "model": asdict(evaluation.model),
+            "baselines": [asdict(baseline) for baseline in evaluation.baselines],
+        }
+        if evaluation.model.auroc is not None:
+            known = rows.label >= 0
+            points = roc_points(rows.excess[known], rows.label[known])
+            found = detection_by_class(0.0, rows.excess, rows.label)
+            figures["detection_by_class"] = {c: asdict(rate) for c, rate in found.items()}
+            figures["roc"] = {name: list(map(float, v)) for name, v in asdict(points).items()}
+        _write(target / "test.json", figures)
+    return target
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=1, default=float), encoding="utf-8")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
