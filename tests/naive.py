@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from math import comb
+from math import comb, exp, hypot, sqrt
 from random import Random
+
+import numpy as np
 
 
 class Landing:
@@ -303,8 +306,9 @@ def _clock_of(text: str, time_format: str | None) -> tuple[int, int, bool] | Non
     from datetime import datetime, timedelta
 
     if time_format is None:
-        shape = r"([0-9-]{10})(?:[T ]([0-9]{2})(:[0-9]{2})?(?(3)(:[0-9]{2})?)(?(4)([.,][0-9]{1,9})?)"
-        found = re.fullmatch(shape + "(?: ?(Z|[+-][0-9]{2})(?::?([0-9]{2}))?)?)?", text.upper())
+        clock = "([0-9]{2})(:[0-9]{2})?(?(3)(:[0-9]{2})?)(?(4)([.,][0-9]{1,9})?)"
+        zone = "(?: ?(Z|[+-][0-9]{2})(?::?([0-9]{2}))?)?"
+        found = re.fullmatch(f"([0-9-]{{10}})(?:[T ]{clock}{zone})?", text.upper())
         date, hour, minute, second, fraction, ahead, more = found.groups() if found else 7 * "?"
         if ahead == "Z" and more:
             return None
@@ -318,3 +322,85 @@ def _clock_of(text: str, time_format: str | None) -> tuple[int, int, bool] | Non
     except (ValueError, OverflowError):
         return None
     return micros, 1000, moment.tzinfo is not None
+
+
+# ------------------------------------------------------------------------ networks, scores, windows
+
+
+def windows(rows: list[list[float]], run: list[int], width: int) -> list[list[float]]:
+    """Each row after those before it in its series, the oldest first; NaN where none is."""
+    nothing = [math.nan] * len(rows[0])
+    return [
+        [v for lag in reversed(range(width)) for v in (rows[i - lag] if lag <= run[i] else nothing)]
+        for i in range(len(rows))
+    ]
+
+
+def ewma(values: list[float], run: list[int], rate: float, kernel: int) -> list[float]:
+    """Exponentially weighted mean of each value and at most `kernel` - 1 of its series before it."""
+    result = []
+    for i, before in enumerate(run):
+        weights = [rate * (1 - rate) ** lag for lag in range(min(before, kernel - 1) + 1)]
+        total = sum(weight * values[i - lag] for lag, weight in enumerate(weights))
+        result.append(total / sum(weights))
+    return result
+
+
+def perceptron(row: list[float], layers: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """A row through linear layers (weight, bias) with SiLU between them, in float64."""
+    x = np.asarray(row, float)
+    for number, (weight, bias) in enumerate(layers):
+        if number:
+            x = x / (1 + np.exp(-x))
+        x = weight.astype(float) @ x + bias
+    return x
+
+
+def factor_analysis(
+    row: np.ndarray, loading: np.ndarray, mean: np.ndarray, sigma: np.ndarray
+) -> float:
+    """log N(x; mean, W W' + diag sigma²) over the entries of a row (d,) that are not NaN."""
+    seen = ~np.isnan(row)
+    error, W = (row - mean)[seen], loading[seen]
+    covariance = W @ W.T + np.diag(sigma[seen] ** 2)
+    distance = error @ np.linalg.solve(covariance, error)
+    return float(-0.5 * (distance + np.linalg.slogdet(2 * np.pi * covariance)[1]))
+
+
+def divergence_from_standard_normal(mu: list[float], sigma: list[float]) -> float:
+    """KL(N(mu, diag sigma²) || N(0, I)) in nats."""
+    return sum((m**2 + s**2 - 1) / 2 - math.log(s) for m, s in zip(mu, sigma, strict=True))
+
+
+def pump(
+    speed: float, ambient: float, bypass: float, resistance: float, level: float, density: float
+) -> list[float]:
+    """What the sensors of the simulated pump read in steady state, number by number."""
+
+    def opened(edge: float) -> float:
+        return 1 / (1 + exp((edge - speed) / 35))
+
+    n = speed / 3000
+    k = 3.9e-4 * resistance * (1 + 0.8 * (1 - opened(2050))) * (1 - 0.45 * opened(3150))
+    k /= (1 + 2 * bypass) ** 2
+    q = sqrt(max(12 * n**2 - 0.3, 0.02) / (1.33e-4 + k))
+    dp = density * (12 * n**2 - 1.33e-4 * q**2)
+    pressure_in = 2.5 + level - 1.5e-5 * q**2
+    phi = q / (150 * n)
+    efficiency = 0.78 / (1 + 0.6 * (phi - 1) ** 2)
+    power = (q * dp / 36 / efficiency + 3 * density * n**3) / 0.94
+    current = hypot(25, 1000 * power / (sqrt(3) * 400 * 0.88))
+    vibration = 0.8 + 1.2 * n**2 + 2 * (phi - 1) ** 2 + 1.5 * bypass**2
+    vibration += 1.5 * exp(-(((speed - 2450) / 120) ** 2))
+    oil = 30 + 0.55 * ambient + 0.1 * (power - q * dp / 36)
+    bearing = oil + 0.5 + n**2 + 0.4 * vibration
+    flow = q * (1 - 0.9 * bypass)
+    return [pressure_in, pressure_in + dp, flow, power, current, vibration, bearing, oil]
+
+
+def lagged(values: list[float], lag: float) -> list[float]:
+    """First-order lag that starts at its first value, row by row."""
+    result, kept = [values[0]], exp(-1 / lag)
+    for value in values[1:]:
+        result.append(kept * result[-1] + (1 - kept) * value)
+    return result

@@ -22,13 +22,13 @@ ROOMS = {
     "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py", "latent.py",
               "steps/"),
     "safetensors": ("package.py", "models/training.py"),
-    "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/"),
+    "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
     "deltalake": ("data/lake.py", "data/landing.py", "data/parts.py", "steps/"),
     "pandas": ("detector.py", "mlflow_model.py"),
     "sklearn": ("decisions/", "scoring/baselines.py", "scoring/scores.py", "detector.py",
                 "latent.py"),
-    "scipy": ("decisions/", "scoring/baselines.py"),
-    "mlflow": ("tracking.py", "mlflow_model.py"),
+    "scipy": ("decisions/", "scoring/baselines.py", "data/simulate/"),
+    "mlflow": ("tracking/", "mlflow_model.py"),
     "matplotlib": ("pictures.py", "report.py"),
     "rich": ("cli.py", "report.py"),
     "prefect": (),
@@ -44,7 +44,8 @@ LEVELS = (
     ("package", "streaming", "detector", "latent", "tracking"),
     ("mlflow_model", "steps"),
     ("report",),
-    ("cli",),
+    ("demo",),
+    ("cli", "__main__"),
 )
 
 #: Within these, a neighbour of the same level is another room: no imports between them.

@@ -442,6 +442,14 @@ def test_dead_server_is_told_within_seconds_and_without_the_password(
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_server_that_hangs_is_told_too(plant: PlantConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_anomaly.tracking.connection.ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(RegistryUnreachableError, match="does not answer"):
+            open_tracking(plant)
+
+
 def test_database_that_cannot_be_opened_is_told_at_once(
     plant: PlantConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if options.verbose else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("vae_anomaly").setLevel(level)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -196,9 +196,17 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    from vae_anomaly.demo import prepare
+
+    print(f"Simulating four pumps for two weeks in {options.folder}/incoming …\n", flush=True)
+    made = prepare(options.folder.absolute())
+    # a database of its own, so that the page of the demo shows the demo; read by the import below
+    home = made.plant.parent / "prefect"
+    home.mkdir()
+    os.environ.setdefault("PREFECT_HOME", str(home))
     from pipelines.demo import demo
 
-    demo(options.folder)
+    demo(made)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,19 +35,21 @@ __all__ = [
     "Table",
     "calibrate_table",
     "evaluation_table",
+    "figure_text",
     "ingest_progress",
     "ingest_table",
     "models_table",
     "register_table",
     "score_table",
     "scoring_progress",
+    "share_text",
     "show",
     "train_table",
     "training_progress",
 ]
 
 #: Rows of a table that a person still reads; the rest is counted in a last line.
-MOST_ROWS = 25
+MOST_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Table:
         """
         lines = [f"### {self.title}", "", self.summary, ""]
         if self.rows:
-            escaped = ([cell.replace("|", "\\|") for cell in row] for row in self._shown())
+            escaped = ([cell.replace("|", "\\|") for cell in row] for row in self.shown())
             lines += [
                 f"| {' | '.join(self.columns)} |",
                 "|" + "---|" * len(self.columns),
@@ -83,7 +87,8 @@ class Table:
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines).rstrip()
 
-    def _shown(self) -> Sequence[tuple[str, ...]]:
+    def shown(self) -> Sequence[tuple[str, ...]]:
+        """The first rows, and how many more there are."""
         if len(self.rows) <= MOST_ROWS:
             return self.rows
         rest = f"… and {len(self.rows) - MOST_ROWS} more"
@@ -94,14 +99,26 @@ def show(table: Table, console: Console) -> None:
     """Print a table for a person."""
     console.print(f"[bold]{table.title}[/]  {table.summary}", highlight=False)
     if table.rows:
-        grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        is_list = not any(table.columns)  # names and values, without a head
+        rows = table.rows if is_list else table.shown()
+        grid = RichTable(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim",
+            show_header=not is_list,
+        )  # fmt: skip
         for number, column in enumerate(table.columns):
-            grid.add_column(column, justify="left" if number == 0 else "right")
-        for row in table._shown():
-            grid.add_row(*row)
+            side: Literal["left", "right"] = "left" if number == 0 or is_list else "right"
+            grid.add_column(
+                column,
+                justify=side,
+                no_wrap=number == 0 or not is_list,
+                overflow="fold" if is_list else "ellipsis",
+                min_width=0 if number == 0 or is_list else max(len(row[number]) for row in rows),
+            )
+        for row in rows:
+            grid.add_row(*(escape(cell) for cell in row))
         console.print(grid)
     for note in table.notes:
-        console.print(f"  [dim]•[/] {note}", highlight=False)
+        console.print(f"  [dim]•[/] {escape(note)}", highlight=False, soft_wrap=True)
     console.print()
 
 
@@ -119,13 +136,16 @@ def ingest_table(report: IngestReport) -> Table:
         f"{len(read)} of {len(report.files)} files"
     )
     summary += f" ({unchanged} unchanged)." if unchanged else "."
-    notes = [
-        f"quarantined as {reason}: {n:,}"
-        for reason, n in sorted(report.reasons.items(), key=lambda pair: -pair[1])
-    ]
-    notes += [f"{_name(file.path)} {file.status}: {file.reason}" for file in read if file.reason]
+    reasons = sorted(report.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(reasons)
+    notes += [f"{_name(file.path)}: {_without_path(file)}" for file in read if file.reason]
     columns = ("file", "status", "read", "accepted", "quarantined", "duplicate")
+    read.sort(key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate))
     return Table("Ingest", summary, columns, tuple(_file_row(file) for file in read), tuple(notes))
+
+
+def _without_path(file: FileReport) -> str:
+    return (file.reason or "").replace(file.path, "the file")
 
 
 def _file_row(file: FileReport) -> tuple[str, ...]:
@@ -159,10 +179,9 @@ def calibrate_table(report: CalibrateReport) -> Table:
     rows = tuple(
         (
             "all" if name == EVERY_ASSET else name,
-            c.threshold.rule,
-            interval_text(c.operating_point.threshold, "{:.4g}"),
-            interval_text(c.operating_point.false_alarm_rate, "{:.2%}"),
-            interval_text(c.operating_point.detection_rate, "{:.1%}"),
+            figure_text(c.operating_point.threshold, "{:.4g}"),
+            share_text(c.operating_point.false_alarm_rate, 2),
+            share_text(c.operating_point.detection_rate, 1),
             f"{c.operating_point.n_normal:,} + {c.operating_point.n_anomalous:,}",
         )
         for name, c in report.calibrations.items()
@@ -170,8 +189,7 @@ def calibrate_table(report: CalibrateReport) -> Table:
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
     summary = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''} by rule {', '.join(rules)}."
     notes = tuple(dict.fromkeys(c.note for c in report.calibrations.values() if c.note))
-    columns = ("scorer", "rule", "threshold", "false alarm rate", "detection rate",
-               "normal + anomalous rows")  # fmt: skip
+    columns = ("scorer", "threshold", "false alarms", "detected", "normal + faulty")
     return Table("Calibrate", summary, columns, rows, notes)
 
 
@@ -198,7 +216,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
-        ("method", "AUROC", "detection rate", "false alarm rate"),
+        ("method", "AUROC", "detected", "false alarms"),
         tuple(_figures_row(f) for f in figures),
         notes,
     )
@@ -208,9 +226,9 @@ def _figures_row(figures: Figures) -> tuple[str, ...]:
     point = figures.operating_point
     return (
         figures.method,
-        interval_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
-        interval_text(point.detection_rate, "{:.1%}"),
-        interval_text(point.false_alarm_rate, "{:.2%}"),
+        figure_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
+        share_text(point.detection_rate, 1),
+        share_text(point.false_alarm_rate, 2),
     )
 
 
@@ -255,18 +273,32 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
     return Table("Models", summary, columns, rows)
 
 
-def interval_text(interval: Interval, form: str) -> str:
+def figure_text(figure: Interval, form: str) -> str:
     """A figure with its interval, or a dash where the rows say nothing.
 
     Examples
     --------
-    >>> interval_text(Interval(0.91, 0.88, 0.94), "{:.2f}")
-    '0.91 [0.88, 0.94]'
+    >>> figure_text(Interval(0.91, 0.88, 0.94), "{:.2f}")
+    '0.91 (0.88–0.94)'
     """
-    if not interval.known:
+    if not figure.known:
         return "–"
-    low, high = form.format(interval.low), form.format(interval.high)
-    return f"{form.format(interval.value)} [{low}, {high}]"
+    low, high = form.format(figure.low), form.format(figure.high)
+    return f"{form.format(figure.value)} ({low}–{high})"
+
+
+def share_text(share: Interval, digits: int) -> str:
+    """A share with its interval, in per cent.
+
+    Examples
+    --------
+    >>> share_text(Interval(0.0123, 0.01, 0.02), 1)
+    '1.2% (1.0–2.0)'
+    """
+    if not share.known:
+        return "–"
+    low, high = (f"{100 * end:.{digits}f}" for end in (share.low, share.high))
+    return f"{share.value:.{digits}%} ({low}–{high})"
 
 
 def _name(path: str) -> str:

@@ -92,7 +92,7 @@ def list_files(source: Source) -> tuple[SourceFile, ...]:
     for match in [path] if os.path.isdir(path) else glob.glob(path, recursive=True):
         if os.path.isdir(match):
             found.update(_files_below(match, source.format))
-        elif not _is_left_out(os.path.basename(match)):
+        elif _is_file(match) and not _is_left_out(os.path.basename(match)):
             found.add(match)
     if not found:
         endings = ", ".join(e for e, known in ENDINGS.items() if source.format in ("auto", known))
@@ -121,7 +121,7 @@ def content_digest(file: SourceFile) -> str:
 def _listed(path: str) -> SourceFile:
     try:
         path.encode()
-        stat = os.stat(path)
+        stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
     except UnicodeEncodeError as error:
         raise SourceError(f"{path!r}: this name is not UTF-8; rename the file") from error
     except OSError as error:
@@ -143,9 +143,14 @@ def _files_below(folder: str, wanted: str) -> Iterator[str]:
         seen.add(os.path.realpath(root))
         folders[:] = sorted(n for n in folders if not (n.startswith("_") or _is_left_out(n)))
         for name in names:
-            known = _format_by_ending(name)
-            if known and wanted in ("auto", known) and not _is_left_out(name):
-                yield os.path.join(root, name)
+            known, path = _format_by_ending(name), os.path.join(root, name)
+            if known and wanted in ("auto", known) and _is_file(path) and not _is_left_out(name):
+                yield path
+
+
+def _is_file(path: str) -> bool:
+    """Not a pipe or a device, which may never end; a link to nothing is one that cannot be read."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _is_left_out(name: str) -> bool:

@@ -159,7 +159,7 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
                 lake, checked, content_id=content_id, path=file.path, last_row=last_row
             )
     except (SourceError, ContractError) as error:
-        logger.warning("%s is quarantined: %s", file.path, error)
+        logger.warning("file quarantined: %s", error)
         return FileReport(file.path, "quarantined", counts, str(error))
     return FileReport(file.path, "ingested", counts)
 

@@ -23,6 +23,7 @@ __all__ = [
     "RegistryUnreachableError",
     "asking",
     "connect",
+    "experiment_id",
     "is_server",
     "shown",
 ]
@@ -61,6 +62,34 @@ def connect(config: MlflowConfig) -> MlflowClient:
         with asking(uri):
             _knock(uri)
     return MlflowClient(config.tracking_uri, config.registry_uri)
+
+
+def experiment_id(client: MlflowClient, config: MlflowConfig) -> str:
+    """Id of the configured experiment, which is made if need be.
+
+    Raises
+    ------
+    RegistryError
+        Somebody deleted it.
+    """
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None:
+        # a server has a place of its own for artifacts; a folder on this machine is not for it
+        own = is_server(config.tracking_uri) and "://" not in config.artifact_root
+        place = None if own else config.artifact_root
+        try:
+            return client.create_experiment(config.experiment, place)
+        except MlflowException:
+            experiment = client.get_experiment_by_name(config.experiment)
+            if experiment is None:  # else another process was faster
+                raise
+    if experiment.lifecycle_stage != "active":
+        raise RegistryError(
+            f"experiment '{config.experiment}' is deleted at {shown(config.tracking_uri)}; run "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or name another one as "
+            "experiment in mlflow.yml"
+        )
+    return str(experiment.experiment_id)
 
 
 def is_server(uri: str) -> bool:

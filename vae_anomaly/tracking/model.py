@@ -23,7 +23,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from vae_anomaly.config import Contract
 from vae_anomaly.streaming import VERDICT_SCHEMA
-from vae_anomaly.tracking.names import column
+from vae_anomaly.tracking.names import column, quoted
 
 __all__ = ["PACKAGE", "requirements", "signature", "upload_model", "write_model"]
 
@@ -52,7 +52,9 @@ def upload_model(
     contract: Contract,
     tags: Mapping[str, str],
 ) -> LoggedModel:
-    """Upload a sealed package as the MLflow model of a run; it is READY at the very end only.
+    """Upload a sealed package as the MLflow model of a run; one uploaded before will do.
+
+    It is READY at the very end only, so that what a kill cut short is never taken for a model.
 
     Parameters
     ----------
@@ -66,6 +68,10 @@ def upload_model(
         What the model is found by, and what it carries as metadata.
     """
     run = client.get_run(run_id).info
+    wanted = " and ".join(f"tags.`{name}` = {quoted(value)}" for name, value in tags.items())
+    for known in client.search_logged_models([run.experiment_id], wanted):
+        if known.status == LoggedModelStatus.READY:
+            return known
     name = re.sub(
         r"[/:.%\"']", "_", run.run_name or run_id
     )  # what MLflow refuses in a model's name

@@ -22,11 +22,9 @@ from mlflow.entities import (
     DatasetInput,
     InputTag,
     LoggedModel,
-    LoggedModelStatus,
     Metric,
     Param,
 )
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import JsonValue
 
@@ -34,10 +32,16 @@ from vae_anomaly.config import MlflowConfig, PlantConfig, read_mlflow
 from vae_anomaly.errors import RegistryError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.tracking import cache
-from vae_anomaly.tracking.connection import asking, connect, is_server, shown
+from vae_anomaly.tracking.connection import asking, connect, experiment_id, is_server, shown
 from vae_anomaly.tracking.model import PACKAGE, upload_model
 from vae_anomaly.tracking.names import MAX_VALUE, column, cut, flat, key, quoted
-from vae_anomaly.tracking.versions import DIGEST, FINGERPRINT, Version, version_of
+from vae_anomaly.tracking.versions import (
+    DIGEST,
+    FINGERPRINT,
+    Version,
+    search_versions,
+    version_by_alias,
+)
 
 __all__ = ["Tracking", "Version", "open_tracking"]
 
@@ -45,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: MLflow's limit for the digest of a data set.
+MAX_DATASET_DIGEST = 36
 
 #: Of the 1,000 metrics and 100 parameters that MLflow takes at once, what fits into 1 MB.
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 50
@@ -67,29 +74,7 @@ def open_tracking(plant: PlantConfig) -> Tracking:
     config = read_mlflow(plant)
     with asking(config.tracking_uri):
         client = connect(config)
-        return Tracking(client, config, plant.name, _experiment_id(client, config))
-
-
-def _experiment_id(client: MlflowClient, config: MlflowConfig) -> str:
-    experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is None:
-        # a server has a place of its own for artifacts; a folder on this machine is not for it
-        own = is_server(config.tracking_uri) and "://" not in config.artifact_root
-        try:
-            return client.create_experiment(
-                config.experiment, None if own else config.artifact_root
-            )
-        except MlflowException:
-            experiment = client.get_experiment_by_name(config.experiment)
-            if experiment is None:  # else another process was faster
-                raise
-    if experiment.lifecycle_stage != "active":
-        raise RegistryError(
-            f"experiment '{config.experiment}' is deleted at {shown(config.tracking_uri)}; run "
-            f"`mlflow experiments restore -x {experiment.experiment_id}`, or name another one as "
-            "experiment in mlflow.yml"
-        )
-    return str(experiment.experiment_id)
+        return Tracking(client, config, plant.name, experiment_id(client, config))
 
 
 def _reported(
@@ -226,7 +211,7 @@ class Tracking:
         name : str
             Shown in MLflow.
         digest : str
-            At most 36 characters: the Delta version, and the beginning of the fingerprint.
+            The Delta version, and the beginning of the fingerprint.
         source : str
             The Delta table.
         schema : mapping of str to str
@@ -237,7 +222,7 @@ class Tracking:
         columns = [column(entry, kind).to_dict() for entry, kind in schema.items()]
         dataset = Dataset(
             name=name,
-            digest=digest,
+            digest=cut(digest, MAX_DATASET_DIGEST),
             source_type="delta_table",
             source=json.dumps({"path": source}),
             schema=json.dumps({"mlflow_colspec": columns}),
@@ -256,24 +241,23 @@ class Tracking:
     @_reported
     def versions(self) -> tuple[Version, ...]:
         """Every registered version of the plant's model, from the first on."""
-        return self._search(f"name = {quoted(self.config.model_name)}")
+        return search_versions(self.client, self.config.model_name)
 
     @_reported
     def find_version(self, fingerprint: str) -> Version | None:
         """First registered version of a fingerprint; None while there is none."""
-        name = quoted(self.config.model_name)
-        wanted = f"name = {name} and tags.`{FINGERPRINT}` = {quoted(fingerprint)}"
-        return next(iter(self._search(wanted)), None)
+        found = search_versions(self.client, self.config.model_name, fingerprint)
+        return found[0] if found else None
 
     @_reported
     def champion(self) -> Version | None:
         """Version that scores; None while there is none."""
-        return self._aliased(self.config.champion)
+        return version_by_alias(self.client, self.config.model_name, self.config.champion)
 
     @_reported
     def challenger(self) -> Version | None:
         """Latest contender; None while there is none."""
-        return self._aliased(self.config.challenger)
+        return version_by_alias(self.client, self.config.model_name, self.config.challenger)
 
     @_reported
     def register(
@@ -312,9 +296,7 @@ class Tracking:
         package = ModelPackage.read(package_dir)
         package.judges()  # none without a threshold
         marks = {FINGERPRINT: fingerprint, DIGEST: package.digest}
-        model = self._uploaded(marks)
-        if model is None:
-            model = upload_model(self.client, run_id, package_dir, package.contract, marks)
+        model = upload_model(self.client, run_id, package_dir, package.contract, marks)
         self._ensure_registered_model()
         made = self.client.create_model_version(
             self.config.model_name,
@@ -387,36 +369,6 @@ class Tracking:
     @property
     def _is_served(self) -> bool:
         return is_server(self.config.tracking_uri)
-
-    def _search(self, wanted: str) -> tuple[Version, ...]:
-        found: list[ModelVersion] = []
-        token: str | None = ""
-        while token is not None:
-            page = self.client.search_model_versions(wanted, page_token=token or None)
-            found += page
-            token = page.token or None
-        if not found:
-            return ()
-        # a search may leave the aliases of its versions out
-        aliases = self.client.get_registered_model(self.config.model_name).aliases
-        ours = sorted(found, key=lambda entry: int(entry.version))
-        return tuple(version_of(entry, aliases) for entry in ours)
-
-    def _aliased(self, alias: str) -> Version | None:
-        try:
-            found = self.client.get_model_version_by_alias(self.config.model_name, alias)
-        except MlflowException as error:
-            # a missing alias gives the first, a missing model the second
-            if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-                return None
-            raise
-        return version_of(found, dict.fromkeys((*found.aliases, alias), str(found.version)))
-
-    def _uploaded(self, marks: Mapping[str, str]) -> LoggedModel | None:
-        """MLflow model that was uploaded before a kill."""
-        wanted = " and ".join(f"tags.`{name}` = {quoted(value)}" for name, value in marks.items())
-        found = self.client.search_logged_models([self.experiment_id], wanted)
-        return next((model for model in found if model.status == LoggedModelStatus.READY), None)
 
     def _ensure_registered_model(self) -> None:
         about = f"Anomaly models of plant {self.plant}"

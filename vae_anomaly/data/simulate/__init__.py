@@ -1,6 +1,6 @@
 """A plant with known truth and planted faults: for the demo, tests and power studies."""
 
-from vae_anomaly.data.simulate.faults import KINDS, LABELS, Fault
+from vae_anomaly.data.simulate.faults import FOREVER, KINDS, LABELS, Fault
 from vae_anomaly.data.simulate.files import DIRT, Written, plant_yaml, write_files
 from vae_anomaly.data.simulate.physics import CONTEXT, MODES, NOISE, SENSORS
 from vae_anomaly.data.simulate.rows import SCHEMA, expected, pieces, simulate, truth
@@ -10,6 +10,7 @@ from vae_anomaly.data.simulate.settings import Simulation
 __all__ = [
     "CONTEXT",
     "DIRT",
+    "FOREVER",
     "KINDS",
     "LABELS",
     "MODES",

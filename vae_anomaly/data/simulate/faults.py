@@ -12,8 +12,8 @@ stuck                 2      the last reading before the episode
 drift                 3      x + p s
 spike                 4      x + s
 swapped               5      the readings of two sensors, exchanged
-wear                  6      x + p^1.5 s w; w is 1 for vibration, 3/4 for bearing_temperature, 1/2 for
-                             power and current
+wear                  6      x + p^1.5 s w; w is 1 for vibration, 3/4 for bearing_temperature, 1/2
+                             for power and current
 broken_sensor         7      half of the readings missing, the others x + s e, e standard normal
 regime_change         0      another liquid: density 1 + size / 100 in the equations of `physics`,
                              so that pressure_out rises by about s at the nominal point

@@ -110,15 +110,15 @@ def column(sensor: str) -> int:
     return [known.name for known in SENSORS].index(sensor)
 
 
-def physics(drive: Drive, lag_rows: float) -> Floats:
+def physics(drive: Drive, rows_per_s: float) -> Floats:
     """What the sensors would read without noise; (n, d).
 
     Parameters
     ----------
     drive : Drive
         Arrays of shape (n,), one row after another in time.
-    lag_rows : float
-        Rows in a second, by which temperatures follow; 0 means that they follow at once.
+    rows_per_s : float
+        Rows in a second; 0 means that temperatures follow at once.
     """
     n = drive.speed / 3000.0
     throttle, second = 1 - _opened(drive, PART_RPM), _opened(drive, BOOST_RPM)
@@ -135,8 +135,8 @@ def physics(drive: Drive, lag_rows: float) -> Floats:
     vibration = 0.8 + 1.2 * n * n + 2 * load * load + 1.5 * np.exp(-critical * critical)
     vibration = vibration + 1.5 * drive.bypass**2
     oil = 30 + 0.55 * drive.ambient + 0.1 * (power - hydraulic) + 10 * drive.flush
-    oil = lagged(oil, OIL_LAG_S * lag_rows)
-    bearing = lagged(oil + 0.5 + n * n + 0.4 * vibration, BEARING_LAG_S * lag_rows)
+    oil = lagged(oil, OIL_LAG_S * rows_per_s)
+    bearing = lagged(oil + 0.5 + n * n + 0.4 * vibration, BEARING_LAG_S * rows_per_s)
     metered = flow * (1 - 0.9 * drive.bypass)
     return np.column_stack(
         [pressure_in, pressure_in + rise, metered, power, current, vibration, bearing, oil]
@@ -165,11 +165,13 @@ def lagged(values: Floats, lag: float) -> Floats:
         return values
     kept = math.exp(-1 / lag)
     # The sum of kept^k x[i-k] by doubling: what is summed over 2^j rows, plus the same before it.
-    total, reach, weight = (1 - kept) * (values - values[0]), 1, kept
+    total: Floats = (1 - kept) * (values - values[0])
+    reach, weight = 1, kept
     while reach < len(values) and weight > FORGOTTEN:
         total[reach:] += weight * total[:-reach]
         reach, weight = 2 * reach, weight * weight
-    return total + values[0]
+    total += values[0]
+    return total
 
 
 def _opened(drive: Drive, edge_rpm: float) -> Floats:

@@ -45,14 +45,14 @@ BURST_SHARE, BURST_S = 0.5, 3600.0
 
 def drive(simulation: Simulation, asset: int, rows: Ints) -> Drive:
     """What drives an asset in consecutive rows; arrays of shape (n,)."""
-    seed, lag_rows = simulation.seed, simulation.lag_rows
+    seed, rows_per_s = simulation.seed, simulation.rows_per_s
     flush, density = np.zeros(len(rows)), np.ones(len(rows))
     for fault in simulation.faults_of(asset):
         if fault.kind == "flush":
             flush[simulation.during(fault, rows)] = 1.0
         elif fault.kind == "regime_change":
             density[simulation.during(fault, rows)] += fault.size / 100
-    time_s: Floats = rows * simulation.period_s
+    time_s = rows.astype(np.float64) * simulation.period_s
     if simulation.independent:
         time_s = uniforms(seed, asset, "moment", rows) * (HORIZON_DAYS * DAY_S)
     speed, bypass = _targets(simulation, asset, rows, time_s)
@@ -60,8 +60,8 @@ def drive(simulation: Simulation, asset: int, rows: Ints) -> Drive:
     spread = 0.1 * simulation.asset_spread * normals(seed, asset, "line", np.zeros(1, np.int64))
     resistance = 0.2 * _slow(simulation, asset, "resistance", rows, RESISTANCE_LAG_S) + spread
     return Drive(
-        speed=lagged(speed, VALVE_LAG_S * lag_rows),
-        bypass=lagged(bypass, VALVE_LAG_S * lag_rows),
+        speed=lagged(speed, VALVE_LAG_S * rows_per_s),
+        bypass=lagged(bypass, VALVE_LAG_S * rows_per_s),
         ambient=_ambient(seed, time_s),
         resistance=np.exp(resistance),
         level=0.1 * _slow(simulation, asset, "level", rows, LEVEL_LAG_S),
@@ -155,4 +155,4 @@ def _slow(simulation: Simulation, asset: int, purpose: str, rows: Ints, lag_s: f
         return draws
     kept = math.exp(-simulation.period_s / lag_s)
     draws[1:] *= math.sqrt(1 - kept * kept) / (1 - kept)
-    return lagged(draws, lag_s * simulation.lag_rows)
+    return lagged(draws, lag_s * simulation.rows_per_s)

@@ -189,7 +189,7 @@ def _block(simulation: Simulation, asset: int, number: int) -> Block:
     size, warm_up = _block_rows(simulation), _warm_up(simulation)
     rows = np.arange(number * size - warm_up, (number + 1) * size, dtype=np.int64)
     driven = drive(simulation, asset, rows)
-    clean = physics(driven, simulation.lag_rows)
+    clean = physics(driven, simulation.rows_per_s)
     context = np.column_stack([driven.speed, 100 * driven.bypass, driven.ambient])
     for j, sd in enumerate(CONTEXT_NOISE):
         context[:, j] += sd * normals(simulation.seed, asset, f"context {j}", rows)

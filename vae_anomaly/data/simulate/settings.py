@@ -99,8 +99,8 @@ class Simulation:
         return self.start + timedelta(seconds=row * self.period_s)
 
     @property
-    def lag_rows(self) -> float:
-        """Rows in a second of a lag; 0 where rows are independent, and nothing lags."""
+    def rows_per_s(self) -> float:
+        """Rows in a second, by which lags count; 0 where rows are independent: nothing lags."""
         return 0.0 if self.independent else 1 / self.period_s
 
     def time_us(self, rows: Ints) -> Ints:

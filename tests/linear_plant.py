@@ -1,0 +1,89 @@
+"""A plant of which everything is known: sensors follow a few hidden causes, linearly, with noise."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from vae_anomaly.config import Training
+from vae_anomaly.models.standardize import Series
+from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.scoring.scorer import FittedScorer, fit_scorer
+
+#: Sensors, hidden causes, noise.
+D, K, NOISE = 6, 2, 0.3
+
+#: Enough to learn a linear plant; well under a second.
+QUICK = Training(epochs=1, min_steps=300, max_steps=300, checks=6, patience=6, learning_rate=1e-2)
+
+
+class Faulty(NamedTuple):
+    """Rows of which some have one sensor off."""
+
+    rows: np.ndarray
+    is_faulty: np.ndarray
+    sensor: np.ndarray
+
+
+def loading() -> np.ndarray:
+    """How the hidden causes drive the sensors, (d, k)."""
+    return np.random.default_rng(99).normal(size=(D, K))
+
+
+def normal_rows(n: int, seed: int, n_context: int = 0) -> np.ndarray:
+    """Normal rows (n, d + c), each sensor in its own unit; conditions shift all the sensors."""
+    rng = np.random.default_rng(seed)
+    context = rng.normal(size=(n, n_context))
+    x = rng.normal(size=(n, K)) @ loading().T + NOISE * rng.normal(size=(n, D))
+    x += 2 * context.sum(axis=1, keepdims=True)
+    return np.hstack([x * 10.0 ** (np.arange(D) - 2) + 50, context])
+
+
+def faulty_rows(n: int, seed: int, n_context: int = 0) -> Faulty:
+    """Every third row has one sensor off by five times the noise."""
+    rows = normal_rows(n, seed, n_context)
+    sensor, is_faulty = np.arange(n) // 3 % D, np.arange(n) % 3 == 0
+    rows[is_faulty, sensor[is_faulty]] += 5 * NOISE * 10.0 ** (sensor[is_faulty] - 2)
+    return Faulty(rows, is_faulty, sensor)
+
+
+def with_gaps(rows: np.ndarray, share: float = 0.1, seed: int = 5) -> np.ndarray:
+    """The rows with a share of their entries missing."""
+    gaps = np.random.default_rng(seed).random(rows.shape) < share
+    return np.where(gaps, np.nan, rows)
+
+
+def series(
+    rows: np.ndarray, *, runs: tuple[int, ...] = (), label: np.ndarray | None = None
+) -> Series:
+    """Rows as series of these lengths; by default one."""
+    lengths = runs or (len(rows),)
+    run = np.concatenate([np.arange(length) for length in lengths])
+    label = np.zeros(len(rows), np.int64) if label is None else label
+    return Series(torch.from_numpy(rows), torch.from_numpy(run), torch.from_numpy(label))
+
+
+@lru_cache
+def fitted(
+    variant: str = "gaussian",
+    *,
+    n_context: int = 0,
+    window: int = 1,
+    smoothing: float | None = None,
+    anomaly_score: str = "auto",
+) -> FittedScorer:
+    """A scorer of this plant, trained once a process."""
+    return fit_scorer(
+        series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),
+        series(normal_rows(300, 1, n_context)),
+        n_context=n_context,
+        variant=VARIANTS[variant](),
+        training=QUICK,
+        anomaly_score=anomaly_score,
+        window=window,
+        smoothing=smoothing,
+        seed=0,
+    )
