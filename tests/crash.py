@@ -34,11 +34,10 @@ POINTS = {
     ),
     "train": (
         "vae_anomaly.steps.train.commit",
-        "vae_anomaly.models.training._save",
-        "vae_anomaly.steps.train.os.replace",
-        "vae_anomaly.package.os.replace",
+        "vae_anomaly.models.training._Run.save",
+        "os.replace",
     ),
-    "calibrate": ("vae_anomaly.package.os.replace",),
+    "calibrate": ("os.replace",),
     "register": ("vae_anomaly.steps.register._decide",),
     "score": ("vae_anomaly.steps.score.commit",),
 }

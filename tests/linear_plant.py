@@ -12,6 +12,7 @@ from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.scoring.scorer import FittedScorer, fit_scorer
+from vae_anomaly.scoring.scores import score_name
 
 #: Sensors, hidden causes, noise.
 D, K, NOISE = 6, 2, 0.3
@@ -66,7 +67,6 @@ def series(
     return Series(torch.from_numpy(rows), torch.from_numpy(run), torch.from_numpy(label))
 
 
-@lru_cache
 def fitted(
     variant: str = "gaussian",
     *,
@@ -76,6 +76,13 @@ def fitted(
     anomaly_score: str = "auto",
 ) -> FittedScorer:
     """A scorer of this plant, trained once a process."""
+    return _fitted(variant, n_context, window, smoothing, score_name(anomaly_score))
+
+
+@lru_cache
+def _fitted(
+    variant: str, n_context: int, window: int, smoothing: float | None, anomaly_score: str
+) -> FittedScorer:
     return fit_scorer(
         series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),
         series(normal_rows(300, 1, n_context)),

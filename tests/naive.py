@@ -194,7 +194,7 @@ def checked_row(cells: dict, contract, asset: str, decimal: str) -> tuple[str | 
             reading[name] = _checked_name(cells[column], faults)
             if name == "asset" and reading[name] is None and "bad_text" not in faults:
                 faults.add("no_asset")
-    reading["time"] = _checked_time(cells[contract.time.column], contract.time, faults)
+    reading["time"] = checked_time(cells[contract.time.column], contract.time, faults)
     for sensor in (*contract.sensors, *contract.context):
         is_binary = sensor.kind == "binary"
         value = _checked_number(cells[sensor.name], decimal, faults, truths=is_binary)
@@ -267,7 +267,7 @@ def _checked_number(cell: object, decimal: str, faults: set[str], *, truths: boo
     return value
 
 
-def _checked_time(cell: object, time, faults: set[str]) -> int | None:
+def checked_time(cell: object, time, faults: set[str]) -> int | None:
     """Microseconds since 1970 in UTC."""
     from datetime import UTC, datetime, timedelta
     from zoneinfo import ZoneInfo

@@ -23,7 +23,7 @@ ROOMS = {
               "steps/"),
     "safetensors": ("package.py", "models/training.py"),
     "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
-    "deltalake": ("data/lake.py", "data/landing.py", "data/parts.py", "steps/"),
+    "deltalake": ("data/", "steps/"),
     "pandas": ("detector.py", "mlflow_model.py"),
     "sklearn": ("decisions/", "scoring/baselines.py", "scoring/scores.py", "detector.py",
                 "latent.py"),

@@ -58,7 +58,9 @@ def test_three_faces_agree() -> None:
     decision = detector.decision_function(rows)
     assert_array_equal(decision, detector.score_samples(rows) - detector.offset_)
     assert_array_equal(detector.predict(rows), np.where(decision >= 0, 1, -1))
-    assert_allclose(detector.contributions(rows).sum(axis=1), -detector.score_samples(rows), rtol=1e-5)
+    assert_allclose(
+        detector.contributions(rows).sum(axis=1), -detector.score_samples(rows), rtol=1e-5
+    )
 
 
 def test_same_seed_same_scores_and_a_pickle_keeps_them() -> None:
@@ -134,7 +136,9 @@ def test_context_explains_and_is_not_judged() -> None:
 
 def test_too_few_rows_for_the_rate_are_said() -> None:
     with pytest.warns(UserWarning, match="needs 999"):
-        detector = VAEDetector(false_alarm_rate=0.001, random_state=0, training=QUICK).fit(plant(200))
+        detector = VAEDetector(false_alarm_rate=0.001, random_state=0, training=QUICK).fit(
+            plant(200)
+        )
     assert detector.supported_false_alarm_rate_ == pytest.approx(1 / 41)
 
 
@@ -154,7 +158,7 @@ def test_variant_may_be_its_settings() -> None:
 def test_global_random_numbers_are_left_alone() -> None:
     import torch
 
-    before = (np.random.get_state()[1].copy(), torch.get_rng_state())  # noqa: NPY002
+    before = (np.random.get_state()[1].copy(), torch.get_rng_state())
     VAEDetector(training=QUICK, random_state=0).fit(plant(300))
-    assert_array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    assert_array_equal(before[0], np.random.get_state()[1])
     assert torch.equal(before[1], torch.get_rng_state())

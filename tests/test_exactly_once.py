@@ -7,7 +7,17 @@ from pathlib import Path
 
 import crash
 import pytest
-from crash import Kill, Row, finish, kill_after, kill_at, lake_content, start, write_file, write_plant
+from crash import (
+    Kill,
+    Row,
+    finish,
+    kill_after,
+    kill_at,
+    lake_content,
+    start,
+    write_file,
+    write_plant,
+)
 
 from vae_anomaly.config import read_plant
 from vae_anomaly.steps.ingest import ingest
@@ -37,9 +47,7 @@ def test_ingest_killed_at_a_named_step(
 
 
 @pytest.mark.slow
-def test_ingest_killed_at_random_moments(
-    ingested: dict[str, list[Row]], tmp_path: Path
-) -> None:
+def test_ingest_killed_at_random_moments(ingested: dict[str, list[Row]], tmp_path: Path) -> None:
     plant = write_plant(tmp_path)
     for seconds in (0.9, 1.1, 1.3):
         kill_after(plant, "ingest", seconds)

@@ -66,7 +66,8 @@ entry = st.tuples(
 )
 @given(chunks=st.lists(st.lists(entry, max_size=12), min_size=1, max_size=4))
 def test_landing_equals_a_dictionary(
-    chunks: list[list[tuple[str, int, float | None, float]]], tmp_path_factory: pytest.TempPathFactory
+    chunks: list[list[tuple[str, int, float | None, float]]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     lake = Lake(tmp_path_factory.mktemp("lake"), CONTRACT)
     lake.writable(READINGS)

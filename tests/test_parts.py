@@ -30,9 +30,7 @@ def covered(intervals: tuple[Interval, ...], times: dict[str, np.ndarray]) -> di
     return parts
 
 
-@given(
-    n=st.integers(0, 60), gap=st.integers(0, 5), shares=st.tuples(*[st.floats(0.05, 1)] * 4)
-)
+@given(n=st.integers(0, 60), gap=st.integers(0, 5), shares=st.tuples(*[st.floats(0.05, 1)] * 4))
 def test_shares_cut_each_asset_in_order_with_a_gap(
     n: int, gap: int, shares: tuple[float, ...]
 ) -> None:
@@ -42,7 +40,9 @@ def test_shares_cut_each_asset_in_order_with_a_gap(
     times = {"a": np.arange(n) * SECOND, "b": np.arange(2 * n) * SECOND}
     intervals = split(times, parts.ranges(), gap=gap)
     for asset, found in covered(intervals, times).items():
-        order = [part for i, part in enumerate(found) if part and part != (found[i - 1] if i else "")]
+        order = [
+            part for i, part in enumerate(found) if part and part != (found[i - 1] if i else "")
+        ]
         assert order == sorted(set(order), key=["train", "stop", "calibrate", "test"].index)
         joints = [i for i in range(1, len(found)) if found[i] != found[i - 1] and found[i - 1]]
         assert all(not found[i] for i in joints if gap), asset

@@ -425,8 +425,9 @@ def test_the_demo_has_each_kind_in_both_parts_that_need_it() -> None:
         assert simulate(plant, 4032, 864)["fault"].to_numpy().any()
 
 
-def test_faults_hide_from_single_sensors_but_not_from_the_physics() -> None:
-    plant = demo(0)
+def areas(seed: int) -> tuple[list[float], list[float]]:
+    """AUROC of single-sensor limits and of the true physics: pooled, then of each kind of fault."""
+    plant = demo(seed)
     table = simulate(plant)
     values, label = values_of(table), table["fault"].to_numpy()
     row = np.tile(np.arange(plant.n_rows), plant.n_assets) / plant.n_rows
@@ -439,10 +440,15 @@ def test_faults_hide_from_single_sensors_but_not_from_the_physics() -> None:
         chosen = late & ((label == 0) | (label == kind) | (kind == 0))
         return float(roc_auc_score(label[chosen] > 0, score[chosen]))
 
-    assert area(limits, 0) < 0.75
-    assert area(oracle, 0) > 0.92
-    assert sum(area(limits, kind) < 0.8 for kind in range(1, 7)) >= 5
-    assert all(area(oracle, kind) > 0.85 for kind in range(1, 7))
+    return [area(limits, kind) for kind in range(7)], [area(oracle, kind) for kind in range(7)]
+
+
+def test_faults_hide_from_single_sensors_but_not_from_the_physics() -> None:
+    limits, oracle = np.array([areas(seed) for seed in range(3)]).swapaxes(0, 1)
+    assert limits[:, 0].max() < 0.75
+    assert limits.mean(axis=0).max() < 0.8
+    assert oracle[:, 0].min() > 0.92
+    assert oracle.min() > 0.85
     assert list(LABELS) == list(range(1, 8))
 
 

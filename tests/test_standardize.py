@@ -52,9 +52,7 @@ def test_moments_are_those_of_the_observed_entries() -> None:
     assert batch.label.tolist() == [-1] * 200
 
 
-@given(
-    scale=st.floats(1e-6, 1e6), offset=st.floats(-1e6, 1e6), sign=st.sampled_from([1.0, -1.0])
-)
+@given(scale=st.floats(1e-6, 1e6), offset=st.floats(-1e6, 1e6), sign=st.sampled_from([1.0, -1.0]))
 def test_change_of_units_leaves_the_batch_unchanged(
     scale: float, offset: float, sign: float
 ) -> None:

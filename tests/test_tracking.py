@@ -26,9 +26,8 @@ from hypothesis import strategies as st
 from mlflow.utils import validation
 
 from vae_anomaly.config import MlflowConfig, PlantConfig, Source
-from vae_anomaly.errors import PackageError, RegistryError
+from vae_anomaly.errors import PackageError, RegistryError, RegistryUnreachableError
 from vae_anomaly.tracking import (
-    RegistryUnreachableError,
     Tracking,
     Version,
     champion_package,

@@ -100,7 +100,7 @@ def test_history_says_what_happened() -> None:
     assert [check.step for check in history.checks] == [10, 20, 30, 40, 50, 60]
     assert all(check.n_steps == 60 for check in history.checks)
     assert history.checks[-1].epoch == 60 / 8  # 500 rows in batches of at most 64
-    assert history.checks[-1].held_out_bound > history.checks[0].held_out_bound + 0.5
+    assert history.checks[-1].held_out_bound > history.checks[0].held_out_bound + 0.2
     assert history.best.held_out_bound == max(c.held_out_bound for c in history.checks)
     assert not history.stopped_early
     assert all(check.rows_per_s > 0 for check in history.checks)

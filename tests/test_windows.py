@@ -35,9 +35,9 @@ def test_runs_equal_a_loop(entries: list[tuple[str, int]], gap: int | None) -> N
 def test_sorting_puts_series_together_in_time_order(entries: list[tuple[str, int]]) -> None:
     table = sorted_readings(table_of(entries))
     times = table["time"].cast(pa.int64()).to_pylist()
-    assert list(zip(table["asset"].to_pylist(), [t // 10**6 for t in times], strict=True)) == sorted(
-        entries
-    )
+    assert list(
+        zip(table["asset"].to_pylist(), [t // 10**6 for t in times], strict=True)
+    ) == sorted(entries)
 
 
 def test_matrix_has_sensors_then_context_and_nan_for_missing() -> None:

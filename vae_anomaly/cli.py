@@ -166,7 +166,9 @@ def _flow_report(options: argparse.Namespace) -> Table:
 
     from vae_anomaly.config import read_plant
 
-    read_plant(options.plant, source=getattr(options, "source", None))  # a wrong file costs no server
+    read_plant(
+        options.plant, source=getattr(options, "source", None)
+    )  # a wrong file costs no server
     from pipelines.parameters import FolderParameters, PlantParameters
     from vae_anomaly import report
 

@@ -172,7 +172,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self._set_threshold(score)
         return self
 
-    def score_samples(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+    def score_samples(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
         """Normality of each row, (n_rows,): minus the anomaly score, so higher is more normal.
 
         Each row is scored with the rows of its series that stand before it in X.
@@ -188,7 +190,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def predict(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.int64]:
         """1 for each normal row, −1 for each anomalous one, (n_rows,)."""
         is_normal = self.decision_function(X, groups=groups) >= 0
-        return np.where(is_normal, 1, -1).astype(np.int64)
+        verdict: NDArray[np.int64] = np.where(is_normal, 1, -1)
+        return verdict
 
     def contributions(
         self, X: ArrayLike, *, groups: ArrayLike | None = None
@@ -206,9 +209,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
         check_is_fitted(self)
-        rows = validate_data(
-            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
-        )
+        rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
         order = _series_order(groups, len(rows))
         series = self._series(rows[order.rows], order.run, np.zeros(len(rows), np.int64))
         found = _score(self.scorer_, series)

@@ -12,6 +12,7 @@
     ├── CalibrationError (ValueError)   the rows cannot support the threshold that was asked for
     ├── PackageError (RuntimeError)     a model package is damaged, or scores otherwise than sealed
     ├── RegistryError (RuntimeError)    the registry has no such model, version or champion
+    │   └── RegistryUnreachableError    it does not answer; what was fetched before still serves
     └── InputError (ValueError)         an argument of the Python API is wrong
 
 Each message says what was given, what is allowed and what to do.
@@ -31,6 +32,7 @@ __all__ = [
     "PackageError",
     "PartsError",
     "RegistryError",
+    "RegistryUnreachableError",
     "SourceError",
     "TrainingError",
     "VAEAnomalyError",
@@ -76,6 +78,10 @@ class PackageError(VAEAnomalyError, RuntimeError):
 
 class RegistryError(VAEAnomalyError, RuntimeError):
     """The registry has no such model, version or champion."""
+
+
+class RegistryUnreachableError(RegistryError):
+    """MLflow does not answer; what was fetched from it before can still be used."""
 
 
 class InputError(VAEAnomalyError, ValueError):

@@ -25,6 +25,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 from safetensors.torch import load_file, save_file
@@ -195,7 +196,7 @@ class ModelPackage:
         for column in readings_schema(self.contract):
             name = own.get(column.name, column.name)
             if name in table.column_names:
-                columns[column.name] = _cast(table[name], column)
+                columns[column.name] = _cast(table[name], column, self.contract.time.zone)
             elif column.name in self.contract.sensor_names + self.contract.context_names:
                 raise InputError(
                     f"column '{name}' is missing; {closest(name, table.column_names)}. "
@@ -390,11 +391,16 @@ def _read_json(folder: Path) -> PackageFile:
         ) from error
 
 
-def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+def _cast(column: pa.ChunkedArray, field: pa.Field, zone: str) -> pa.ChunkedArray:
+    """A column as `readings` has it; a time without a zone is in the contract's."""
     kind = field.type
-    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type) and not column.type.tz:
-        column = column.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     try:
+        if (
+            pa.types.is_timestamp(kind)
+            and pa.types.is_timestamp(column.type)
+            and not column.type.tz
+        ):
+            column = pc.assume_timezone(column, zone, ambiguous="earliest")
         return column.cast(kind, safe=not pa.types.is_floating(kind))
     except pa.ArrowInvalid as error:
         raise InputError(f"column '{field.name}' cannot be read as {kind}: {error}") from error

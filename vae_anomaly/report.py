@@ -137,10 +137,14 @@ def ingest_table(report: IngestReport) -> Table:
     )
     summary += f" ({unchanged} unchanged)." if unchanged else "."
     reasons = sorted(report.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(reasons)
+    notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(
+        reasons
+    )
     notes += [f"{_name(file.path)}: {_without_path(file)}" for file in read if file.reason]
     columns = ("file", "status", "read", "accepted", "quarantined", "duplicate")
-    read.sort(key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate))
+    read.sort(
+        key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate)
+    )
     return Table("Ingest", summary, columns, tuple(_file_row(file) for file in read), tuple(notes))
 
 

@@ -122,9 +122,7 @@ def judge(
     return pa.concat_tables(pieces) if pieces else VERDICT_SCHEMA.empty_table()
 
 
-def _judge_rows(
-    table: pa.Table, by: Judge, contract: Contract, override: float | None
-) -> pa.Table:
+def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float | None) -> pa.Table:
     matrix = matrix_of(table, contract)
     scores = score_rows(by.scorer, matrix)
     limit = np.float32(by.threshold.value if override is None else override)
@@ -157,7 +155,9 @@ def _not_scored(table: pa.Table, reason: str) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         field.name: pa.nulls(n, field.type) for field in VERDICT_SCHEMA
     }
-    columns |= {name: table[name] for name in ("asset", "time", "mode") if name in table.column_names}
+    columns |= {
+        name: table[name] for name in ("asset", "time", "mode") if name in table.column_names
+    }
     columns["status"] = pa.repeat("not_scored", n)
     columns["reason"] = pa.repeat(reason, n)
     return pa.table(columns, schema=VERDICT_SCHEMA)

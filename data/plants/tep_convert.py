@@ -26,7 +26,9 @@ def convert(file: Path, folder: Path) -> Path:
     if rows.shape[1] != len(SENSORS):
         rows = rows.T
     if rows.shape[1] != len(SENSORS):
-        raise SystemExit(f"{file} has shape {rows.shape}; one side must have {len(SENSORS)} columns")
+        raise SystemExit(
+            f"{file} has shape {rows.shape}; one side must have {len(SENSORS)} columns"
+        )
     number = int(file.stem[1:3])
     target = folder / f"{file.stem}.csv"
     with target.open("w", encoding="utf-8") as out:

@@ -72,7 +72,7 @@ def _known_rows(
     oldest = _oldest(readings)
     look_s = FIRST_LOOK_S if max_gap_s is None else max_gap_s * left_context
     while True:
-        since = int(spans.first.min() - look_s * 1e6)
+        since = int(spans.first.max() - look_s * 1e6)  # as far as any asset is looked back
         known = _read(readings, spans, look_s, pc.min(fresh["ingest"]).as_py())
         if max_gap_s is not None or since <= oldest or _enough(known, spans, left_context):
             return known

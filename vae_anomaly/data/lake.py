@@ -307,7 +307,11 @@ def rows(
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a table, streamed; data files that `where` rules out are not opened."""
     scanner = dataset(table).scanner(
-        columns=columns, filter=where, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1
+        columns=columns,
+        filter=where,
+        batch_size=batch_rows,
+        batch_readahead=2,
+        fragment_readahead=1,
     )
     yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 

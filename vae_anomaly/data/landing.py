@@ -128,9 +128,7 @@ def _quarantine(lake: Lake, refused: pa.Table, content_id: str, path: str, last_
     return commit(table, data.select(schema.names).cast(schema), {content_id: last_row})
 
 
-def _with_provenance(
-    fresh: pa.Table, table: DeltaTable, content_id: str, number: int
-) -> pa.Table:
+def _with_provenance(fresh: pa.Table, table: DeltaTable, content_id: str, number: int) -> pa.Table:
     data = _with_constant(fresh, "content_id", pa.scalar(content_id))
     data = _with_constant(data, "ingest", pa.scalar(number, pa.int64()))
     schema = pa.schema(table.schema().to_arrow())

@@ -193,6 +193,17 @@ def read_batches(
     SourceError
         The file is empty, is not of its format, or breaks off: the message says after which row,
         and the batches before it are good.
+
+    Examples
+    --------
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile(suffix=".csv") as file:
+    ...     _ = file.write(b"time,flow;2026-03-09,1.5;cut of".replace(b";", bytes([10])))
+    ...     file.flush()
+    ...     source = Source(path=file.name)
+    ...     (batch,) = read_batches(*list_files(source), source)
+    >>> batch["_row"].to_pylist(), batch["_broken"].to_pylist()
+    ([1, 2], [None, 'cut of'])
     """
     name = _format_by_ending(file.path) if source.format == "auto" else source.format
     if name is None:
@@ -393,8 +404,7 @@ def _whole_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         rest += chunk
-        # a carriage return alone ends lines too, but the last one may belong to a newline
-        cut = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1
+        cut = rest.rfind(b"\n") + 1 or rest.rfind(b"\r") + 1
         if cut:
             yield rest[:cut]
             rest = rest[cut:]

@@ -362,7 +362,7 @@ class _Run:
             "best": self.best,
             "checks": [asdict(check) for check in self.checks],
         }
-        draft = path.with_name(f".{path.name}-{os.getpid()}")
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
         with draft.open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -373,7 +373,7 @@ class _Run:
         """Go on from a checkpoint of the same run."""
         try:
             state = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise TrainingError(f"checkpoint {path} cannot be read; delete it: {error}") from error
         if state["key"] != key:
             raise TrainingError(

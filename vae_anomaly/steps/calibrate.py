@@ -99,9 +99,7 @@ def judged_matrices(plant: PlantConfig, trained: Trained, part: str) -> dict[str
     for name in np.unique(asset):
         own = asset == name
         table = found.table.filter(pa.array(own))
-        judged[str(name)] = Judged(
-            matrix_of(table, plant.contract), found.judged[own], table
-        )
+        judged[str(name)] = Judged(matrix_of(table, plant.contract), found.judged[own], table)
     return judged
 
 

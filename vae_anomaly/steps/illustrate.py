@@ -86,9 +86,7 @@ def _roc(path: Path, excess: np.ndarray, label: np.ndarray, subject: str) -> Non
     )
 
 
-def _test(
-    plant: PlantConfig, target: Path, package: ModelPackage, evaluation: Evaluation
-) -> None:
+def _test(plant: PlantConfig, target: Path, package: ModelPackage, evaluation: Evaluation) -> None:
     rows, subject = evaluation.rows, f"{plant.name}, part test"
     pictures.timeline(
         target / "test_timeline.png",

@@ -155,9 +155,7 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
                 batch, plant.contract, asset=_stem(file), decimal=plant.source.decimal
             )
             last_row = batch["_row"][-1].as_py()
-            counts += land(
-                lake, checked, content_id=content_id, path=file.path, last_row=last_row
-            )
+            counts += land(lake, checked, content_id=content_id, path=file.path, last_row=last_row)
     except (SourceError, ContractError) as error:
         logger.warning("file quarantined: %s", error)
         return FileReport(file.path, "quarantined", counts, str(error))

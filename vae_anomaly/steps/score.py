@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
+from vae_anomaly.data.context import with_left_context
 from vae_anomaly.data.lake import (
     READINGS,
     VERDICTS,
@@ -29,7 +30,6 @@ from vae_anomaly.data.lake import (
     until_committed,
     version_groups,
 )
-from vae_anomaly.data.context import with_left_context
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.streaming import judge
 from vae_anomaly.tracking import champion_package
@@ -145,7 +145,7 @@ def score(
             stop = next(
                 end for _, end in version_groups(readings, start, last, max_rows=GROUP_ROWS)
             )
-            verdicts = _verdicts(lake, package, start, stop)
+            verdicts = line_verdicts(lake, package, start, stop)
             verdicts = _signed(verdicts, champion.version, package.digest)
             group[:] = [_Group(verdicts, stop)]
             return commit(table, verdicts.select(_columns(lake)), {CHAMPION: stop})
@@ -177,7 +177,7 @@ def _columns(lake: Lake) -> list[str]:
     return names
 
 
-def _verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> pa.Table:
+def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> pa.Table:
     """Verdicts on the rows that the versions first..last of `readings` added."""
     readings = lake.open(READINGS, version=last)
     fresh = new_rows(readings, first, last)

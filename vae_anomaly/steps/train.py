@@ -19,7 +19,7 @@ from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.lake import FILES, PARTS, READINGS, Lake, commit, rows, until_committed
 from vae_anomaly.data.landing import INGEST
 from vae_anomaly.data.parts import Interval, asset_times, split
-from vae_anomaly.errors import RegistryError
+from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
@@ -32,7 +32,16 @@ __all__ = ["TrainReport", "Trained", "latest_trained", "read_trained", "train"]
 logger = logging.getLogger(__name__)
 
 #: Libraries whose versions a package and its run name.
-LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scikit-learn", "mlflow", "prefect", "deltalake")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "mlflow",
+    "prefect",
+    "deltalake",
+)
 
 
 class Trained(BaseModel):
@@ -113,23 +122,25 @@ def train(
     if not (folder / "draft" / "package.json").is_file():
         log = _CurveLog(tracking, trained.run_id, on_check)
         as_it_was = lake.open(READINGS, version=trained.readings_version)
-        fitted = fit_units(
-            plant,
-            as_it_was,
-            trained.intervals,
-            checkpoints=folder,
-            on_check=log.check,
-            on_fitted=log.fitted,
-        )
+        try:
+            fitted = fit_units(
+                plant,
+                as_it_was,
+                trained.intervals,
+                checkpoints=folder,
+                on_check=log.check,
+                on_fitted=log.fitted,
+            )
+        except VAEAnomalyError as error:
+            tracking.fail_run(trained.run_id, str(error))
+            raise
         package = _package(plant, trained, fitted)
         history = TypeAdapter(dict[str, History]).dump_json(fitted.histories, indent=1)
         (folder / "history.json").write_bytes(history)
         package.write(folder / "draft")
         for checkpoint in folder.glob("checkpoint-*"):
             checkpoint.unlink()
-        return TrainReport(
-            folder, trained, None, resumed, log.n_checks, package.provenance.notes
-        )
+        return TrainReport(folder, trained, None, resumed, log.n_checks, package.provenance.notes)
     notes = ModelPackage.read(folder / "draft").provenance.notes
     return TrainReport(folder, trained, known.version if known else None, True, 0, notes)
 
@@ -190,13 +201,11 @@ def _begin(
     intervals = split(
         asset_times(readings), plant.parts.ranges(), gap=plant.window, left_context=look_back
     )
-    run_id = tracking.find_run(fingerprint)
-    if run_id is None:
-        run_id = tracking.start_run(
-            fingerprint,
-            name=f"{plant.name} {plant.model.variant} {fingerprint[:8]}",
-            tags={"vae_anomaly.plant": plant.name},
-        )
+    run_id = tracking.start_run(
+        fingerprint,
+        name=f"{plant.name} {plant.model.variant} {fingerprint[:8]}",
+        tags={"vae_anomaly.plant": plant.name},
+    )
     tracking.log_settings(run_id, plant_settings(plant))
     tracking.log_dataset(
         run_id,
@@ -226,9 +235,7 @@ def read_trained(folder: Path) -> Trained:
     return Trained.model_validate_json((folder / "trained.json").read_text(encoding="utf-8"))
 
 
-def _store_parts(
-    lake: Lake, fingerprint: str, version: int, intervals: Sequence[Interval]
-) -> bool:
+def _store_parts(lake: Lake, fingerprint: str, version: int, intervals: Sequence[Interval]) -> bool:
     table = lake.writable(PARTS)
     if table.transaction_version(fingerprint) is not None:
         return True

@@ -33,7 +33,12 @@ def of_part(
     readings: DeltaTable, intervals: Sequence[Interval], part: Part, contract: Contract
 ) -> dict[str, Matrix]:
     """Rows of one part as a matrix an asset, without left context."""
-    found = read_part(readings, [i for i in intervals if i.part == part])
+    own = [i for i in intervals if i.part == part]
+    if not own:
+        raise PartsError(
+            f"part '{part}' holds no rows; give it a larger share in parts, or ingest more"
+        )
+    found = read_part(readings, own)
     table = found.table.filter(pa.array(found.judged))
     return {
         asset: matrix_of(table.filter(pc.field("asset") == asset), contract)

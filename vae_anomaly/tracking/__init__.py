@@ -12,12 +12,10 @@
 from __future__ import annotations
 
 from vae_anomaly.tracking.champion import Champion, champion_package
-from vae_anomaly.tracking.connection import RegistryUnreachableError
 from vae_anomaly.tracking.plant import Tracking, Version, open_tracking
 
 __all__ = [
     "Champion",
-    "RegistryUnreachableError",
     "Tracking",
     "Version",
     "champion_package",

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.errors import RegistryError
+from vae_anomaly.errors import RegistryError, RegistryUnreachableError
 from vae_anomaly.tracking.cache import cached_champion
-from vae_anomaly.tracking.connection import RegistryUnreachableError
 from vae_anomaly.tracking.plant import open_tracking
 
 __all__ = ["Champion", "champion_package"]

@@ -16,11 +16,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from vae_anomaly.config import MlflowConfig
-from vae_anomaly.errors import RegistryError
+from vae_anomaly.errors import RegistryError, RegistryUnreachableError
 
 __all__ = [
     "PROCESS_DEFAULTS",
-    "RegistryUnreachableError",
     "asking",
     "connect",
     "experiment_id",
@@ -40,10 +39,6 @@ PROCESS_DEFAULTS = {
 
 #: Seconds that a server may take to say that it is there.
 ANSWER_S = 5
-
-
-class RegistryUnreachableError(RegistryError):
-    """MLflow does not answer; what was fetched from it before can still be used."""
 
 
 def connect(config: MlflowConfig) -> MlflowClient:

@@ -38,8 +38,8 @@ def random_faults(
 ) -> tuple[Fault, ...]:
     """Faults of each kind at random assets, times, sensors and sizes, never two at once.
 
-    The faults are dealt to the assets in turn; those of an asset share the time evenly, so that
-    they do not overlap, and leave at least a fifth of it normal.
+    Drifts and spikes go up or down. The faults are dealt to the assets in turn; those of an asset
+    share the time evenly, so that they do not overlap, and leave at least a fifth of it normal.
 
     Parameters
     ----------
@@ -158,6 +158,8 @@ def _drawn(
             "start and end, or fewer faults"
         )
     size = KINDS[kind].size * scale * generator.uniform(1 - SIZE_SPREAD, 1 + SIZE_SPREAD)
+    if KINDS[kind].n_sensors == 1:
+        size *= generator.choice([-1.0, 1.0])
     sensors = _sensors(kind, generator)
     episodes = []
     for first in range(slot.first, slot.first + n_episodes * each, each):

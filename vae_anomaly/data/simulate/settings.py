@@ -115,7 +115,8 @@ class Simulation:
 
     def faults_of(self, asset: int) -> Iterator[Fault]:
         """Episodes of the asset of that number, in their order."""
-        return (fault for fault in self.faults if fault.asset == self.assets[asset])
+        name = self.assets[asset]
+        return (fault for fault in self.faults if fault.asset == name)
 
     def during(self, fault: Fault, rows: Ints) -> npt.NDArray[np.bool_]:
         """Which rows lie in an episode; (n,)."""

@@ -1,0 +1,285 @@
+"""Train, calibrate, register, score: each once, resumed when killed, equal when repeated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from crash import (
+    POINTS,
+    Kill,
+    Row,
+    finish,
+    kill_after,
+    kill_at,
+    lake_content,
+    start,
+    write_file,
+    write_plant,
+)
+from deltalake import DeltaTable
+
+from vae_anomaly import ModelPackage
+from vae_anomaly.config import Gate, PlantConfig, read_plant
+from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
+from vae_anomaly.decisions.rates import Interval, OperatingPoint
+from vae_anomaly.errors import PartsError, RegistryError
+from vae_anomaly.steps.calibrate import calibrate
+from vae_anomaly.steps.evaluate import Figures
+from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.register import gate_reasons, register
+from vae_anomaly.steps.score import score
+from vae_anomaly.steps.train import latest_trained, train
+
+STEPS = ("ingest", "train", "calibrate", "register", "score")
+
+
+def run(plant: PlantConfig) -> None:
+    ingest(plant)
+    trained = train(plant)
+    if trained.registered is None:
+        calibrate(plant, trained.folder)
+    register(plant, trained.folder)
+    score(plant)
+
+
+def verdicts(plant: PlantConfig) -> list[Row]:
+    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    found = [row for batch in rows(table) for row in batch.to_pylist()]
+    return sorted(found, key=lambda row: (row["asset"], row["time"]))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plant folder after the whole loop; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("done")
+    run(read_plant(write_plant(folder)))
+    return folder
+
+
+@pytest.fixture
+def plant(done: Path, tmp_path: Path) -> PlantConfig:
+    """A copy of that folder; its MLflow database and artifacts know only absolute paths."""
+    shutil.copytree(done, tmp_path / "p")
+    for name in ("mlflow", "packages", "models", "verdicts"):
+        shutil.rmtree(tmp_path / "p/lake/crash" / name)
+    return read_plant(tmp_path / "p/plant.yml")
+
+
+@pytest.mark.slow
+def test_every_accepted_row_has_one_verdict(done: Path) -> None:
+    config = read_plant(done / "plant.yml")
+    lake = Lake(config.lake_path, config.contract)
+    read = [r for b in rows(lake.open(READINGS)) for r in b.to_pylist()]
+    found = verdicts(config)
+    assert [(r["asset"], r["time"]) for r in found] == sorted((r["asset"], r["time"]) for r in read)
+    assert {r["status"] for r in found} <= {"normal", "anomaly"}
+    assert {(r["line"], r["model_version"]) for r in found} == {("champion", "1")}
+
+
+@pytest.mark.slow
+def test_second_run_adds_no_row_and_trains_nothing(done: Path) -> None:
+    config = read_plant(done / "plant.yml")
+    before = lake_content(config.lake_path)
+    run(config)
+    assert train(config).registered == "1"
+    assert score(config).n_rows == 0
+    assert lake_content(config.lake_path) == before
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_the_package_alone(done: Path) -> None:
+    config = read_plant(done / "plant.yml")
+    package = ModelPackage.read(latest_trained(config) / "package")
+    lake = Lake(config.lake_path, config.contract)
+    table = pa.Table.from_batches(list(rows(lake.open(READINGS)))).sort_by("time")
+    alone = package.score(table.select(["asset", "time", "flow", "pressure", "power"]))
+    got = sorted(
+        zip(alone["asset"].to_pylist(), alone["time"].to_pylist(), alone["score"].to_pylist())
+    )
+    assert got == [(r["asset"], r["time"], r["score"]) for r in verdicts(config)]
+
+
+@pytest.mark.slow
+def test_scored_file_by_file_the_verdicts_are_the_same(done: Path, tmp_path: Path) -> None:
+    """One go, or an hour at a time: windows and smoothing look back over the border."""
+    whole = read_plant(done / "plant.yml")
+    champion = ModelPackage.read(latest_trained(whole) / "package")
+    pieces = read_plant(write_plant(tmp_path, n_files=0))
+    lake = Lake(pieces.lake_path, pieces.contract)
+    from vae_anomaly.steps.score import line_verdicts
+
+    found: list[Row] = []
+    through = -1
+    for number in range(4):
+        write_file(tmp_path / f"incoming/{number}.csv", number, n_rows=400, seed=0)
+        ingest(pieces)
+        last = lake.open(READINGS).version()
+        found += line_verdicts(lake, champion, through + 1, last).to_pylist()
+        through = last
+    found.sort(key=lambda row: (row["asset"], row["time"]))
+    for one, other in zip(found, verdicts(whole), strict=True):
+        for name in ("asset", "time", "score", "status", "p_value", "top_sensors", "late"):
+            assert one[name] == other[name], name
+
+
+@pytest.mark.slow
+def test_late_rows_are_judged_marked_and_change_nothing(tmp_path: Path) -> None:
+    config = read_plant(write_plant(tmp_path, n_files=3))
+    late = tmp_path / "incoming/1.csv"
+    shutil.move(late, tmp_path / "later.csv")
+    run(config)
+    before = verdicts(config)
+    shutil.move(tmp_path / "later.csv", late)
+    ingest(config)
+    report = score(config)
+    assert report.n_late == report.n_rows > 0
+    after = verdicts(config)
+    assert [row for row in after if not row["late"]] == before
+
+
+@pytest.mark.slow
+def test_two_scores_at_once_add_no_row_twice(done: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    config = read_plant(write_plant(folder))
+    for step in STEPS[:-1]:
+        assert finish(start(folder / "plant.yml", step))
+    for process in [start(folder / "plant.yml", "score") for _ in range(2)]:
+        assert finish(process)
+    found = verdicts(config)
+    assert len(found) == len({(row["asset"], row["time"]) for row in found})
+    assert lake_content(config.lake_path) == lake_content(done / "lake/crash")
+
+
+@pytest.mark.slow
+def test_every_step_killed_leaves_the_lake_of_an_undisturbed_run(
+    done: Path, tmp_path: Path
+) -> None:
+    plant = write_plant(tmp_path)
+    assert finish(start(plant, "ingest"))
+    n_kills = 0
+    for step in STEPS[1:]:
+        for point in POINTS[step]:
+            n_kills += kill_at(plant, step, Kill(point, after=False, count=1))
+    n_kills += kill_after(plant, "score", 2.0)
+    assert n_kills >= 5
+    assert lake_content(tmp_path / "lake/crash") == lake_content(done / "lake/crash")
+
+
+@pytest.mark.slow
+def test_training_killed_and_resumed_gives_the_same_package(done: Path, tmp_path: Path) -> None:
+    plant = write_plant(tmp_path)
+    assert finish(start(plant, "ingest"))
+    for count in (1, 2, 3):
+        assert not finish(start(plant, "train", Kill(POINTS["train"][1], True, count)))
+    config = read_plant(plant)
+    report = train(config)
+    assert report.resumed
+    calm = latest_trained(read_plant(done / "plant.yml"))
+    ours, theirs = (ModelPackage.read(f / "draft") for f in (report.folder, calm))
+    assert ours.digest == theirs.digest
+    assert not list(report.folder.glob("checkpoint*"))
+    assert json.loads((report.folder / "history.json").read_text()).keys() == {"*"}
+
+
+@pytest.mark.slow
+def test_new_data_make_a_challenger_that_the_gate_judges(done: Path, tmp_path: Path) -> None:
+    config = read_plant(write_plant(tmp_path))
+    run(config)
+    first = verdicts(config)
+    write_file(tmp_path / "incoming/4.csv", 4, n_rows=400, seed=0)
+    ingest(config)
+    trained = train(config)
+    assert trained.registered is None
+    calibrate(config, trained.folder)
+    report = register(config, trained.folder)
+    assert report.version.version == "2"
+    assert report.alias == ("challenger" if report.reasons else "champion")
+    scored = score(config)
+    assert scored.n_rows > 0
+    assert scored.model_version == ("1" if report.reasons else "2")
+    after = verdicts(config)
+    assert [row for row in after if row in first] == first, "history is not scored again"
+
+
+@pytest.mark.slow
+def test_one_model_an_asset(tmp_path: Path) -> None:
+    path = write_plant(tmp_path)
+    path.write_text(path.read_text() + "model: {per: asset}\n")
+    config = read_plant(path)
+    run(config)
+    package = ModelPackage.read(latest_trained(config) / "package")
+    assert set(package.units) == {"a", "b"}
+    thresholds = {row["asset"]: row["threshold"] for row in verdicts(config)}
+    assert thresholds == {
+        name: np.float32(limit.value) for name, limit in package.thresholds.items()
+    }
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    lines = [f"{(begin + timedelta(seconds=i)).isoformat()},c,0,0,0" for i in range(3)]
+    new = tmp_path / "incoming/new.csv"
+    new.write_text("\n".join(["time,asset,flow,pressure,power", *lines]) + "\n")
+    ingest(config)
+    assert score(config).statuses == {"not_scored": 3}
+
+
+@pytest.mark.slow
+def test_steps_out_of_order_say_what_to_run(tmp_path: Path) -> None:
+    config = read_plant(write_plant(tmp_path, n_files=1, n_rows=60))
+    with pytest.raises(RegistryError, match="vae-anomaly train"):
+        latest_trained(config)
+    ingest(config)
+    with pytest.raises(RegistryError, match="vae-anomaly run"):
+        score(config)
+    assert not DeltaTable.is_deltatable(str(config.lake_path / "verdicts"))
+
+
+def test_too_few_rows_to_train_are_refused(tmp_path: Path) -> None:
+    config = read_plant(write_plant(tmp_path, n_files=1, n_rows=48))
+    ingest(config)
+    with pytest.raises(PartsError, match="part 'stop' holds no rows"):
+        train(config)
+    config = config.model_copy(update={"window": 1})
+    with pytest.raises(PartsError, match=r"part 'stop' has \d normal rows and needs 5"):
+        train(config)
+
+
+# --------------------------------------------------------------------------------------- the gate
+
+
+def figures(far: float, detected: float, area: float, *, n_anomalous: int = 100) -> Figures:
+    def exactly(value: float) -> Interval:
+        return Interval(value, value, value)
+
+    point = OperatingPoint(
+        exactly(1.0), exactly(far), exactly(detected), exactly(1.0), 1000, n_anomalous
+    )
+    return Figures("x", exactly(area) if n_anomalous else None, point)
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        (figures(0.01, 0.90, 0.95), ()),
+        (figures(0.012, 0.89, 0.945), ()),
+        (figures(0.016, 0.90, 0.95), ("1.5 times the champion's",)),
+        (figures(0.01, 0.87, 0.95), ("detection rate 87.0% is 3.0% below",)),
+        (figures(0.01, 0.90, 0.93), ("AUROC 0.930 is 0.020 below",)),
+        (figures(0.07, 0.80, 0.90), ("above max", "1.5 times", "detection", "AUROC")),
+        (figures(0.01, float("nan"), 0.0, n_anomalous=0), ()),
+    ],
+)
+def test_gate_holds_or_says_what_is_worse(ours: Figures, expected: tuple[str, ...]) -> None:
+    reasons = gate_reasons(Gate(), ours, figures(0.01, 0.90, 0.95))
+    assert len(reasons) == len(expected)
+    for reason, part in zip(reasons, expected, strict=True):
+        assert part in reason
+
+
+def test_gate_without_a_comparison_promotes_nobody() -> None:
+    assert gate_reasons(Gate(), None, None)
+    assert gate_reasons(Gate(promote="never"), figures(0, 1, 1), figures(1, 0, 0))

@@ -1,0 +1,1 @@
+"""Tables: where rows come from, what they must have, where they are kept. No torch."""
