@@ -1,4 +1,4 @@
-"""A plant of which everything is known: sensors follow a few hidden causes, linearly, with noise."""
+"""A plant of which all is known: sensors follow a few hidden causes, linearly, with noise."""
 
 from __future__ import annotations
 

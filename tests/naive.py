@@ -337,7 +337,7 @@ def windows(rows: list[list[float]], run: list[int], width: int) -> list[list[fl
 
 
 def ewma(values: list[float], run: list[int], rate: float, kernel: int) -> list[float]:
-    """Exponentially weighted mean of each value and at most `kernel` - 1 of its series before it."""
+    """Exponentially weighted mean of a value and at most `kernel` - 1 of its series before it."""
     result = []
     for i, before in enumerate(run):
         weights = [rate * (1 - rate) ** lag for lag in range(min(before, kernel - 1) + 1)]

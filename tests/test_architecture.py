@@ -29,7 +29,7 @@ ROOMS = {
                 "latent.py"),
     "scipy": ("decisions/", "scoring/baselines.py", "data/simulate/"),
     "mlflow": ("tracking/", "mlflow_model.py"),
-    "matplotlib": ("pictures.py", "report.py"),
+    "matplotlib": ("pictures/", "report.py"),
     "rich": ("cli.py", "report.py"),
     "prefect": (),
     "pipelines": ("cli.py",),

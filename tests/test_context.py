@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_versions_are_grouped_by_the_rows_that_they_add(tmp_path: Path) -> None:
     groups = list(version_groups(table, 0, table.version(), max_rows=8))
     assert groups[0][0] == 0
     assert groups[-1][1] == table.version()
-    assert all(a[1] + 1 == b[0] for a, b in zip(groups, groups[1:], strict=False))
+    assert all(a[1] + 1 == b[0] for a, b in pairwise(groups))
     sizes = [new_rows(table, first, last).num_rows for first, last in groups]
     assert sum(sizes) == 20
     assert max(sizes) <= 8

@@ -1,4 +1,4 @@
-"""Killed, doubled, repeated: the lake ends as if nothing had happened. `crash.py` does many more."""
+"""Killed, doubled, repeated: the lake ends as if nothing had happened. `crash.py` does more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flows, once for real: a server of Prefect's own, a schedule, and the flows without Prefect."""
+"""The flows, once for real on a server of Prefect's own, and without Prefect."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import naive
 import numpy as np
@@ -124,7 +125,7 @@ def test_rows_split_anywhere_score_the_same_to_the_last_bit(
     whole = scorer(rows, run)
     rng = np.random.default_rng(0)
     cuts = [0, *sorted(rng.choice(np.arange(1, 2500), 12, replace=False)), 2499, 2500]
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         first = max(0, start - scorer.left_context)
         known = torch.minimum(run[first:stop], torch.arange(stop - first))
         part = scorer(rows[first:stop], known)
@@ -154,7 +155,7 @@ def test_series_in_another_order_score_the_same(
     scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
     starts = [*(run == 0).nonzero().flatten().tolist(), len(run)]
-    runs = [torch.arange(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    runs = [torch.arange(a, b) for a, b in pairwise(starts)]
     order = torch.cat([runs[i] for i in (3, 0, 4, 2, 1)])
     score, contributions = scorer(rows, run)
     assert equal(scorer(rows[order], run[order]), (score[order], contributions[order]))

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Source
-from vae_anomaly.data import sources
+from vae_anomaly.data import delimited
+from vae_anomaly.data.batches import MAX_BATCH_BYTES
 from vae_anomaly.data.sources import (
     SOURCES,
     SourceFile,
@@ -260,7 +261,7 @@ def test_heavy_parquet_rows_come_in_small_batches(tmp_path: Path) -> None:
     table = pa.table({"time": range(64), "note": [os.urandom(1 << 17) for _ in range(64)]})
     pq.write_table(table, tmp_path / "a.parquet")
     sizes = [batch.nbytes for batch in batches(tmp_path / "a.parquet")]
-    assert max(sizes) <= sources.MAX_BATCH_BYTES
+    assert max(sizes) <= MAX_BATCH_BYTES
     wide = batches(tmp_path / "a.parquet", batch_rows=5)
     assert max(batch.num_rows for batch in wide) == 5
 
@@ -285,7 +286,7 @@ def test_csv_is_read_as_the_naive_reader_does_wherever_it_is_cut(
 ) -> None:
     header = b",".join([b"a", b"b", b"c"][:n_columns]) + b"\n"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "BLOCK_BYTES", block_bytes)
+        patch.setattr(delimited, "BLOCK_BYTES", block_bytes)
         got = read_csv(tmp_path / "a.csv", header + body)
     expected = naive.csv_rows(body, n_columns, b",")
     assert got == [
@@ -338,14 +339,14 @@ def test_quoted_cells_may_hold_delimiters_quotes_and_line_ends(tmp_path: Path) -
 
 
 def test_quoted_cell_may_lie_across_two_blocks(tmp_path: Path) -> None:
-    note = b"x\n" * (sources.MAX_QUOTED_BYTES // 2 - 10)
-    padding = (b"0," + b"1" * 997 + b"\n") * ((sources.BLOCK_BYTES - len(note) // 2) // 1000)
+    note = b"x\n" * (delimited.MAX_QUOTED_BYTES // 2 - 10)
+    padding = (b"0," + b"1" * 997 + b"\n") * ((delimited.BLOCK_BYTES - len(note) // 2) // 1000)
     got = read_csv(tmp_path / "a.csv", b"time,note\n" + padding + b'1,"' + note + b'"\n2,3\n')
     assert got[-2:] == [[b"1", note], [b"2", b"3"]]
 
 
 def test_quoted_cell_without_end_is_given_up(tmp_path: Path) -> None:
-    note = b"x\n" * sources.MAX_QUOTED_BYTES
+    note = b"x\n" * delimited.MAX_QUOTED_BYTES
     got = read_csv(tmp_path / "a.csv", b'time,note\n1,"' + note + b'"\n2,3\n')
     assert got[0] == '1,"x'
     assert got[-1] == [b"2", b"3"]

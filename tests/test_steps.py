@@ -100,7 +100,12 @@ def test_scores_are_those_of_the_package_alone(done: Path) -> None:
     table = pa.Table.from_batches(list(rows(lake.open(READINGS)))).sort_by("time")
     alone = package.score(table.select(["asset", "time", "flow", "pressure", "power"]))
     got = sorted(
-        zip(alone["asset"].to_pylist(), alone["time"].to_pylist(), alone["score"].to_pylist())
+        zip(
+            alone["asset"].to_pylist(),
+            alone["time"].to_pylist(),
+            alone["score"].to_pylist(),
+            strict=True,
+        )
     )
     assert got == [(r["asset"], r["time"], r["score"]) for r in verdicts(config)]
 

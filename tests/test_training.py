@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +30,7 @@ from vae_anomaly.models.variants import Gaussian
 SHORT = Training(epochs=1, min_steps=60, max_steps=60, checks=6, batch_size=64)
 
 
-class Interrupted(Exception):
+class PulledPlugError(Exception):
     """Someone pulled the plug."""
 
 
@@ -162,7 +163,7 @@ def test_stops_early_and_keeps_the_best_weights() -> None:
     training = Training(min_steps=5000, max_steps=5000, checks=100, patience=3)
     history = train(module, Gaussian().bound, few, training, held_out=held_out, seed=0)
     assert history.stopped_early
-    assert [check.step for check in history.checks[-4:]][0] == history.best_step
+    assert history.checks[-4].step == history.best_step
     assert not module.training
     noise = torch.Generator().manual_seed(0)
     again = Gaussian().bound(module, held_out, 1.0, noise).double().mean()
@@ -184,6 +185,21 @@ def test_same_seed_same_weights_whatever_the_number_of_threads() -> None:
     assert not same(other, module)
 
 
+def test_trainings_side_by_side_do_not_disturb_one_another() -> None:
+    module, _ = undisturbed()
+
+    def train_one(seed: int) -> VAE:
+        mine = fresh()
+        run(mine, seed=seed)
+        return mine
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(train_one, [0, 1, 0, 1]))
+    assert same(found[0], module)
+    assert same(found[2], module)
+    assert same(found[1], found[3])
+
+
 def test_global_generator_is_left_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -203,6 +219,23 @@ def test_one_cycle_rises_and_falls() -> None:
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
+def test_gradients_are_clipped() -> None:
+    norms: list[torch.Tensor] = []
+
+    def bound(
+        module: VAE, part: Batch, progress: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        if module.training and progress:
+            gradients = [parameter.grad for parameter in module.parameters()]
+            norms.append(torch.cat([g.flatten() for g in gradients if g is not None]).norm())
+        return 1e6 * Gaussian().bound(module, part, progress, generator)
+
+    batch, held_out = parts()
+    training = SHORT.model_copy(update={"clip_norm": 0.5})
+    train(fresh(), bound, Windows.whole(batch), training, held_out=held_out, seed=0)
+    assert_allclose(norms[:9], 0.5, rtol=1e-3)  # those of the steps before the first check
+
+
 @pytest.mark.parametrize("where", ["training", "held-out"])
 def test_infinite_bound_is_an_error_that_says_where(where: str) -> None:
     def bound(
@@ -212,7 +245,7 @@ def test_infinite_bound_is_an_error_that_says_where(where: str) -> None:
         return nats * (torch.nan if module.training == (where == "training") else 1.0)
 
     batch, held_out = parts()
-    with pytest.raises(TrainingError, match="at step 10 of 60; lower training.learning_rate"):
+    with pytest.raises(TrainingError, match=r"at step 10 of 60; lower training\.learning_rate"):
         train(fresh(), bound, Windows.whole(batch), SHORT, held_out=held_out, seed=0)
 
 
@@ -228,9 +261,9 @@ def test_interrupted_run_ends_with_the_same_weights(stops: tuple[int, ...], tmp_
         def pull_the_plug(check: Check, stop: int = stop) -> None:
             reported.append(check.step)
             if check.step == stop:
-                raise Interrupted
+                raise PulledPlugError
 
-        with pytest.raises(Interrupted):
+        with pytest.raises(PulledPlugError):
             run(fresh(), checkpoint=tmp_path / "run", on_check=pull_the_plug)
     resumed = fresh()
     history = run(

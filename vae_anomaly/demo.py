@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,10 @@ def where_things_lie(made: Demo) -> Table:
         ("versions", f"vae-anomaly models {file}"),
         ("the next hour", f"vae-anomaly ingest {file} && vae-anomaly score {file}"),
     )
-    return Table("Where things lie", f"in {folder}/", ("", ""), lines)
+    notes = ("activate the environment first: . .venv/bin/activate",) * (
+        sys.prefix != sys.base_prefix
+    )
+    return Table("Where things lie", f"in {folder}/", ("", ""), lines, notes)
 
 
 def _named_share(made: Demo) -> float:

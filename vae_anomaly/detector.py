@@ -190,8 +190,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def predict(self, X: ArrayLike, *, groups: ArrayLike | None = None) -> NDArray[np.int64]:
         """1 for each normal row, −1 for each anomalous one, (n_rows,)."""
         is_normal = self.decision_function(X, groups=groups) >= 0
-        verdict: NDArray[np.int64] = np.where(is_normal, 1, -1)
-        return verdict
+        return np.where(is_normal, 1, -1)
 
     def contributions(
         self, X: ArrayLike, *, groups: ArrayLike | None = None
@@ -253,7 +252,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             return np.zeros(n_rows, np.int64)
         given = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y").reshape(-1)
         check_consistent_length(given, range(n_rows))
-        label = np.where(given > 0, np.ceil(given), np.floor(given)).astype(np.int64)
+        away = np.where(given > 0, np.ceil(given), np.floor(given))  # 0.5 is an anomaly too
+        label: NDArray[np.int64] = away.astype(np.int64)
         if (n_normal := int((label <= 0).sum())) >= LEAST_ROWS:
             return label
         warnings.warn(

@@ -97,29 +97,31 @@ class Table:
 
 def show(table: Table, console: Console) -> None:
     """Print a table for a person."""
-    console.print(f"[bold]{table.title}[/]  {table.summary}", highlight=False)
-    if table.rows:
-        is_list = not any(table.columns)  # names and values, without a head
-        rows = table.rows if is_list else table.shown()
-        grid = RichTable(
-            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim",
-            show_header=not is_list,
-        )  # fmt: skip
-        for number, column in enumerate(table.columns):
-            side: Literal["left", "right"] = "left" if number == 0 or is_list else "right"
-            grid.add_column(
-                column,
-                justify=side,
-                no_wrap=number == 0 or not is_list,
-                overflow="fold" if is_list else "ellipsis",
-                min_width=0 if number == 0 or is_list else max(len(row[number]) for row in rows),
+    console.print(f"[bold]{table.title}[/]  {escape(table.summary)}", highlight=False)
+    if any(table.columns):
+        console.print(_grid(table))
+    else:  # names and values: never cut or folded, so that they can be copied
+        width = max(len(name) for name, _ in table.rows) if table.rows else 0
+        for name, value in table.rows:
+            console.print(
+                f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True
             )
-        for row in rows:
-            grid.add_row(*(escape(cell) for cell in row))
-        console.print(grid)
     for note in table.notes:
         console.print(f"  [dim]•[/] {escape(note)}", highlight=False, soft_wrap=True)
     console.print()
+
+
+def _grid(table: Table) -> RichTable:
+    """Columns of figures, of which only the first may be cut."""
+    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    rows = table.shown()
+    for number, column in enumerate(table.columns):
+        least = max((len(row[number]) for row in rows), default=0) if number else 0
+        side: Literal["left", "right"] = "right" if number else "left"
+        grid.add_column(column, justify=side, no_wrap=True, min_width=least)
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    return grid
 
 
 # ---------------------------------------------------------------------------------- one a step

@@ -221,7 +221,7 @@ def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa
 
 def _lists(values: np.ndarray, at: np.ndarray, n: int, kind: pa.DataType) -> pa.Array:
     """(n,) lists: a row of `values` (m, k) at each of the places `at`, null elsewhere."""
-    m, k = values.shape
+    k = values.shape[1]
     offsets = np.zeros(n + 1, np.int32)
     offsets[1:][at] = k
     present = np.zeros(n, bool)

@@ -157,9 +157,9 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
     rival = np.zeros(n, bool)  # the key is taken by another row of the table
     same = np.zeros(n, bool)  # ... which has the same values
     values = [name for name in chunk.column_names if name not in ("asset", "time", "row")]
-    for there in _there(table, chunk):
-        at, found = keys.find(there)  # (m,) row of the chunk with each row's key
-        there = there.filter(pa.array(found))
+    for near in _there(table, chunk):
+        at, found = keys.find(near)  # (m,) place of each row's key
+        there = near.filter(pa.array(found))
         if not there.num_rows:
             continue
         own = pc.equal(there["content_id"], content_id).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""A trained package → thresholds on the part `calibrate` → the sealed package, with its pictures."""
+"""A trained package → thresholds on the part `calibrate` → the sealed package."""
 
 from __future__ import annotations
 

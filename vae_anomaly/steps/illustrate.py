@@ -26,9 +26,6 @@ __all__ = ["draw", "write_figures"]
 #: Scorers whose training is drawn; the curves of all are in MLflow.
 MOST_CURVES = 6
 
-#: Unit of a score that is pooled over scorers.
-POOLED = "above its threshold, in spreads of the calibration scores"
-
 
 def draw(
     plant: PlantConfig,
@@ -45,10 +42,7 @@ def draw(
     scores = package_scores(package, calibrate)
     excess = pooled(plant, scores, scores, calibrate, package)
     label = np.concatenate([part.label for part in calibrate.values()])
-    pictures.score_histogram(
-        target / "calibration_scores.png",
-        excess, label, threshold=0.0, unit=POOLED, subject=f"{plant.name}, part calibrate",
-    )  # fmt: skip
+    _histogram(target / "calibration_scores.png", package, scores, label, plant.name)
     if (label > 0).any() and (label == 0).any():
         _roc(target / "roc_calibrate.png", excess, label, f"{plant.name}, part calibrate")
     if evaluation is not None:
@@ -69,6 +63,27 @@ def _training(history: Path, target: Path) -> None:
             best_step=found.best_step,
             subject="" if name == EVERY_ASSET else name,
         )
+
+
+def _histogram(
+    path: Path,
+    package: ModelPackage,
+    scores: Mapping[str, np.ndarray],
+    label: np.ndarray,
+    plant_name: str,
+) -> None:
+    """Scores of the part calibrate; of several scorers, each in shares of its threshold."""
+    limits = {name: package.thresholds[name].value for name in scores}
+    pooled_score = np.concatenate([score / limits[name] for name, score in scores.items()])
+    alone = limits[EVERY_ASSET] if EVERY_ASSET in limits else 1.0
+    pictures.score_histogram(
+        path,
+        pooled_score * alone,
+        label,
+        threshold=alone,
+        unit="" if EVERY_ASSET in limits else "share of its threshold",
+        subject=f"{plant_name}, part calibrate",
+    )
 
 
 def _roc(path: Path, excess: np.ndarray, label: np.ndarray, subject: str) -> None:

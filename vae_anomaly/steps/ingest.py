@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,13 +40,15 @@ class FileReport:
 
     `status` is one of *ingested*; *repeated* (this very content was ingested from another path);
     *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
-    *unchanged* (same path, size, time and contract as before: not read again).
+    *unchanged* (same path, size, time and contract as before: not read again). `is_passing` holds
+    where the file system refused: such a file is tried again next time.
     """
 
     path: str
     status: str
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
     reason: str | None = None
+    is_passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def ingest(
         report = FileReport(file.path, "unchanged")
         if not known.is_unchanged(file):
             report = _ingest_file(lake, plant, file, known)
-            reasons.update(_reasons(lake, known.contents[file.path], report))
+            reasons.update(_reasons(lake, known.contents.get(file.path, ""), report))
             logger.info("%s: %s %s", file.path, report.status, report.counts)
         reports.append(report)
         on_file(report, len(files))
@@ -130,8 +133,13 @@ class Known:
 
 def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known) -> FileReport:
     stem = _stem(file)
-    parts = [content_digest(file), known.digest, stem if plant.contract.asset is None else ""]
-    content_id = settings_digest(*parts)[:32]
+    try:
+        digest = content_digest(file)
+    except SourceError as error:  # nothing is known of its content, so it is tried again next time
+        logger.warning("file quarantined: %s", error)
+        return FileReport(file.path, "quarantined", reason=str(error))
+    own_stem = stem if plant.contract.asset is None else ""
+    content_id = settings_digest(digest, known.digest, own_stem)[:32]
     known.contents[file.path] = content_id
     if content_id in known.done:
         report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
@@ -139,18 +147,21 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
         report = _land_file(lake, plant, file, content_id)
     if not report.counts.complete:
         raise LakeError(f"{file.path}: the counts do not add up to the rows read: {report.counts}")
-    until_committed(lambda: _remember(lake, file, known.digest, content_id, report))
-    known.done.setdefault(content_id, file.path)
+    if not report.is_passing:
+        until_committed(lambda: _remember(lake, file, known.digest, content_id, report))
+        known.done.setdefault(content_id, file.path)
     return report
 
 
 def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
     counts, checked_header = Counts(), False
     try:
-        for batch in _chunks(file, plant):
+        for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
             if not checked_header:
                 check_header([n for n in batch.schema.names if n not in _OWN], plant.contract)
                 checked_header = True
+            if not batch.num_rows:
+                continue
             checked = check_batch(
                 batch, plant.contract, asset=_stem(file), decimal=plant.source.decimal
             )
@@ -158,17 +169,12 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
             counts += land(lake, checked, content_id=content_id, path=file.path, last_row=last_row)
     except (SourceError, ContractError) as error:
         logger.warning("file quarantined: %s", error)
-        return FileReport(file.path, "quarantined", counts, str(error))
+        passing = isinstance(error.__cause__, OSError)
+        return FileReport(file.path, "quarantined", counts, str(error), passing)
     return FileReport(file.path, "ingested", counts)
 
 
 _OWN = ("_row", "_broken")
-
-
-def _chunks(file: SourceFile, plant: PlantConfig) -> Iterator[pa.RecordBatch]:
-    for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
-        if batch.num_rows:
-            yield batch
 
 
 def _remember(
@@ -213,9 +219,7 @@ def _reasons(lake: Lake, content_id: str, report: FileReport) -> Counter[str]:
 def _stem(file: SourceFile) -> str:
     """File name without its endings: ``pump_7.csv.gz`` → ``pump_7``."""
     name = Path(file.path).name
-    for ending in (".gz", ".csv", ".tsv", ".txt", ".parquet"):
-        name = name.removesuffix(ending)
-    return name
+    return re.sub(r"\.(csv|tsv|txt|parquet)(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
 def _dialect(plant: PlantConfig) -> JsonValue:

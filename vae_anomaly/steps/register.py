@@ -146,7 +146,8 @@ def gate_reasons(gate: Gate, ours: Figures | None, theirs: Figures | None) -> tu
     far, champion_far = mine.false_alarm_rate.value, other.false_alarm_rate.value
     if far > gate.max_false_alarm_rate:
         reasons.append(
-            f"false alarm rate {far:.2%} is above max_false_alarm_rate {gate.max_false_alarm_rate:.2%}"
+            f"false alarm rate {far:.2%} is above max_false_alarm_rate "
+            f"{gate.max_false_alarm_rate:.2%}"
         )
     if mine.n_normal and far > max(champion_far * gate.max_false_alarm_ratio, 1 / mine.n_normal):
         reasons.append(

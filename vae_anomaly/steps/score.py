@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -97,10 +96,11 @@ class _Tally:
         self.constant_changed.update(pc.list_flatten(verdicts["constant_changed"]).to_pylist())
 
 
-class _Group(NamedTuple):
-    """Verdicts of some versions, or none where another process was first."""
+@dataclass(frozen=True)
+class _Group:
+    """Verdicts that one commit wrote, on the rows up to a version of `readings`."""
 
-    verdicts: pa.Table | None
+    verdicts: pa.Table
     last: int
 
 
@@ -132,30 +132,9 @@ def score(
     last = lake.open(READINGS).version()
     first = _scored_through(lake.writable(VERDICTS)) + 1
     tally = _Tally()
-    while True:
-        group: list[_Group] = []
-
-        def attempt() -> bool:
-            table = lake.writable(VERDICTS)
-            start = _scored_through(table) + 1
-            if start > last:
-                group[:] = [_Group(None, last)]
-                return True
-            readings = lake.open(READINGS)
-            stop = next(
-                end for _, end in version_groups(readings, start, last, max_rows=GROUP_ROWS)
-            )
-            verdicts = line_verdicts(lake, package, start, stop)
-            verdicts = _signed(verdicts, champion.version, package.digest)
-            group[:] = [_Group(verdicts, stop)]
-            return commit(table, verdicts.select(_columns(lake)), {CHAMPION: stop})
-
-        until_committed(attempt)
-        done = group[0]
-        if done.verdicts is None:
-            break
-        tally.add(done.verdicts)
-        on_group(done.last, last)
+    while (group := _next_group(lake, package, champion.version, last)) is not None:
+        tally.add(group.verdicts)
+        on_group(group.last, last)
     report = ScoreReport(
         CHAMPION, champion.version, first, last, dict(tally.statuses), dict(tally.top_sensors),
         dict(tally.constant_changed), tally.n_late,
@@ -166,15 +145,30 @@ def score(
     return report
 
 
+def _next_group(lake: Lake, package: ModelPackage, model_version: str, last: int) -> _Group | None:
+    """Judge and commit the next rows of the line; None where it has judged all of them."""
+    groups: list[_Group] = []
+
+    def attempt() -> bool:
+        groups.clear()
+        table = lake.writable(VERDICTS)
+        first = _scored_through(table) + 1
+        if first > last:
+            return True
+        spans = version_groups(lake.open(READINGS), first, last, max_rows=GROUP_ROWS)
+        _, until = next(spans)
+        verdicts = _signed(line_verdicts(lake, package, first, until), model_version, package)
+        groups.append(_Group(verdicts, until))
+        return commit(table, verdicts.select(lake.schema(VERDICTS).names), {CHAMPION: until})
+
+    until_committed(attempt)
+    return groups[0] if groups else None
+
+
 def _scored_through(verdicts: DeltaTable) -> int:
     """Version of `readings` that the champion line has judged; −1 before the first."""
     number = verdicts.transaction_version(CHAMPION)
     return -1 if number is None else number
-
-
-def _columns(lake: Lake) -> list[str]:
-    names: list[str] = lake.schema(VERDICTS).names
-    return names
 
 
 def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> pa.Table:
@@ -218,10 +212,10 @@ def _late(lake: Lake, through: int, verdicts: pa.Table) -> np.ndarray:
     return late
 
 
-def _signed(verdicts: pa.Table, model_version: str, digest: str) -> pa.Table:
+def _signed(verdicts: pa.Table, model_version: str, package: ModelPackage) -> pa.Table:
     """Verdicts with the line, and the model that stands for them."""
     n = verdicts.num_rows
     now = pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC"))
-    for name, text in zip(SIGNED_BY, (CHAMPION, model_version, digest), strict=True):
+    for name, text in zip(SIGNED_BY, (CHAMPION, model_version, package.digest), strict=True):
         verdicts = verdicts.append_column(name, pa.repeat(text, n))
     return verdicts.append_column("scored_at", pa.repeat(now, n))

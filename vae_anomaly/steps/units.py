@@ -1,4 +1,4 @@
-"""The scorers of a plant: one for all its assets or one an asset, and the rows each is fitted on."""
+"""The scorers of a plant: one for all its assets or one an asset, and what each is fitted on."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def fit_units(
     for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
         rows = {part: matrices[part].get(name) for part in matrices}
         _refuse_few(name, rows)
-        assert rows["train"] is not None and rows["stop"] is not None  # _refuse_few saw to it
+        assert rows["train"] is not None  # _refuse_few saw to it
+        assert rows["stop"] is not None
         checkpoint = checkpoints / f"checkpoint-{number}"
         fitted = _fit(plant, name, rows["train"], rows["stop"], checkpoint, on_check)
         units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, rows["stop"]))

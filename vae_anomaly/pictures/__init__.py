@@ -1,0 +1,34 @@
+"""Pictures of a run: PNG files, 1,000 pixels wide, for MLflow, reports and people.
+
+Blue is normal, vermilion is anomalous, amber is where the labels say fault, a dashed black line is
+a threshold: the palette of Okabe & Ito, which colour-blind readers can tell apart. What a picture
+leaves out, it says. Drawing sets nothing for others: no pyplot, no styles, no window. The same
+input gives the same file.
+
+::
+
+    curves       detection against false alarms; the bound over training
+    histograms   scores of each class
+    timelines    scores of each asset over time
+    bars         the model beside the baselines; the sensors behind the anomalies
+    style        palette, page, axes, ticks, legend, and the file written
+    words        counts, shares, intervals and names as texts
+"""
+
+from __future__ import annotations
+
+from vae_anomaly.pictures.bars import baseline_bars, sensor_shares
+from vae_anomaly.pictures.curves import roc_picture, training_curves
+from vae_anomaly.pictures.histograms import score_histogram
+from vae_anomaly.pictures.timelines import timeline
+from vae_anomaly.pictures.words import Estimate
+
+__all__ = [
+    "Estimate",
+    "baseline_bars",
+    "roc_picture",
+    "score_histogram",
+    "sensor_shares",
+    "timeline",
+    "training_curves",
+]

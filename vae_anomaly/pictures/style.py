@@ -1,0 +1,139 @@
+"""What all pictures share: palette, page, axes, ticks, legend, notes, and the file written.
+
+The palette is that of Okabe & Ito. Nothing is set for others: no pyplot, no styles, no window.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+from vae_anomaly.errors import InputError
+from vae_anomaly.pictures.words import shortened
+
+__all__ = [
+    "ANOMALOUS",
+    "BEST",
+    "FAINT",
+    "FAULT",
+    "INK",
+    "NORMAL",
+    "OTHER",
+    "WIDE",
+    "FloatArray",
+    "add_legend",
+    "add_note",
+    "blank_figure",
+    "caption",
+    "dress",
+    "percent_ticks",
+    "plain_ticks",
+    "refuse_empty",
+    "written",
+]
+
+DPI = 120
+WIDTH_PX = 1000
+
+NORMAL = "#0072B2"
+ANOMALOUS = "#D55E00"
+FAULT = "#F0C05A"
+BEST = "#009E73"
+OTHER = "#B8C4CE"
+INK = "#222222"
+FAINT = "#6E6E6E"
+GRID = "#E6E6E6"
+
+#: A logarithmic axis is used from this ratio of the highest score to the median or threshold.
+WIDE = 20
+
+FloatArray = NDArray[np.float64]
+
+
+def blank_figure(height_px: int, title: str, subject: str) -> Figure:
+    """A white figure with its title; Agg draws it, whatever the process has set up."""
+    layout = ConstrainedLayoutEngine(w_pad=0.11, h_pad=0.07)
+    figure = Figure((WIDTH_PX / DPI, height_px / DPI), dpi=DPI, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    text = textwrap.fill(f"{shortened(subject, 40)} · {title}" if subject else title, 78)
+    figure.suptitle(
+        text, x=0.013, ha="left", fontsize=12, weight="bold", color=INK, parse_math=False
+    )
+    return figure
+
+
+def dress(axes: Axes) -> None:
+    """Thin grid, no box, sizes that are read at 1,000 pixels."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.grid(color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9.5, colors=INK)
+    axes.xaxis.label.set(fontsize=10, color=INK)
+    axes.yaxis.label.set(fontsize=10, color=INK)
+
+
+def caption(axes: Axes, text: str) -> None:
+    """A faint line above the axes."""
+    axes.set_title(text, loc="left", fontsize=10, color=FAINT, parse_math=False)
+
+
+def add_legend(axes: Axes, handles: Sequence[Line2D | Patch] = (), *, above: float = 0.2) -> None:
+    """A legend over the axes, where it hides nothing, so many letters above them."""
+    axes.legend(
+        handles=handles or axes.get_legend_handles_labels()[0],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=5,
+        frameon=False,
+        fontsize=9.5,
+        borderaxespad=above,
+        columnspacing=1.5,
+        handlelength=1.6,
+    )
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """A faint line below, for what a reader must know and the picture does not show."""
+    if text:
+        figure.supxlabel(text, x=0.013, ha="left", fontsize=9, color=FAINT, parse_math=False)
+
+
+def written(figure: Figure, path: str | PathLike[str]) -> Path:
+    """Write the PNG without date or version, so that equal pictures are equal files."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return Path(path)
+
+
+def plain_ticks() -> FuncFormatter:
+    """Ticks as 0.01, 10, 1,000, 2e+06."""
+
+    def tick(x: float, _: float) -> str:
+        return (f"{x:,.0f}" if 100 <= abs(x) < 1e6 else f"{x:.4g}").replace("-", "−")
+
+    return FuncFormatter(tick)
+
+
+def percent_ticks() -> FuncFormatter:
+    """Ticks of shares as 0.01 %, 10 %."""
+    return FuncFormatter(lambda x, _: f"{100 * x:.6g} %")
+
+
+def refuse_empty(values: FloatArray, what: str) -> None:
+    """Raise InputError unless there is a series to draw."""
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"there are no {what} to draw; give an array of shape (n,) with n > 0")
