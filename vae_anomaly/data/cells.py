@@ -1,7 +1,8 @@
 """Cells of a column as texts, names, numbers, labels and moments in UTC.
 
 Each reader takes a whole column of any type that a source may have, texts as bytes, and says in
-which rows it was not understood and why, by the codes of ``contract.REASONS``.
+which rows it was not understood and why, by the codes of ``contract.REASONS``. A column is read as
+a whole where pyarrow can do that, and cell by cell, still vectorised, where it cannot.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Every row ends in exactly one of the two tables. A rejected row has one reason, the first of
 ``REASONS`` that applies (and for one reason, the first column in the order of the contract).
-A column is read as a whole where pyarrow can do that, and cell by cell, still vectorised, where it
-cannot; what becomes of a row never depends on the rows beside it.
+What becomes of a row never depends on the rows beside it. How a cell is read, `data.cells` says.
 """
 
 from __future__ import annotations

@@ -25,13 +25,7 @@ from vae_anomaly.pictures.style import (
     refuse_empty,
     written,
 )
-from vae_anomaly.pictures.words import (
-    Estimate,
-    counted,
-    percent,
-    shortened,
-    with_ends,
-)
+from vae_anomaly.pictures.words import Estimate, counted, percent, shortened, with_ends
 
 __all__ = ["baseline_bars", "sensor_shares"]
 

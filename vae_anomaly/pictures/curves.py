@@ -27,12 +27,7 @@ from vae_anomaly.pictures.style import (
     refuse_empty,
     written,
 )
-from vae_anomaly.pictures.words import (
-    Estimate,
-    counted,
-    percent,
-    with_ends,
-)
+from vae_anomaly.pictures.words import Estimate, counted, percent, with_ends
 
 __all__ = ["roc_picture", "training_curves"]
 

@@ -25,10 +25,7 @@ from vae_anomaly.pictures.style import (
     refuse_empty,
     written,
 )
-from vae_anomaly.pictures.words import (
-    counted,
-    percent,
-)
+from vae_anomaly.pictures.words import counted, percent
 
 __all__ = ["score_histogram"]
 

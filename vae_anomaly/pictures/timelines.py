@@ -33,9 +33,7 @@ from vae_anomaly.pictures.style import (
     refuse_empty,
     written,
 )
-from vae_anomaly.pictures.words import (
-    shortened,
-)
+from vae_anomaly.pictures.words import shortened
 
 __all__ = ["timeline"]
 

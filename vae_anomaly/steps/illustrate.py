@@ -75,7 +75,7 @@ def _histogram(
     """Scores of the part calibrate; of several scorers, each in shares of its threshold."""
     limits = {name: package.thresholds[name].value for name in scores}
     pooled_score = np.concatenate([score / limits[name] for name, score in scores.items()])
-    alone = limits[EVERY_ASSET] if EVERY_ASSET in limits else 1.0
+    alone = limits.get(EVERY_ASSET, 1.0)
     pictures.score_histogram(
         path,
         pooled_score * alone,
