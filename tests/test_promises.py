@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,7 +28,7 @@ N_TRAIN, N_STOP, N_CALIBRATE, N_FRESH = 800, 200, 500, 2000
 
 
 def rows_of(seed: int) -> Matrix:
-    """Normal rows of one pump that do not depend on their neighbours: the promise is about those."""
+    """Normal rows of one pump, each drawn for itself: the promise is about such rows."""
     n = N_TRAIN + N_STOP + N_CALIBRATE + N_FRESH
     plant = Simulation(n_assets=1, n_rows=n, seed=seed, independent=True)
     table: pa.Table = simulate(plant)
@@ -40,7 +42,7 @@ def fresh_false_alarms(seed: int) -> int:
     edges = np.cumsum([0, N_TRAIN, N_STOP, N_CALIBRATE, N_FRESH])
     train, stop, held, fresh = (
         Matrix(matrix.values[a:b], np.zeros(b - a, np.int64), matrix.label[a:b])
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     )
     tensors = [
         Series(*(torch.from_numpy(a) for a in (m.values, m.run, m.label))) for m in (train, stop)

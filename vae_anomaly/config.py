@@ -6,7 +6,6 @@ closest known one; relative paths are relative to the file that names them.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import os
@@ -57,9 +56,6 @@ __all__ = [
 Part = Literal["train", "stop", "calibrate", "test"]
 PARTS: tuple[Part, ...] = ("train", "stop", "calibrate", "test")
 
-#: Letters that may follow % in a time format.
-DIRECTIVES = "YymbdHIpMSfz%"
-
 Section = TypeVar("Section", bound=BaseModel)
 
 #: Columns of the lake's own; a sensor of this name would be overwritten.
@@ -83,15 +79,6 @@ class Source(Frozen):
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
     encoding: str = "utf-8"
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            raise ValueError(f"encoding '{encoding}' is not known; try utf-8 or cp1252") from error
-        return encoding
 
 
 # --------------------------------------------------------------------------------- what rows are
@@ -145,17 +132,6 @@ class TimeColumn(Frozen):
     column: str
     zone: str = "UTC"
     format: str | None = Field(default=None, description="strptime format; none reads ISO 8601")
-
-    @field_validator("format")
-    @classmethod
-    def _known_directives(cls, form: str | None) -> str | None:
-        unknown = set(re.findall(r"%(.)", form or "")) - set(DIRECTIVES)
-        if unknown:
-            raise ValueError(
-                f"format '{form}' has %{min(unknown)}, which is not read; "
-                f"allowed: {' '.join(f'%{letter}' for letter in DIRECTIVES)}"
-            )
-        return form
 
     @field_validator("zone")
     @classmethod
