@@ -45,6 +45,9 @@ POINTS = {
 #: Columns that differ from run to run: times, and what numbers the runs.
 PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns")
 
+#: In a campaign a step is killed at most so often before it may end.
+KILLS_IN_A_ROW = 6
+
 TABLES = ("readings", "quarantine", "files", "parts", "verdicts")
 
 
@@ -218,12 +221,16 @@ def campaign(kills: int, seed: int) -> None:
         while done < kills:
             shutil.rmtree(Path(stormy) / "lake", ignore_errors=True)
             for step in steps:
-                if draw.random() < 0.5:
-                    point = draw.choice(POINTS[step])
-                    kill = Kill(point, draw.random() < 0.5, draw.randint(1, 4))
-                    done += kill_at(disturbed, step, kill)
-                else:
-                    done += kill_after(disturbed, step, draw.uniform(0.2, durations[step]))
+                for _ in range(draw.randint(1, KILLS_IN_A_ROW)):
+                    if draw.random() < 0.5:
+                        point = draw.choice(POINTS[step])
+                        process = start(disturbed, step, Kill(point, draw.random() < 0.5, 1))
+                    else:
+                        process = start(disturbed, step)
+                        time.sleep(draw.uniform(0.4, 1.0) * durations[step])
+                        process.send_signal(signal.SIGKILL)
+                    done += not finish(process)
+                assert finish(start(disturbed, step))
             same = lake_content(Path(stormy) / "lake/crash") == expected
             print(f"{datetime.now(UTC):%H:%M:%S} {done} kills, tables equal: {same}", flush=True)
             assert same
