@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import mlflow.pyfunc
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,10 +24,12 @@ from crash import (
     write_plant,
 )
 from deltalake import DeltaTable
+from numpy.testing import assert_array_equal
 
-from vae_anomaly import ModelPackage
+from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.config import Gate, PlantConfig, read_plant
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
+from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.errors import PartsError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
@@ -35,6 +38,7 @@ from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.register import gate_reasons, register
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import latest_trained, train
+from vae_anomaly.tracking import open_tracking
 
 STEPS = ("ingest", "train", "calibrate", "register", "score")
 
@@ -108,6 +112,34 @@ def test_scores_are_those_of_the_package_alone(done: Path) -> None:
         )
     )
     assert got == [(r["asset"], r["time"], r["score"]) for r in verdicts(config)]
+
+
+@pytest.mark.slow
+def test_flow_pyfunc_estimator_and_package_give_the_same_bits(done: Path) -> None:
+    config = read_plant(done / "plant.yml")
+    lake = Lake(config.lake_path, config.contract)
+    table = sorted_readings(pa.Table.from_batches(list(rows(lake.open(READINGS)))))
+    frame = table.select(["asset", "time", "flow", "pressure", "power"]).to_pandas()
+    frame["time"] = frame["time"].dt.tz_localize(None).astype("datetime64[ns]")
+    flow = np.array([row["score"] for row in verdicts(config)], np.float32)
+
+    tracking = open_tracking(config)
+    champion = tracking.champion()
+    assert champion is not None
+    source = tracking.client.get_model_version_download_uri(champion.name, champion.version)
+    served = mlflow.pyfunc.load_model(source)
+    half = int((frame["asset"] == "a").sum())  # one asset, then the other
+    pieces = [served.predict(frame[:half]), served.predict(frame[half:])]
+    assert_array_equal(np.concatenate([p["score"] for p in pieces]).astype(np.float32), flow)
+
+    package = ModelPackage.read(latest_trained(config) / "package")
+    detector = VAEDetector(window=3, smoothing=0.5, training=config.training, random_state=0)
+    values = frame[["flow", "pressure", "power"]].to_numpy()
+    with pytest.warns(UserWarning, match="calibration rows support"):
+        detector.fit(values[:300])
+    detector.scorer_ = package.units["*"].scorer
+    estimator = -detector.score_samples(values, groups=frame["asset"])
+    assert_array_equal(estimator.astype(np.float32), flow)
 
 
 @pytest.mark.slow
