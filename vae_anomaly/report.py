@@ -165,6 +165,8 @@ def train_table(report: TrainReport) -> Table:
     trained = report.trained
     if report.registered:
         summary = f"Nothing to train: version {report.registered} has these very rows and settings."
+    elif not report.n_checks:
+        summary = f"Run {trained.run_id} is trained; calibrate and register it."
     elif report.resumed:
         summary = f"Run {trained.run_id} was gone on with, {report.n_checks} checks."
     else:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from vae_anomaly import pictures
 from vae_anomaly.config import PlantConfig
@@ -18,7 +17,7 @@ from vae_anomaly.models.training import History
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.calibrate import judged_matrices
 from vae_anomaly.steps.evaluate import Evaluation, TestRows, package_scores, pooled
-from vae_anomaly.steps.train import Trained
+from vae_anomaly.steps.train import Trained, read_histories
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["draw", "write_figures"]
@@ -37,7 +36,7 @@ def draw(
     """Draw training, calibration and test of a run; returns the folder of the pictures."""
     target = folder / "pictures"
     target.mkdir(exist_ok=True)
-    _training(folder / "history.json", target)
+    _training(read_histories(folder), target)
     calibrate = judged_matrices(plant, trained, "calibrate")
     scores = package_scores(package, calibrate)
     excess = pooled(plant, scores, scores, calibrate, package)
@@ -50,8 +49,7 @@ def draw(
     return target
 
 
-def _training(history: Path, target: Path) -> None:
-    histories = TypeAdapter(dict[str, History]).validate_json(history.read_bytes())
+def _training(histories: Mapping[str, History], target: Path) -> None:
     for name, found in list(histories.items())[:MOST_CURVES]:
         ending = "" if name == EVERY_ASSET else f"_{_slug(name)}"
         pictures.training_curves(

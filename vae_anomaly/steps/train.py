@@ -27,7 +27,7 @@ from vae_anomaly.steps.units import FittedUnits, fit_units
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
 
-__all__ = ["TrainReport", "Trained", "latest_trained", "read_trained", "train"]
+__all__ = ["TrainReport", "Trained", "latest_trained", "read_histories", "read_trained", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class Trained(BaseModel):
     def short(self) -> str:
         return self.fingerprint[:16]
 
+
+#: Files that training leaves beside its package.
+TRAINED, HISTORIES = "trained.json", "history.json"
+
+_HISTORIES = TypeAdapter(dict[str, History])
 
 #: A curve is sent to MLflow this often while it grows, and whole when it is done.
 LOG_EVERY_S = 10.0
@@ -115,34 +120,21 @@ def train(
     folder = lake.root / "models" / fingerprint[:16]
     tracking = open_tracking(plant)
     known = tracking.find_version(fingerprint)
-    if known is not None and (folder / "trained.json").is_file():
-        return TrainReport(folder, read_trained(folder), registered=known.version)
-    resumed = (folder / "trained.json").is_file()
-    trained = _begin(plant, lake, readings, fingerprint, folder, tracking)
-    if not (folder / "draft" / "package.json").is_file():
-        log = _CurveLog(tracking, trained.run_id, on_check)
-        as_it_was = lake.open(READINGS, version=trained.readings_version)
-        try:
-            fitted = fit_units(
-                plant,
-                as_it_was,
-                trained.intervals,
-                checkpoints=folder,
-                on_check=log.check,
-                on_fitted=log.fitted,
-            )
-        except VAEAnomalyError as error:
-            tracking.fail_run(trained.run_id, str(error))
-            raise
-        package = _package(plant, trained, fitted)
-        history = TypeAdapter(dict[str, History]).dump_json(fitted.histories, indent=1)
-        (folder / "history.json").write_bytes(history)
-        package.write(folder / "draft")
-        for checkpoint in folder.glob("checkpoint-*"):
-            checkpoint.unlink()
-        return TrainReport(folder, trained, None, resumed, log.n_checks, package.provenance.notes)
+    resumed = (folder / TRAINED).is_file()
+    trained = _begin(plant, lake, readings, fingerprint, folder)
+    if known is not None:
+        trained = _with_run(folder, trained, known.run_id)
+        return TrainReport(folder, trained, registered=known.version)
+    run_id = _open_run(plant, lake, trained, tracking)
+    trained = _with_run(folder, trained, run_id)
+    log = _CurveLog(tracking, run_id, on_check)
+    if (folder / "draft" / "package.json").is_file():
+        for unit, history in read_histories(folder).items():
+            log.fitted(unit, history)
+    else:
+        _train_draft(plant, lake, trained, folder, log)
     notes = ModelPackage.read(folder / "draft").provenance.notes
-    return TrainReport(folder, trained, known.version if known else None, True, 0, notes)
+    return TrainReport(folder, trained, None, resumed, log.n_checks, notes)
 
 
 def latest_trained(plant: PlantConfig) -> Path:
@@ -154,7 +146,7 @@ def latest_trained(plant: PlantConfig) -> Path:
         Nothing has been trained yet.
     """
     found = sorted(
-        (plant.lake_path / "models").glob("*/trained.json"), key=lambda p: p.stat().st_mtime
+        (plant.lake_path / "models").glob(f"*/{TRAINED}"), key=lambda p: p.stat().st_mtime
     )
     if not found:
         raise RegistryError(
@@ -187,52 +179,85 @@ def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
 
 
 def _begin(
-    plant: PlantConfig,
-    lake: Lake,
-    readings: DeltaTable,
-    fingerprint: str,
-    folder: Path,
-    tracking: Tracking,
+    plant: PlantConfig, lake: Lake, readings: DeltaTable, fingerprint: str, folder: Path
 ) -> Trained:
-    """Find or start the run, and store the parts; the same again after a kill."""
-    if (folder / "trained.json").is_file():
+    """Cut the parts and store them; the same again after a kill."""
+    if (folder / TRAINED).is_file():
         return read_trained(folder)
     look_back = left_context(plant.window, plant.smoothing)
     intervals = split(
         asset_times(readings), plant.parts.ranges(), gap=plant.window, left_context=look_back
     )
+    until_committed(lambda: _store_parts(lake, fingerprint, readings.version(), intervals))
+    return Trained(
+        plant=plant.name,
+        fingerprint=fingerprint,
+        run_id="",
+        readings_version=readings.version(),
+        intervals=intervals,
+    )
+
+
+def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracking) -> str:
+    """Start the MLflow run, or go on with the one that was begun; nothing is logged twice."""
     run_id = tracking.start_run(
-        fingerprint,
-        name=f"{plant.name} {plant.model.variant} {fingerprint[:8]}",
+        trained.fingerprint,
+        name=f"{plant.name} {plant.model.variant} {trained.fingerprint[:8]}",
         tags={"vae_anomaly.plant": plant.name},
     )
     tracking.log_settings(run_id, plant_settings(plant))
     tracking.log_dataset(
         run_id,
         name=f"{plant.name} readings",
-        digest=f"v{readings.version()}-{fingerprint[:8]}",
+        digest=f"v{trained.readings_version}-{trained.fingerprint[:8]}",
         source=str(lake.root / READINGS),
         schema={field.name: str(field.type) for field in lake.schema(READINGS)},
-        profile=_rows_per_part(intervals),
+        profile=_rows_per_part(trained.intervals),
     )
-    until_committed(lambda: _store_parts(lake, fingerprint, readings.version(), intervals))
-    trained = Trained(
-        plant=plant.name,
-        fingerprint=fingerprint,
-        run_id=run_id,
-        readings_version=readings.version(),
-        intervals=intervals,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".trained-{os.getpid()}.json"
-    draft.write_text(trained.model_dump_json(indent=1), encoding="utf-8")
-    os.replace(draft, folder / "trained.json")
+    return run_id
+
+
+def _with_run(folder: Path, trained: Trained, run_id: str) -> Trained:
+    """Note the run that a training belongs to, all or nothing."""
+    if trained.run_id != run_id:
+        trained = trained.model_copy(update={"run_id": run_id})
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{TRAINED}-{os.getpid()}"
+        draft.write_text(trained.model_dump_json(indent=1), encoding="utf-8")
+        os.replace(draft, folder / TRAINED)
     return trained
+
+
+def _train_draft(
+    plant: PlantConfig, lake: Lake, trained: Trained, folder: Path, log: _CurveLog
+) -> None:
+    """Train every scorer, and write the package that is to be calibrated."""
+    try:
+        fitted = fit_units(
+            plant,
+            lake.open(READINGS, version=trained.readings_version),
+            trained.intervals,
+            checkpoints=folder,
+            on_check=log.check,
+            on_fitted=log.fitted,
+        )
+    except VAEAnomalyError as error:
+        log.tracking.fail_run(log.run_id, str(error))
+        raise
+    (folder / HISTORIES).write_bytes(_HISTORIES.dump_json(fitted.histories, indent=1))
+    _package(plant, trained, fitted).write(folder / "draft")
+    for checkpoint in folder.glob("checkpoint-*"):
+        checkpoint.unlink(missing_ok=True)
 
 
 def read_trained(folder: Path) -> Trained:
     """What training left in a folder beside its weights."""
-    return Trained.model_validate_json((folder / "trained.json").read_text(encoding="utf-8"))
+    return Trained.model_validate_json((folder / TRAINED).read_text(encoding="utf-8"))
+
+
+def read_histories(folder: Path) -> dict[str, History]:
+    """How the training of each scorer went."""
+    return _HISTORIES.validate_json((folder / HISTORIES).read_bytes())
 
 
 def _store_parts(lake: Lake, fingerprint: str, version: int, intervals: Sequence[Interval]) -> bool:
