@@ -430,6 +430,11 @@ def read_plant(path: str | Path, *, source: str | None = None) -> PlantConfig:
     plant = _validated(PlantConfig, file)
     lake = file.parent / (plant.lake or f"lake/{plant.name}")
     rows = Path.cwd() / source if source is not None else file.parent / plant.source.path
+    if unusable := set(str(lake)) & set("[]%"):
+        raise ConfigError(
+            f"{file}: the lake {lake} has {min(unusable)!r} in its path, which the tables cannot "
+            "have; set lake to a folder without it"
+        )
     update: dict[str, object] = {
         "lake": os.path.normpath(lake),
         "source": plant.source.model_copy(update={"path": os.path.normpath(rows)}),

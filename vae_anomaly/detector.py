@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -151,6 +152,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             self, X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2
         )
         label = self._labels(y, len(rows))
+        if self.window != "auto" and not isinstance(self.window, Integral):
+            raise InputError(f"window={self.window!r} must be a whole number of rows, or 'auto'")
         order = _series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
@@ -162,13 +165,19 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
             training=self.training or Training(),
             anomaly_score=self.anomaly_score,
-            window=1 if self.window == "auto" else self.window,
+            window=1 if self.window == "auto" else int(self.window),
             smoothing=None if self.smoothing == "auto" else self.smoothing,
             seed=seed,
         )
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
-        score = _score(fitted.scorer, series).score[(part == 2) & (series.label.numpy() <= 0)]
+        held = (part == 2) & (series.label.numpy() <= 0)
+        if not held.any():
+            raise InputError(
+                "no normal row is left to set the threshold on: with a window or smoothing it is "
+                f"the last {CALIBRATE:.0%} of each series; end the series with normal rows"
+            )
+        score = _score(fitted.scorer, series).score[held]
         self._set_threshold(score)
         return self
 
@@ -307,7 +316,7 @@ class _Order(NamedTuple):
 def _series_order(groups: ArrayLike | None, n_rows: int) -> _Order:
     if groups is None:
         return _Order(np.arange(n_rows), np.arange(n_rows))
-    names = np.asarray(groups)
+    names = np.asarray([str(name) for name in np.asarray(groups, dtype=object).ravel()])
     if names.shape != (n_rows,):
         raise InputError(f"groups has shape {names.shape}; give one entry a row, ({n_rows},)")
     _, code = np.unique(names, return_inverse=True)

@@ -193,7 +193,9 @@ class ModelPackage:
             "mode": self.contract.mode or "mode",
         }
         columns = {}
-        for column in readings_schema(self.contract):
+        wanted = {"asset", "time", *self.contract.sensor_names, *self.contract.context_names}
+        wanted |= {"mode"} if self.contract.mode else set()
+        for column in (c for c in readings_schema(self.contract) if c.name in wanted):
             name = own.get(column.name, column.name)
             if name in table.column_names:
                 columns[column.name] = _cast(table[name], column, self.contract.time.zone)
@@ -203,7 +205,7 @@ class ModelPackage:
                     "Give every sensor and context column of the contract (null = no value)"
                 )
         n = table.num_rows
-        columns.setdefault("asset", pa.repeat("", n))
+        columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")
         columns.setdefault("time", pa.array(np.arange(n), pa.timestamp("us", "UTC")))
         return pa.table(columns)
 
@@ -217,9 +219,12 @@ class ModelPackage:
         try:
             content = self._write_tensors(draft)
             (draft / "package.json").write_text(content.model_dump_json(indent=1), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(draft, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                os.replace(draft, folder)
+            except OSError:  # a rival's package stands there; the same one will do
+                if _sha256(folder / "package.json") != _sha256(draft / "package.json"):
+                    raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return replace(self, digest=_sha256(folder / "package.json"))
@@ -402,7 +407,7 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, zone: str) -> pa.ChunkedArra
         ):
             column = pc.assume_timezone(column, zone, ambiguous="earliest")
         return column.cast(kind, safe=not pa.types.is_floating(kind))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"column '{field.name}' cannot be read as {kind}: {error}") from error
 
 

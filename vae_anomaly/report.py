@@ -204,7 +204,8 @@ def calibrate_table(report: CalibrateReport) -> Table:
 def register_table(report: RegisterReport) -> Table:
     """The version, its alias, and its figures beside the baselines'."""
     version = report.version
-    summary = f"{version.name} version {version.version} is {report.alias}"
+    role = report.alias or "neither champion nor challenger"
+    summary = f"{version.name} version {version.version} is {role}"
     summary += " (registered before)." if report.existed else "."
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)

@@ -20,7 +20,7 @@ from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
 from vae_anomaly.errors import PackageError
 from vae_anomaly.scoring.scorer import Scorer
 
-__all__ = ["EVERY_ASSET", "STATUSES", "VERDICT_SCHEMA", "Judge", "judge", "score_rows"]
+__all__ = ["EVERY_ASSET", "STATUSES", "VERDICT_SCHEMA", "Judge", "is_scored", "judge", "score_rows"]
 
 #: Key of the one judge of a plant whose model is shared by all its assets.
 EVERY_ASSET = "*"
@@ -85,6 +85,13 @@ def score_rows(scorer: Scorer, matrix: Matrix) -> Scores:
     return Scores(score.numpy(), contributions.numpy())
 
 
+def is_scored(scorer: Scorer, matrix: Matrix) -> np.ndarray:
+    """(n,) whether a row has a value of any sensor that is judged; the others get no score."""
+    active = np.flatnonzero(scorer.standardizer.active.numpy())
+    scored: np.ndarray = ~np.isnan(matrix.values[:, active]).all(axis=1)
+    return scored
+
+
 def judge(
     table: pa.Table,
     judges: Mapping[str, Judge],
@@ -126,8 +133,7 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
     matrix = matrix_of(table, contract)
     scores = score_rows(by.scorer, matrix)
     limit = np.float32(by.threshold.value if override is None else override)
-    active = np.flatnonzero(by.scorer.standardizer.active.numpy())
-    scored = ~np.isnan(matrix.values[:, active]).all(axis=1)
+    scored = is_scored(by.scorer, matrix)
     if not np.isfinite(scores.score[scored]).all():
         raise PackageError("the scorer gave a score that is not finite; the package is unusable")
     anomalous = (scores.score > limit) & scored

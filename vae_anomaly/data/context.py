@@ -32,11 +32,18 @@ class _Spans:
         first, last = (table[f"time_{end}"].cast(pa.int64()).to_numpy() for end in ("min", "max"))
         return cls(table["asset"].combine_chunks(), first, last)
 
+    def only(self, chosen: np.ndarray) -> _Spans:
+        """The spans of some of the assets."""
+        return _Spans(self.assets.filter(pa.array(chosen)), self.first[chosen], self.last[chosen])
+
 
 def with_left_context(
     readings: DeltaTable, fresh: pa.Table, left_context: int, max_gap_s: float | None
 ) -> pa.Table:
     """New rows among the older ones that their windows and smoothing look back on.
+
+    First only times are read, then no more rows than are needed: memory stays flat, however far
+    back a late row lies.
 
     Parameters
     ----------
@@ -56,62 +63,106 @@ def with_left_context(
     """
     table = fresh.append_column("_fresh", pa.repeat(True, fresh.num_rows))
     if left_context and fresh.num_rows:
-        known = _known_rows(readings, fresh, left_context, max_gap_s)
+        spans = _Spans.of(fresh)
+        before = pc.min(fresh["ingest"]).as_py()  # numbers rise: what is lower was there before
+        times = _known_times(readings, spans, before, left_context, max_gap_s)
+        needed = {
+            asset: _needed(known, _times_of(fresh, asset), left_context)
+            for asset, known in times.items()
+        }
+        known = _read(readings, needed, before)
         known = known.append_column("_fresh", pa.repeat(False, known.num_rows))
         table = pa.concat_tables([table, known], promote_options="default")
-        table = sorted_readings(table)
-        return table.filter(pa.array(_needed(table, left_context)))
     return sorted_readings(table)
 
 
-def _known_rows(
-    readings: DeltaTable, fresh: pa.Table, left_context: int, max_gap_s: float | None
-) -> pa.Table:
-    """Older rows of the same assets, from far enough back to the last new row of each."""
-    spans = _Spans.of(fresh)
+def _known_times(
+    readings: DeltaTable, spans: _Spans, before: int, left_context: int, max_gap_s: float | None
+) -> dict[str, np.ndarray]:
+    """Rising times of the older rows of each asset, from far enough back to its last new row."""
+    found: dict[str, np.ndarray] = {}
     oldest = _oldest(readings)
     look_s = FIRST_LOOK_S if max_gap_s is None else max_gap_s * left_context
-    while True:
-        since = int(spans.first.max() - look_s * 1e6)  # as far as any asset is looked back
-        known = _read(readings, spans, look_s, pc.min(fresh["ingest"]).as_py())
-        if max_gap_s is not None or since <= oldest or _enough(known, spans, left_context):
-            return known
+    waiting = spans
+    while len(waiting.assets):
+        times = _times_within(readings, waiting, int(look_s * 1e6), before)
+        enough = np.array(
+            [
+                max_gap_s is not None
+                or first - look_s * 1e6 <= oldest
+                or np.searchsorted(times[asset], first) >= left_context
+                for asset, first in zip(waiting.assets.to_pylist(), waiting.first, strict=True)
+            ]
+        )
+        found |= {a: times[a] for a in waiting.assets.filter(pa.array(enough)).to_pylist()}
+        waiting = waiting.only(~enough)
         look_s *= GROWTH
+    return found
 
 
-def _read(readings: DeltaTable, spans: _Spans, look_s: float, ingest: int) -> pa.Table:
-    look = int(look_s * 1e6)
-    where = (
-        (pc.field("time") >= _time(int(spans.first.min()) - look))
-        & (pc.field("time") <= _time(int(spans.last.max())))
-        & pc.field("asset").isin(spans.assets)
-        & (pc.field("ingest") < ingest)
-    )
-    pieces = []
-    for batch in rows(readings, where=where):
+def _times_within(
+    readings: DeltaTable, spans: _Spans, look: int, before: int
+) -> dict[str, np.ndarray]:
+    """Rising times of the older rows of each asset, from `look` before its first new row on."""
+    names = spans.assets.to_pylist()
+    found: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int64)] for name in names}
+    where = _between(spans.assets, int(spans.first.min()) - look, int(spans.last.max()), before)
+    for batch in rows(readings, columns=["asset", "time"], where=where):
         at = pc.index_in(batch["asset"], value_set=spans.assets).to_numpy()
         moment = batch["time"].cast(pa.int64()).to_numpy()
         near = (moment >= spans.first[at] - look) & (moment <= spans.last[at])
-        pieces.append(batch.filter(pa.array(near)))
+        for number in np.unique(at[near]):
+            found[names[number]].append(moment[near & (at == number)])
+    return {name: np.sort(np.concatenate(pieces)) for name, pieces in found.items()}
+
+
+def _needed(known: np.ndarray, fresh: np.ndarray, left_context: int) -> np.ndarray:
+    """Those of the known times that are among the `left_context` rows before a new one."""
+    times = np.concatenate([known, fresh])
+    is_fresh = np.repeat([False, True], [len(known), len(fresh)])
+    order = np.argsort(times, kind="stable")
+    at = np.arange(len(times))
+    following = np.where(is_fresh[order], at, len(times) + left_context)
+    following = np.minimum.accumulate(following[::-1])[::-1]
+    keep = (following - at <= left_context) & ~is_fresh[order]
+    needed: np.ndarray = times[order][keep]
+    return needed
+
+
+def _read(readings: DeltaTable, needed: dict[str, np.ndarray], before: int) -> pa.Table:
+    """The older rows of these assets and times."""
+    wanted = {asset: times for asset, times in needed.items() if len(times)}
     schema = pa.schema(readings.schema().to_arrow())
+    if not wanted:
+        return schema.empty_table()
+    assets = pa.array(list(wanted), pa.string())
+    first = min(int(times[0]) for times in wanted.values())
+    last = max(int(times[-1]) for times in wanted.values())
+    pieces = []
+    for batch in rows(readings, where=_between(assets, first, last, before)):
+        asset = np.asarray(batch["asset"].to_pylist(), dtype=object)
+        moment = batch["time"].cast(pa.int64()).to_numpy()
+        keep = np.zeros(len(moment), bool)
+        for name in set(asset.tolist()):
+            own = asset == name
+            keep[own] = np.isin(moment[own], wanted[name])
+        pieces.append(batch.filter(pa.array(keep)))
     return pa.Table.from_batches(pieces) if pieces else schema.empty_table()
 
 
-def _enough(known: pa.Table, spans: _Spans, left_context: int) -> bool:
-    """Whether every asset has its rows before the first new one."""
-    at = pc.index_in(known["asset"], value_set=spans.assets).to_numpy()
-    before = known["time"].cast(pa.int64()).to_numpy() < spans.first[at]
-    counts = np.bincount(at[before], minlength=len(spans.assets))
-    return bool((counts >= left_context).all())
+def _between(assets: pa.Array, first: int, last: int, before: int) -> pc.Expression:
+    return (
+        (pc.field("time") >= _time(first))
+        & (pc.field("time") <= _time(last))
+        & pc.field("asset").isin(assets)
+        & (pc.field("ingest") < before)
+    )
 
 
-def _needed(table: pa.Table, left_context: int) -> np.ndarray:
-    """(n,) whether a row is new, or one of the `left_context` rows before a new one."""
-    fresh = table["_fresh"].to_numpy()
-    at = np.arange(len(fresh))
-    following = np.where(fresh, at, len(fresh) + left_context)
-    following = np.minimum.accumulate(following[::-1])[::-1]
-    return following - at <= left_context
+def _times_of(fresh: pa.Table, asset: str) -> np.ndarray:
+    own = fresh.filter(pc.field("asset") == asset)
+    times: np.ndarray = own["time"].cast(pa.int64()).to_numpy()
+    return times
 
 
 def _oldest(readings: DeltaTable) -> int:

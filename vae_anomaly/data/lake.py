@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,6 +71,13 @@ SCHEMA_VERSION = 1
 
 #: Bytes of one data file: larger ones made memory grow with the table (measured).
 TARGET_FILE_SIZE = 32 * 2**20
+
+#: The change feed tells what is new; log and data stay as long as a plant may wait to be scored.
+CONFIGURATION = {
+    "delta.enableChangeDataFeed": "true",
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+}
 
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
@@ -196,18 +204,13 @@ class Lake:
         """Open a table to append to it; it is made, or given its new columns, where needed."""
         schema = self.schema(name)
         until_committed(lambda: self._found(name) is not None or self._create(name, schema))
-        table = self.open(name)
-        known = {field.name for field in table.schema().fields}
-        added = [field for field in schema if field.name not in known]
-        if added:
-            table.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-            table = self.open(name)
-        return table
+        until_committed(lambda: _has_columns(self.open(name), schema))
+        return self.open(name)
 
     def _found(self, name: str, version: int | None = None) -> DeltaTable | None:
         """The table, or None while there is none, or only its folder."""
         try:
-            return DeltaTable(str(self.root / name), version=version)
+            return DeltaTable((self.root / name).absolute().as_uri(), version=version)
         except TableNotFoundError:
             return None
 
@@ -217,18 +220,30 @@ class Lake:
         path.mkdir(parents=True, exist_ok=True)
         try:
             DeltaTable.create(
-                str(path),
+                path.absolute().as_uri(),
                 schema=schema,
                 mode="error",
                 name=f"vae_anomaly_{name}",
                 description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
-                configuration={"delta.enableChangeDataFeed": "true"},
+                configuration=CONFIGURATION,
             )
         except (CommitFailedError, DeltaError) as error:
             if "already exists" not in str(error) and not isinstance(error, CommitFailedError):
                 raise
             return False
         return True
+
+
+def _has_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    """Whether a table has all columns; they are added where not, unless a rival was first."""
+    known = {field.name for field in table.schema().fields}
+    added = [field for field in schema if field.name not in known]
+    if added:
+        try:
+            table.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
+        except CommitFailedError:
+            return False
+    return True
 
 
 def _schema_version(table: DeltaTable) -> int:
@@ -318,8 +333,8 @@ def rows(
 
 def dataset(table: DeltaTable) -> pads.Dataset:
     """A table as an Arrow data set; on a native file system, which ends without an abort."""
-    root = pafs.SubTreeFileSystem(table.table_uri.removeprefix("file://"), pafs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=root)
+    path = unquote(urlsplit(table.table_uri).path)
+    return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(path, pafs.LocalFileSystem()))
 
 
 def version_groups(

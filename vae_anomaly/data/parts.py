@@ -136,7 +136,7 @@ def split(
 
 
 def _matches(asset: str, entry: PartRange) -> bool:
-    return any(fnmatchcase(asset, pattern) for pattern in entry.assets)
+    return any(asset == pattern or fnmatchcase(asset, pattern) for pattern in entry.assets)
 
 
 def _span(moments: np.ndarray, entry: PartRange) -> list[tuple[int, int]]:

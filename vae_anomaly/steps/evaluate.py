@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.decisions.evaluation import auroc, rates_at
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
+from vae_anomaly.errors import CalibrationError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.steps.calibrate import Judged, judged_matrices
 from vae_anomaly.steps.train import Trained
-from vae_anomaly.steps.units import of_part, unit_matrices
-from vae_anomaly.streaming import score_rows
+from vae_anomaly.steps.units import Judged, alone, of_units, unit_matrices
+from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
 __all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
 
+
+logger = logging.getLogger(__name__)
 
 #: A scorer's name → its scores of the rows of one part.
 Scored = Mapping[str, np.ndarray]
@@ -82,35 +86,51 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     Returns
     -------
     Evaluation or None
-        None where the plant keeps no test part.
+        None where no row of a test part can be scored.
     """
-    test = judged_matrices(plant, trained, "test")
-    if not test:
+    readings = readings_of(plant, trained)
+    test = of_units(readings, trained.intervals, "test", package)
+    if not n_judged(test):
         return None
-    calibrate = judged_matrices(plant, trained, "calibrate")
-    rows = _test_rows(plant, package, test, calibrate)
-    baselines = tuple(
-        _figures(plant, name, pooled(plant, *scores, calibrate), rows.label)
-        for name, scores in _baseline_scores(plant, trained, test, calibrate)
-    )
+    calibrate = of_units(readings, trained.intervals, "calibrate", package)
+    rows = _test_rows(package, test, calibrate)
+    baselines = tuple(_baselines(plant, readings, trained, test, calibrate))
     model = _figures(plant, plant.model.variant, rows.excess, rows.label)
     return Evaluation(model, baselines, rows)
 
 
 def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
-    """A package's figures on the test part of a run, which need not be its own."""
-    test = judged_matrices(plant, trained, "test")
-    if not test or not set(test) <= set(package.units):
+    """A package's figures on the test part of a run, which need not be its own.
+
+    None where they would not be on the same rows: the readings lack a column of the package, or it
+    has no scorer for one of the assets.
+    """
+    readings = readings_of(plant, trained)
+    columns = {field.name for field in readings.schema().fields}
+    contract = package.contract
+    if not columns >= {*contract.sensor_names, *contract.context_names}:
         return None
-    rows = _test_rows(plant, package, test, judged_matrices(plant, trained, "calibrate"))
+    assets = {i.asset for i in trained.intervals if i.part == "test"}
+    test = of_units(readings, trained.intervals, "test", package)
+    if not n_judged(test) or not (EVERY_ASSET in package.units or assets <= set(package.units)):
+        return None
+    calibrate = of_units(readings, trained.intervals, "calibrate", package)
+    rows = _test_rows(package, test, calibrate)
     return _figures(plant, "champion", rows.excess, rows.label)
 
 
+def readings_of(plant: PlantConfig, trained: Trained) -> DeltaTable:
+    """The readings as they were when a training began."""
+    return Lake(plant.lake_path, plant.contract).open(READINGS, version=trained.readings_version)
+
+
+def n_judged(parts: Mapping[str, Judged]) -> int:
+    """Rows that count."""
+    return sum(int(part.judged.sum()) for part in parts.values())
+
+
 def _test_rows(
-    plant: PlantConfig,
-    package: ModelPackage,
-    test: Mapping[str, Judged],
-    calibrate: Mapping[str, Judged],
+    package: ModelPackage, test: Mapping[str, Judged], calibrate: Mapping[str, Judged]
 ) -> TestRows:
     scores, flagged = {}, []
     for name, part in test.items():
@@ -118,12 +138,13 @@ def _test_rows(
         scores[name] = found.score[part.judged].astype(float)
         above = scores[name] > package.thresholds[name].value
         flagged.append(found.contributions[part.judged][above])
+    limits = {name: threshold.value for name, threshold in package.thresholds.items()}
     tables = [part.table.filter(pa.array(part.judged)) for part in test.values()]
     return TestRows(
         asset=np.concatenate([np.asarray(t["asset"].to_pylist(), dtype=object) for t in tables]),
         time=np.concatenate([t["time"].cast(pa.timestamp("us")).to_numpy() for t in tables]),
         score=np.concatenate(list(scores.values())),
-        excess=pooled(plant, scores, package_scores(package, calibrate), calibrate, package),
+        excess=pooled(scores, package_scores(package, calibrate), calibrate, limits),
         label=np.concatenate([part.label for part in test.values()]),
         flagged=np.concatenate(flagged),
     )
@@ -138,25 +159,14 @@ def package_scores(package: ModelPackage, rows: Mapping[str, Judged]) -> Scored:
 
 
 def pooled(
-    plant: PlantConfig,
-    test: Scored,
-    calibrate: Scored,
-    rows: Mapping[str, Judged],
-    package: ModelPackage | None = None,
+    test: Scored, calibrate: Scored, rows: Mapping[str, Judged], limits: Mapping[str, float]
 ) -> np.ndarray:
-    """(n,) each test score above its unit's threshold, in spreads of the calibration scores."""
+    """(n,) each test score above its scorer's limit, in spreads of the calibration scores."""
     pieces = []
     for name, score in test.items():
-        if package is None:
-            settings = plant.calibration
-            threshold = set_threshold(
-                calibrate[name], rows[name].label, rule=settings.rule,
-                false_alarm_rate=settings.false_alarm_rate, bootstrap=100, seed=plant.seed,
-            ).threshold.value  # fmt: skip
-        else:
-            threshold = package.thresholds[name].value
-        spread = float(np.std(calibrate[name][rows[name].label <= 0])) or 1.0
-        pieces.append((score - threshold) / spread)
+        normal = calibrate[name][rows[name].label <= 0] if name in calibrate else np.zeros(0)
+        spread = float(np.std(normal)) if len(normal) else 0.0
+        pieces.append((score - limits[name]) / (spread or 1.0))
     return np.concatenate(pieces)
 
 
@@ -169,23 +179,44 @@ def _figures(plant: PlantConfig, method: str, excess: np.ndarray, label: np.ndar
     return Figures(method, area, rates_at(0.0, excess, label, confidence=confidence))
 
 
-def _baseline_scores(
+# ------------------------------------------------------------------------------------- baselines
+
+
+def _baselines(
     plant: PlantConfig,
+    readings: DeltaTable,
     trained: Trained,
     test: Mapping[str, Judged],
     calibrate: Mapping[str, Judged],
-) -> Iterator[tuple[str, tuple[Scored, Scored]]]:
-    """Each baseline's scores on the parts test and calibrate; it sees the context columns too."""
-    readings = Lake(plant.lake_path, plant.contract).open(
-        READINGS, version=trained.readings_version
-    )
-    per_asset = of_part(readings, trained.intervals, "train", plant.contract)
-    train = dict(unit_matrices(plant, per_asset))
+) -> Iterator[Figures]:
+    """Figures of each baseline; it sees the context columns too."""
+    train = dict(unit_matrices(plant, alone(readings, trained.intervals, "train", plant.contract)))
+    label = np.concatenate([part.label for part in test.values()])
     for method, fit in BASELINES.items():
-        scores: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+        on_test: dict[str, np.ndarray] = {}
+        held: dict[str, np.ndarray] = {}
         for number, name in enumerate(test):
             normal = train[name].values[train[name].label <= 0]
             scorer = fit(normal, plant.seed + number)  # alike draws would add up when pooled
-            for part, rows in zip(scores, (test[name], calibrate[name]), strict=True):
-                part[name] = scorer(rows.matrix.values[rows.judged])
-        yield method, scores
+            for scores, part in ((on_test, test[name]), (held, calibrate[name])):
+                scores[name] = scorer(part.matrix.values[part.judged])
+        try:
+            limits = {name: _limit(plant, held[name], calibrate[name].label) for name in held}
+        except CalibrationError as error:
+            logger.warning("baseline %s is left out: %s", method, error)
+            continue
+        yield _figures(plant, method, pooled(on_test, held, calibrate, limits), label)
+
+
+def _limit(plant: PlantConfig, scores: np.ndarray, label: np.ndarray) -> float:
+    """Threshold of a baseline, by the model's rule."""
+    settings = plant.calibration
+    found = set_threshold(
+        scores,
+        label,
+        rule=settings.rule,
+        false_alarm_rate=settings.false_alarm_rate,
+        bootstrap=100,
+        seed=plant.seed,
+    )
+    return found.threshold.value

@@ -15,9 +15,15 @@ from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.evaluation import auroc, detection_by_class, roc_points
 from vae_anomaly.models.training import History
 from vae_anomaly.package import ModelPackage
-from vae_anomaly.steps.calibrate import judged_matrices
-from vae_anomaly.steps.evaluate import Evaluation, TestRows, package_scores, pooled
-from vae_anomaly.steps.train import Trained, read_histories
+from vae_anomaly.steps.evaluate import (
+    Evaluation,
+    TestRows,
+    package_scores,
+    pooled,
+    readings_of,
+)
+from vae_anomaly.steps.train import HISTORIES, Trained, read_histories
+from vae_anomaly.steps.units import of_units
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["draw", "write_figures"]
@@ -36,10 +42,12 @@ def draw(
     """Draw training, calibration and test of a run; returns the folder of the pictures."""
     target = folder / "pictures"
     target.mkdir(exist_ok=True)
-    _training(read_histories(folder), target)
-    calibrate = judged_matrices(plant, trained, "calibrate")
+    if (folder / HISTORIES).is_file():  # not where only the registry still has the package
+        _training(read_histories(folder), target)
+    calibrate = of_units(readings_of(plant, trained), trained.intervals, "calibrate", package)
     scores = package_scores(package, calibrate)
-    excess = pooled(plant, scores, scores, calibrate, package)
+    limits = {name: threshold.value for name, threshold in package.thresholds.items()}
+    excess = pooled(scores, scores, calibrate, limits)
     label = np.concatenate([part.label for part in calibrate.values()])
     _histogram(target / "calibration_scores.png", package, scores, label, plant.name)
     if (label > 0).any() and (label == 0).any():

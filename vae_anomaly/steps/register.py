@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_anomaly.config import Gate, PlantConfig, read_mlflow
-from vae_anomaly.errors import PackageError
+from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
 from vae_anomaly.steps.illustrate import draw, write_figures
-from vae_anomaly.steps.train import Trained, read_trained
+from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
 
@@ -21,8 +21,8 @@ __all__ = ["RegisterReport", "gate_reasons", "register"]
 
 logger = logging.getLogger(__name__)
 
-#: Tag of a version that the gate has judged: the reasons against it, as a JSON list.
-DECISION = "vae_anomaly.decision"
+#: Tags of a version that the gate has judged: "promoted" or "refused", and why, as a JSON list.
+DECISION, REASONS = "vae_anomaly.decision", "vae_anomaly.reasons"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RegisterReport:
     ----------
     version : Version
     alias : str
-        Alias that it has now: the champion's or the challenger's.
+        Alias that it has now, the champion's or the challenger's; empty if it has none.
     reasons : tuple of str
         Why a challenger was not promoted; empty for a champion.
     evaluation : Evaluation or None
@@ -73,15 +73,14 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     PackageError
         The package is damaged.
     """
-    trained = read_trained(folder)
+    trained = read_current(plant, folder)
     settings = read_mlflow(plant)
     tracking = open_tracking(plant)
     known = tracking.find_version(trained.fingerprint)
     if known is not None and DECISION in known.tags:
-        reasons = tuple(json.loads(known.tags[DECISION]))
-        alias = settings.challenger if reasons else settings.champion
-        return RegisterReport(known, alias, reasons, None, existed=True)
-    package = ModelPackage.read(folder / "package")
+        reasons = tuple(json.loads(known.tags[REASONS]))
+        return RegisterReport(known, ", ".join(known.aliases), reasons, None, existed=True)
+    package = _sealed(plant, folder, tracking, known)
     evaluation = evaluate(plant, trained, package)
     figures = _metrics(package, evaluation)
     tracking.log_metrics(trained.run_id, figures)
@@ -97,10 +96,22 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
         description=_description(plant, trained, package, evaluation),
     )
     reasons = _decide(plant, trained, tracking, version, evaluation, settings.gate)
-    tracking.set_tags(version, {DECISION: json.dumps(reasons)})
+    decision = "refused" if reasons else "promoted"
+    tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
     tracking.finish_run(trained.run_id)
     alias = settings.challenger if reasons else settings.champion
     return RegisterReport(version, alias, reasons, evaluation)
+
+
+def _sealed(
+    plant: PlantConfig, folder: Path, tracking: Tracking, known: Version | None
+) -> ModelPackage:
+    """The calibrated package of a training; from the registry where only that has it still."""
+    if (folder / "package" / "package.json").is_file():
+        return ModelPackage.read(folder / "package")
+    if known is not None:
+        return ModelPackage.read(tracking.fetch_package(known, plant.lake_path / "packages"))
+    raise RegistryError(f"{folder.name} has no threshold yet; run `vae-anomaly calibrate` first")
 
 
 def _decide(

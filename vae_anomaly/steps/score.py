@@ -129,6 +129,7 @@ def score(
     lake = Lake(plant.lake_path, plant.contract)
     champion = champion_package(plant)
     package = ModelPackage.read(champion.folder)
+    _warn_of_lost_columns(package, plant, champion.version)
     last = lake.open(READINGS).version()
     first = _scored_through(lake.writable(VERDICTS)) + 1
     tally = _Tally()
@@ -165,6 +166,19 @@ def _next_group(lake: Lake, package: ModelPackage, model_version: str, last: int
     return groups[0] if groups else None
 
 
+def _warn_of_lost_columns(package: ModelPackage, plant: PlantConfig, version: str) -> None:
+    """Say which columns of the champion the present contract no longer fills."""
+    now = {*plant.contract.sensor_names, *plant.contract.context_names}
+    trained_on = (*package.contract.sensor_names, *package.contract.context_names)
+    if lost := [name for name in trained_on if name not in now]:
+        logger.warning(
+            "version %s was trained on %s, which plant.yml no longer names; new rows are scored "
+            "without. Train a new version",
+            version,
+            ", ".join(f"'{name}'" for name in lost),
+        )
+
+
 def _scored_through(verdicts: DeltaTable) -> int:
     """Version of `readings` that the champion line has judged; −1 before the first."""
     number = verdicts.transaction_version(CHAMPION)
@@ -177,6 +191,9 @@ def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> p
     fresh = new_rows(readings, first, last)
     if not fresh.num_rows:
         return lake.schema(VERDICTS).empty_table().drop_columns([*SIGNED_BY, "scored_at"])
+    for name in (*package.contract.sensor_names, *package.contract.context_names):
+        if name not in fresh.column_names:  # the lake has never had it: missing throughout
+            fresh = fresh.append_column(name, pa.nulls(fresh.num_rows, pa.float64()))
     table = with_left_context(
         readings, fresh, package.left_context, package.contract.sampling.max_gap_s
     )

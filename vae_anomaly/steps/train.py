@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -16,18 +17,25 @@ from deltalake import DeltaTable
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from vae_anomaly.config import PlantConfig, settings_digest
-from vae_anomaly.data.lake import FILES, PARTS, READINGS, Lake, commit, rows, until_committed
-from vae_anomaly.data.landing import INGEST
+from vae_anomaly.data.lake import PARTS, READINGS, Lake, commit, rows, until_committed
 from vae_anomaly.data.parts import Interval, asset_times, split
 from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
-from vae_anomaly.steps.units import FittedUnits, fit_units
+from vae_anomaly.steps.units import FittedUnits, checkpoint_of, fit_units
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
 
-__all__ = ["TrainReport", "Trained", "latest_trained", "read_histories", "read_trained", "train"]
+__all__ = [
+    "TrainReport",
+    "Trained",
+    "latest_trained",
+    "read_current",
+    "read_histories",
+    "read_trained",
+    "train",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +57,7 @@ class Trained(BaseModel):
 
     plant: str
     fingerprint: str
+    settings_digest: str
     run_id: str
     readings_version: int
     intervals: tuple[Interval, ...]
@@ -116,7 +125,7 @@ def train(
     """
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS)
-    fingerprint = fingerprint_of(plant, lake, readings)
+    fingerprint = fingerprint_of(plant, readings)
     folder = lake.root / "models" / fingerprint[:16]
     tracking = open_tracking(plant)
     known = tracking.find_version(fingerprint)
@@ -138,33 +147,54 @@ def train(
 
 
 def latest_trained(plant: PlantConfig) -> Path:
-    """Folder of the plant's latest training, for `calibrate` and `register` on their own.
+    """Folder of the latest training with these settings, for `calibrate` and `register` alone.
 
     Raises
     ------
     RegistryError
-        Nothing has been trained yet.
+        Nothing has been trained with these settings yet, or not to its end.
     """
+    digest = settings_digest(plant_settings(plant))
     found = sorted(
         (plant.lake_path / "models").glob(f"*/{TRAINED}"), key=lambda p: p.stat().st_mtime
     )
-    if not found:
-        raise RegistryError(
-            f"nothing has been trained for plant '{plant.name}'; run `vae-anomaly train` first"
-        )
-    return found[-1].parent
-
-
-def fingerprint_of(plant: PlantConfig, lake: Lake, readings: DeltaTable) -> str:
-    """Hash of everything that decides the weights and the threshold: data, settings, seed."""
-    contents = sorted(
-        (row["content_id"], row["n_accepted"])
-        for batch in rows(lake.open(FILES), columns=["content_id", "n_accepted"])
-        for row in batch.to_pylist()
-        if row["n_accepted"]
+    for file in reversed(found):
+        if read_trained(file.parent).settings_digest == digest:
+            return file.parent
+    raise RegistryError(
+        f"nothing has been trained for plant '{plant.name}' with the present settings; "
+        "run `vae-anomaly train` first"
     )
-    data: JsonValue = [list(content) for content in contents]
-    return settings_digest(plant_settings(plant), data, readings.transaction_version(INGEST))
+
+
+def read_current(plant: PlantConfig, folder: Path) -> Trained:
+    """What training noted in a folder, if it was with the present settings.
+
+    Raises
+    ------
+    RegistryError
+        plant.yml has changed since.
+    """
+    trained = read_trained(folder)
+    if trained.settings_digest != settings_digest(plant_settings(plant)):
+        raise RegistryError(
+            f"plant '{plant.name}' has other settings now than when {folder.name} was trained; "
+            "run `vae-anomaly train` again"
+        )
+    return trained
+
+
+def fingerprint_of(plant: PlantConfig, readings: DeltaTable) -> str:
+    """Hash of everything that decides the weights and the threshold: data, settings, seed.
+
+    The data are known by their content: how many rows of which files the readings hold.
+    """
+    counts: Counter[str] = Counter()
+    for batch in rows(readings, columns=["content_id"]):
+        for entry in batch["content_id"].value_counts().to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    data: JsonValue = dict(counts)
+    return settings_digest(plant_settings(plant), data)
 
 
 def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
@@ -192,6 +222,7 @@ def _begin(
     return Trained(
         plant=plant.name,
         fingerprint=fingerprint,
+        settings_digest=settings_digest(plant_settings(plant)),
         run_id="",
         readings_version=readings.version(),
         intervals=intervals,
@@ -246,12 +277,12 @@ def _train_draft(
         raise
     (folder / HISTORIES).write_bytes(_HISTORIES.dump_json(fitted.histories, indent=1))
     _package(plant, trained, fitted).write(folder / "draft")
-    for checkpoint in folder.glob("checkpoint-*"):
-        checkpoint.unlink(missing_ok=True)
+    for number in range(len(fitted.units) + 1):
+        checkpoint_of(folder, number).unlink(missing_ok=True)
 
 
 def read_trained(folder: Path) -> Trained:
-    """What training left in a folder beside its weights."""
+    """What training noted in a folder beside its weights."""
     return Trained.model_validate_json((folder / TRAINED).read_text(encoding="utf-8"))
 
 

@@ -3,53 +3,148 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from deltalake import DeltaTable
 
-from vae_anomaly.config import Contract, Part, PlantConfig
+from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
 from vae_anomaly.data.parts import Interval, read_part
 from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.errors import PartsError
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.package import Golden, Unit
+from vae_anomaly.package import Golden, ModelPackage, Unit
 from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
-from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.streaming import EVERY_ASSET, is_scored
 
-__all__ = ["FittedUnits", "fit_units", "joined", "of_part", "unit_matrices"]
+__all__ = [
+    "FittedUnits",
+    "Judged",
+    "alone",
+    "checkpoint_of",
+    "fit_units",
+    "joined",
+    "of_part",
+    "of_units",
+    "unit_matrices",
+]
 
 #: The smallest parts that a model can be trained and stopped on.
 MIN_TRAIN, MIN_STOP = 20, 5
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Rows of one part as they will be served: with their left context.
+
+    Attributes
+    ----------
+    matrix : Matrix
+        The rows, those of the left context included.
+    judged : ndarray of shape (n,)
+        Which rows count: those of the part, without its left context.
+    table : pa.Table
+        The readings behind the matrix.
+    """
+
+    matrix: Matrix
+    judged: np.ndarray
+    table: pa.Table
+
+    @property
+    def label(self) -> np.ndarray:
+        """Labels of the rows that count."""
+        label: np.ndarray = self.matrix.label[self.judged]
+        return label
+
+    def alone(self) -> Matrix:
+        """Only the rows that count; a series ends where one before it does not."""
+        at = np.arange(len(self.judged))
+        before = np.concatenate([[False], self.judged[:-1]])
+        starts = ~before | (self.matrix.run == 0)
+        run = at - np.maximum.accumulate(np.where(starts, at, 0))
+        keep = self.judged
+        return Matrix(self.matrix.values[keep], run[keep], self.matrix.label[keep])
+
+
 def of_part(
     readings: DeltaTable, intervals: Sequence[Interval], part: Part, contract: Contract
-) -> dict[str, Matrix]:
-    """Rows of one part as a matrix an asset, without left context."""
+) -> dict[str, Judged]:
+    """Rows of one part, asset by asset; none where the plant keeps no such part."""
     own = [i for i in intervals if i.part == part]
     if not own:
+        return {}
+    found = read_part(readings, own)
+    asset = np.asarray(found.table["asset"].to_pylist(), dtype=object)
+    judged = {}
+    for name in sorted(set(asset.tolist())):
+        inside = asset == name
+        table = found.table.filter(pa.array(inside))
+        judged[name] = Judged(matrix_of(table, contract), found.judged[inside], table)
+    return judged
+
+
+def of_units(
+    readings: DeltaTable, intervals: Sequence[Interval], part: Part, package: ModelPackage
+) -> dict[str, Judged]:
+    """Rows of one part that a package gives a score, scorer by scorer.
+
+    Rows of assets that it has no scorer for are left out, as are rows without a value.
+    """
+    per_asset = of_part(readings, intervals, part, package.contract)
+    if EVERY_ASSET in package.units:
+        tables = pa.concat_tables([found.table for found in per_asset.values()] or [pa.table({})])
+        pieces = list(per_asset.values())
+        per_unit = (
+            {
+                EVERY_ASSET: Judged(
+                    joined([piece.matrix for piece in pieces]),
+                    np.concatenate([piece.judged for piece in pieces]),
+                    tables,
+                )
+            }
+            if pieces
+            else {}
+        )
+    else:
+        per_unit = {name: found for name, found in per_asset.items() if name in package.units}
+    return {
+        name: replace(
+            found, judged=found.judged & is_scored(package.units[name].scorer, found.matrix)
+        )
+        for name, found in per_unit.items()
+    }
+
+
+def alone(
+    readings: DeltaTable, intervals: Sequence[Interval], part: Part, contract: Contract
+) -> dict[str, Matrix]:
+    """Rows of one part as a matrix an asset, without left context.
+
+    Raises
+    ------
+    PartsError
+        The part holds no rows.
+    """
+    found = of_part(readings, intervals, part, contract)
+    if not found:
         raise PartsError(
             f"part '{part}' holds no rows; give it a larger share in parts, or ingest more"
         )
-    found = read_part(readings, own)
-    table = found.table.filter(pa.array(found.judged))
-    return {
-        asset: matrix_of(table.filter(pc.field("asset") == asset), contract)
-        for asset in pc.unique(table["asset"]).to_pylist()
-    }
+    return {asset: rows.alone() for asset, rows in found.items()}
 
 
 def unit_matrices(
     plant: PlantConfig, per_asset: Mapping[str, Matrix]
 ) -> Iterator[tuple[str, Matrix]]:
     """One matrix a scorer: the assets apart, or all of them joined."""
+    if EVERY_ASSET in per_asset:
+        raise PartsError(f"an asset is called '{EVERY_ASSET}', which means all of them; rename it")
     if plant.model.per == "asset":
         yield from per_asset.items()
     elif per_asset:
@@ -104,47 +199,62 @@ def fit_units(
         A scorer has too few normal rows in one of the parts.
     """
     matrices = {
-        part: dict(unit_matrices(plant, of_part(readings, intervals, part, plant.contract)))
-        for part in ("train", "stop")
+        part: dict(unit_matrices(plant, alone(readings, intervals, part, plant.contract)))
+        for part in PARTS[:2]
     }
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
     notes: list[str] = []
     for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
-        rows = {part: matrices[part].get(name) for part in matrices}
-        _refuse_few(name, rows)
-        assert rows["train"] is not None  # _refuse_few saw to it
-        assert rows["stop"] is not None
-        checkpoint = checkpoints / f"checkpoint-{number}"
-        fitted = _fit(plant, name, rows["train"], rows["stop"], checkpoint, on_check)
-        units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, rows["stop"]))
+        parts = {part: matrices[part].get(name) for part in matrices}
+        if (lacking := _too_few(name, parts)) is not None:
+            if plant.model.per == "plant":
+                raise PartsError(lacking)
+            notes.append(f"{lacking}; its rows will not be scored")
+            continue
+        fitted = _fit(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
+        stop = parts["stop"]
+        assert stop is not None  # _too_few saw to it
+        units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop))
         histories[name] = fitted.history
         on_fitted(name, fitted.history)
         of = "" if name == EVERY_ASSET else f"{name}: "
         notes += [f"{of}{note}" for note in (*_constants(fitted.scorer, plant), *fitted.notes)]
+    if not units:
+        raise PartsError("; ".join(notes) or "there are no rows to train on; ingest some first")
     return FittedUnits(units, histories, tuple(notes))
 
 
-def _refuse_few(name: str, rows: Mapping[str, Matrix | None]) -> None:
+def checkpoint_of(folder: Path, number: int) -> Path:
+    """Checkpoint of the scorer of this number."""
+    return folder / f"checkpoint-{number}"
+
+
+def _too_few(name: str, parts: Mapping[Part, Matrix | None]) -> str | None:
+    """What a scorer lacks, or None."""
     of = "" if name == EVERY_ASSET else f" of asset '{name}'"
-    for part, least in (("train", MIN_TRAIN), ("stop", MIN_STOP)):
-        matrix = rows[part]
+    least_rows: dict[Part, int] = {"train": MIN_TRAIN, "stop": MIN_STOP}
+    for part, least in least_rows.items():
+        matrix = parts[part]
         n_normal = 0 if matrix is None else int((matrix.label <= 0).sum())
         if n_normal < least:
-            raise PartsError(
+            return (
                 f"part '{part}'{of} has {n_normal} normal rows and needs {least}; "
                 "give it a larger share in parts, or ingest more"
             )
+    return None
 
 
 def _fit(
     plant: PlantConfig,
     name: str,
-    train: Matrix,
-    stop: Matrix,
+    parts: Mapping[Part, Matrix | None],
     checkpoint: Path,
     on_check: Callable[[str, Check], None],
 ) -> FittedScorer:
+    train, stop = parts["train"], parts["stop"]
+    assert train is not None  # _too_few saw to it
+    assert stop is not None
     return fit_scorer(
         _series(train),
         _series(stop),

@@ -50,11 +50,18 @@ def key(name: str) -> str:
 
     Examples
     --------
-    >>> key("Volume Flow (RMS)/bound")
-    'Volume Flow _RMS_/bound'
+    What it does not take leaves a hash behind, so that two names never become one.
+
+    >>> key("Volume Flow/bound")
+    'Volume Flow/bound'
+    >>> key("Flow (RMS)")
+    'Flow _RMS_-341ced5a'
     """
     steps = re.sub(r"[^\w.\- /]", "_", name).split("/")
-    return cut("/".join(step for step in steps if step not in ("", ".", "..")) or "_", MAX_KEY)
+    taken = "/".join(step for step in steps if step not in ("", ".", ".."))
+    if taken != name:
+        taken = f"{taken}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return cut(taken, MAX_KEY)
 
 
 def cut(text: str, limit: int) -> str:
