@@ -236,7 +236,7 @@ def test_curves_are_logged_once_however_often_a_run_goes_on(tracking: Tracking) 
     assert [(metric.step, metric.value) for metric in history] == [
         (i, -1.0 * i) for i in range(900)
     ]
-    assert len(tracking.client.get_metric_history(run_id, "pump _7_/bound")) == 900
+    assert len(tracking.client.get_metric_history(run_id, key("pump (7)/bound"))) == 900
     assert "none" not in tracking.client.get_run(run_id).data.metrics
 
 

@@ -59,7 +59,8 @@ def key(name: str) -> str:
     """
     steps = re.sub(r"[^\w.\- /]", "_", name).split("/")
     taken = "/".join(step for step in steps if step not in ("", ".", ".."))
-    if taken != name:
+    taken = "_" + taken.lstrip(".") if taken.startswith("..") else taken
+    if taken != name or not name:
         taken = f"{taken}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return cut(taken, MAX_KEY)
 
