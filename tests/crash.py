@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from deltalake import DeltaTable
 
+from vae_anomaly.config import PlantConfig
+
 #: Places where a step can be cut: every call through which something becomes lasting.
 POINTS = {
     "ingest": (
@@ -160,6 +162,22 @@ def lake_content(lake: Path) -> dict[str, list[Row]]:
             row |= {k: v.replace(root, "") for k, v in row.items() if isinstance(v, str)}
         content[name] = sorted(found, key=repr)
     return content
+
+
+def run_all(plant: PlantConfig) -> None:
+    """Every step in order, as the flow `run` has them."""
+    from vae_anomaly.steps.calibrate import calibrate
+    from vae_anomaly.steps.ingest import ingest
+    from vae_anomaly.steps.register import register
+    from vae_anomaly.steps.score import score
+    from vae_anomaly.steps.train import train
+
+    ingest(plant)
+    trained = train(plant)
+    if trained.registered is None:
+        calibrate(plant, trained.folder)
+    register(plant, trained.folder)
+    score(plant)
 
 
 def write_plant(folder: Path, *, n_files: int = 4, n_rows: int = 400, seed: int = 0) -> Path:

@@ -41,7 +41,7 @@ LEVELS = (
     ("config",),
     ("data", "models", "decisions", "pictures"),
     ("scoring",),
-    ("package", "streaming", "detector", "latent", "tracking"),
+    ("package_file", "package", "streaming", "detector", "latent", "tracking"),
     ("mlflow_model", "steps"),
     ("report",),
     ("demo",),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from crash import Row, finish, lake_content, start, write_file, write_plant
+from crash import Row, finish, lake_content, run_all, start, write_file, write_plant
 
 from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.config import PlantConfig, read_plant
@@ -25,15 +25,6 @@ from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import fingerprint_of, latest_trained, read_trained, train
 from vae_anomaly.steps.units import of_part, of_units
 from vae_anomaly.tracking.names import key
-
-
-def run(plant: PlantConfig) -> None:
-    ingest(plant)
-    trained = train(plant)
-    if trained.registered is None:
-        calibrate(plant, trained.folder)
-    register(plant, trained.folder)
-    score(plant)
 
 
 def edit(path: Path, old: str, new: str) -> PlantConfig:
@@ -64,7 +55,7 @@ def test_rows_without_values_neither_calibrate_nor_count_as_normal(tmp_path: Pat
     ]
     file.write_text("\n".join(emptied) + "\n")
     plant = edit(path, "window: 3\nsmoothing: 0.5\n", "")
-    run(plant)
+    run_all(plant)
     found = status_counts(plant)
     assert found["not_scored"] > 500
     share = found["anomaly"] / (found["anomaly"] + found["normal"])
@@ -102,10 +93,10 @@ def test_changed_plant_file_is_not_calibrated_with_the_old_weights(tmp_path: Pat
 def test_contract_that_changes_its_sensors_still_registers(tmp_path: Path) -> None:
     path = write_plant(tmp_path)
     plant = read_plant(path)
-    run(plant)
+    run_all(plant)
     champion = ModelPackage.read(latest_trained(plant) / "package")
     fewer = edit(path, ", power]", "]")
-    run(fewer)
+    run_all(fewer)
     trained = read_trained(latest_trained(fewer))
     assert figures_of(fewer, trained, champion) is not None, "by its own contract, on old columns"
     other = edit(path, "pressure]", "pressure, level]")
@@ -124,7 +115,7 @@ def test_champion_trained_on_a_lost_sensor_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_plant(tmp_path)
-    run(read_plant(path))
+    run_all(read_plant(path))
     plant = edit(path, ", power]", "]")
     write_file(tmp_path / "incoming/9.csv", 9, n_rows=40, seed=0)
     ingest(plant)
@@ -139,8 +130,8 @@ def test_champion_trained_on_a_lost_sensor_says_so(
 @pytest.mark.parametrize("name", ["with space", "ümlaut", "a#b", "a+b&c"])
 def test_lake_may_lie_under_an_odd_path(name: str, tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path / name, n_files=2))
-    run(plant)
-    run(plant)
+    run_all(plant)
+    run_all(plant)
     assert sum(status_counts(plant).values()) == ingest_total(plant)
 
 
@@ -169,17 +160,17 @@ def test_deleted_mlflow_database_is_made_again(tmp_path: Path) -> None:
     for step in ("ingest", "train"):
         assert finish(start(path, step))
     shutil.rmtree(plant.lake_path / "mlflow")
-    run(plant)
+    run_all(plant)
     assert status_counts(plant)
 
 
 @pytest.mark.slow
 def test_lost_models_folder_trains_nothing_again(tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path))
-    run(plant)
+    run_all(plant)
     shutil.rmtree(plant.lake_path / "models")
     assert train(plant).registered == "1"
-    run(plant)
+    run_all(plant)
 
 
 # ---------------------------------------------------------------------------------------- ingest
@@ -256,7 +247,7 @@ def test_new_asset_with_few_rows_stops_nobody(tmp_path: Path) -> None:
         "\n".join(["time,asset,flow,pressure,power", *lines]) + "\n"
     )
     plant = read_plant(path)
-    run(plant)
+    run_all(plant)
     package = ModelPackage.read(latest_trained(plant) / "package")
     assert set(package.units) == {"a", "b"}
     assert any("asset 'new'" in note for note in package.provenance.notes)
@@ -275,7 +266,7 @@ def test_asset_of_the_test_part_only_is_left_out_of_a_model_an_asset(tmp_path: P
         + "\n"
     )
     plant = read_plant(path)
-    run(plant)
+    run_all(plant)
     found = status_counts(plant)
     assert found["not_scored"] > 700
 

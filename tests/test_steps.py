@@ -19,6 +19,7 @@ from crash import (
     kill_after,
     kill_at,
     lake_content,
+    run_all,
     start,
     write_file,
     write_plant,
@@ -43,15 +44,6 @@ from vae_anomaly.tracking import open_tracking
 STEPS = ("ingest", "train", "calibrate", "register", "score")
 
 
-def run(plant: PlantConfig) -> None:
-    ingest(plant)
-    trained = train(plant)
-    if trained.registered is None:
-        calibrate(plant, trained.folder)
-    register(plant, trained.folder)
-    score(plant)
-
-
 def verdicts(plant: PlantConfig) -> list[Row]:
     table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
@@ -62,7 +54,7 @@ def verdicts(plant: PlantConfig) -> list[Row]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plant folder after the whole loop; copy it before changing it."""
     folder = tmp_path_factory.mktemp("done")
-    run(read_plant(write_plant(folder)))
+    run_all(read_plant(write_plant(folder)))
     return folder
 
 
@@ -90,7 +82,7 @@ def test_every_accepted_row_has_one_verdict(done: Path) -> None:
 def test_second_run_adds_no_row_and_trains_nothing(done: Path) -> None:
     config = read_plant(done / "plant.yml")
     before = lake_content(config.lake_path)
-    run(config)
+    run_all(config)
     assert train(config).registered == "1"
     assert score(config).n_rows == 0
     assert lake_content(config.lake_path) == before
@@ -170,7 +162,7 @@ def test_late_rows_are_judged_marked_and_change_nothing(tmp_path: Path) -> None:
     config = read_plant(write_plant(tmp_path, n_files=3))
     late = tmp_path / "incoming/1.csv"
     shutil.move(late, tmp_path / "later.csv")
-    run(config)
+    run_all(config)
     before = verdicts(config)
     shutil.move(tmp_path / "later.csv", late)
     ingest(config)
@@ -227,7 +219,7 @@ def test_training_killed_and_resumed_gives_the_same_package(done: Path, tmp_path
 @pytest.mark.slow
 def test_new_data_make_a_challenger_that_the_gate_judges(done: Path, tmp_path: Path) -> None:
     config = read_plant(write_plant(tmp_path))
-    run(config)
+    run_all(config)
     first = verdicts(config)
     write_file(tmp_path / "incoming/4.csv", 4, n_rows=400, seed=0)
     ingest(config)
@@ -249,7 +241,7 @@ def test_one_model_an_asset(tmp_path: Path) -> None:
     path = write_plant(tmp_path)
     path.write_text(path.read_text() + "model: {per: asset}\n")
     config = read_plant(path)
-    run(config)
+    run_all(config)
     package = ModelPackage.read(latest_trained(config) / "package")
     assert set(package.units) == {"a", "b"}
     thresholds = {row["asset"]: row["threshold"] for row in verdicts(config)}

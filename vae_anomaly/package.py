@@ -12,56 +12,45 @@ Reading verifies every hash and scores the golden rows again, before the first v
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.contract import readings_schema
 from vae_anomaly.data.windows import Matrix, sorted_readings
-from vae_anomaly.decisions.rates import Interval, OperatingPoint
+from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
+from vae_anomaly.package_file import (
+    FORMAT_VERSION,
+    OperatingPointFile,
+    PackageFile,
+    Provenance,
+    SealedFile,
+    UnitFile,
+    read_package_file,
+    sha256,
+)
 from vae_anomaly.scoring.scorer import Scorer, build_scorer, scorer_spec
 from vae_anomaly.streaming import Judge, judge, score_rows
 
 __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]
-
-FORMAT_VERSION = 1
 
 #: Rows that a package carries to prove, when it is read, that it scores as it did when sealed.
 N_GOLDEN = 64
 
 #: Other processors round otherwise; a damaged or misread package is off by far more.
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-4
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a package comes from. No times or paths: the same run gives the same package."""
-
-    plant: str
-    fingerprint: str
-    readings_version: int
-    seed: int
-    settings: Mapping[str, JsonValue] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -223,11 +212,11 @@ class ModelPackage:
             try:
                 os.replace(draft, folder)
             except OSError:  # a rival's package stands there; the same one will do
-                if _sha256(folder / "package.json") != _sha256(draft / "package.json"):
+                if sha256(folder / "package.json") != sha256(draft / "package.json"):
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return replace(self, digest=_sha256(folder / "package.json"))
+        return replace(self, digest=sha256(folder / "package.json"))
 
     def _write_tensors(self, folder: Path) -> PackageFile:
         units = []
@@ -241,7 +230,7 @@ class ModelPackage:
             for kind, named in tensors.items():
                 path = folder / f"{kind}-{number}.safetensors"
                 save_file({key: tensor.contiguous() for key, tensor in named.items()}, path)
-                files[kind] = SealedFile(name=path.name, sha256=_sha256(path))
+                files[kind] = SealedFile(name=path.name, sha256=sha256(path))
             entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
             if calibration is not None:
                 entry.threshold = calibration.threshold
@@ -266,71 +255,10 @@ class ModelPackage:
             score otherwise than when the package was sealed.
         """
         folder = Path(folder)
-        content = _read_json(folder)
+        content = read_package_file(folder)
         units = {entry.asset: _read_unit(folder, entry) for entry in content.units}
-        digest = _sha256(folder / "package.json")
+        digest = sha256(folder / "package.json")
         return cls(content.contract, units, content.provenance, digest, content.format_version)
-
-
-class SealedFile(BaseModel):
-    """A file of the package, and its hash."""
-
-    name: str
-    sha256: str
-
-
-#: JSON has no NaN: a figure that is not known is null.
-Known = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-
-
-class IntervalFile(BaseModel):
-    """A figure with the ends of its interval, null where it is not known."""
-
-    value: Known
-    low: Known
-    high: Known
-
-
-class OperatingPointFile(BaseModel):
-    """What a threshold detects and costs."""
-
-    threshold: IntervalFile
-    false_alarm_rate: IntervalFile
-    detection_rate: IntervalFile
-    precision: IntervalFile
-    n_normal: int
-    n_anomalous: int
-
-    @classmethod
-    def of(cls, point: OperatingPoint) -> OperatingPointFile:
-        return cls.model_validate(asdict(point))
-
-    def point(self) -> OperatingPoint:
-        intervals = {
-            name: Interval(**getattr(self, name).model_dump())
-            for name in ("threshold", "false_alarm_rate", "detection_rate", "precision")
-        }
-        return OperatingPoint(**intervals, n_normal=self.n_normal, n_anomalous=self.n_anomalous)
-
-
-class UnitFile(BaseModel):
-    """What package.json says of one scorer."""
-
-    asset: str
-    spec: dict[str, JsonValue]
-    files: dict[str, SealedFile]
-    threshold: Threshold | None = None
-    operating_point: OperatingPointFile | None = None
-    note: str = ""
-
-
-class PackageFile(BaseModel):
-    """package.json."""
-
-    format_version: int
-    contract: Contract
-    provenance: Provenance
-    units: list[UnitFile]
 
 
 def _read_unit(folder: Path, entry: UnitFile) -> Unit:
@@ -354,7 +282,7 @@ def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:
     path = folder / file.name
     if not path.is_file():
         raise PackageError(f"{path} is missing; fetch the package again")
-    if _sha256(path) != file.sha256:
+    if sha256(path) != file.sha256:
         raise PackageError(f"{path} has changed since the package was sealed; fetch it again")
     tensors: dict[str, torch.Tensor] = load_file(path)
     return tensors
@@ -372,30 +300,6 @@ def _replay(folder: Path, asset: str, scorer: Scorer, golden: Golden) -> None:
         )
 
 
-def _read_json(folder: Path) -> PackageFile:
-    path = folder / "package.json"
-    try:
-        text = path.read_text(encoding="utf-8")
-        version = json.loads(text).get("format_version")
-    except FileNotFoundError as error:
-        raise PackageError(f"{folder} holds no package.json; it is not a model package") from error
-    except (ValueError, AttributeError) as error:
-        raise PackageError(f"{path} is damaged: {error}; fetch the package again") from error
-    if version != FORMAT_VERSION:
-        raise PackageError(
-            f"{folder} is a package of format {version}, this version of vae_anomaly reads "
-            f"format {FORMAT_VERSION}; install the version that wrote it"
-        )
-    try:
-        return PackageFile.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PackageError(
-            f"{path} is damaged: {where}: {first['msg']}; fetch the package again"
-        ) from error
-
-
 def _cast(column: pa.ChunkedArray, field: pa.Field, zone: str) -> pa.ChunkedArray:
     """A column as `readings` has it; a time without a zone is in the contract's."""
     kind = field.type
@@ -409,8 +313,3 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, zone: str) -> pa.ChunkedArra
         return column.cast(kind, safe=not pa.types.is_floating(kind))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"column '{field.name}' cannot be read as {kind}: {error}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.data.lake import rows
+from vae_anomaly.data.lake import as_timestamp, rows
 from vae_anomaly.data.windows import sorted_readings
 
 __all__ = ["with_left_context"]
@@ -152,8 +152,8 @@ def _read(readings: DeltaTable, needed: dict[str, np.ndarray], before: int) -> p
 
 def _between(assets: pa.Array, first: int, last: int, before: int) -> pc.Expression:
     return (
-        (pc.field("time") >= _time(first))
-        & (pc.field("time") <= _time(last))
+        (pc.field("time") >= as_timestamp(first))
+        & (pc.field("time") <= as_timestamp(last))
         & pc.field("asset").isin(assets)
         & (pc.field("ingest") < before)
     )
@@ -169,7 +169,3 @@ def _oldest(readings: DeltaTable) -> int:
     """Microseconds of the oldest row, from the statistics of the data files."""
     actions = pa.table(readings.get_add_actions(flatten=True))
     return int(pc.min(actions["min.time"].cast(pa.timestamp("us", "UTC"))).cast(pa.int64()).as_py())
-
-
-def _time(microseconds: int) -> pa.Scalar:
-    return pa.scalar(microseconds, pa.timestamp("us", "UTC"))

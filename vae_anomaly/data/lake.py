@@ -53,6 +53,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "VERDICTS",
     "Lake",
+    "as_timestamp",
     "commit",
     "new_rows",
     "rows",
@@ -335,6 +336,11 @@ def dataset(table: DeltaTable) -> pads.Dataset:
     """A table as an Arrow data set; on a native file system, which ends without an abort."""
     path = unquote(urlsplit(table.table_uri).path)
     return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(path, pafs.LocalFileSystem()))
+
+
+def as_timestamp(microseconds: int) -> pa.Scalar:
+    """A time as the tables have it, from microseconds since 1970."""
+    return pa.scalar(microseconds, _TIME)
 
 
 def version_groups(

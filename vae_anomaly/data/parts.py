@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Part, PartRange
-from vae_anomaly.data.lake import rows
+from vae_anomaly.data.lake import as_timestamp, rows
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.errors import PartsError
 
@@ -160,8 +160,8 @@ def read_part(readings: DeltaTable, intervals: Sequence[Interval]) -> PartRows:
     if not intervals:
         raise PartsError("the part holds no rows; change parts in plant.yml, or ingest more")
     where = (
-        (pc.field("time") >= _time(min(i.context_start for i in intervals)))
-        & (pc.field("time") <= _time(max(i.end for i in intervals)))
+        (pc.field("time") >= as_timestamp(min(i.context_start for i in intervals)))
+        & (pc.field("time") <= as_timestamp(max(i.end for i in intervals)))
         & pc.field("asset").isin(sorted({i.asset for i in intervals}))
     )
     pieces = [
@@ -192,7 +192,3 @@ def _within(
         own = code == number.get(interval.asset, -1)
         inside |= own & (moment >= start) & (moment <= interval.end)
     return inside
-
-
-def _time(microseconds: int) -> pa.Scalar:
-    return pa.scalar(microseconds, pa.timestamp("us", "UTC"))

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from vae_anomaly.config import PlantConfig, settings_digest
-from vae_anomaly.data.lake import PARTS, READINGS, Lake, commit, rows, until_committed
+from vae_anomaly.data.lake import PARTS, READINGS, Lake, as_timestamp, commit, rows, until_committed
 from vae_anomaly.data.parts import Interval, asset_times, split
 from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
@@ -301,8 +301,8 @@ def _store_parts(lake: Lake, fingerprint: str, version: int, intervals: Sequence
             "readings_version": version,
             "part": i.part,
             "asset": i.asset,
-            "start": pa.scalar(i.start, pa.timestamp("us", "UTC")).as_py(),
-            "end": pa.scalar(i.end, pa.timestamp("us", "UTC")).as_py(),
+            "start": as_timestamp(i.start).as_py(),
+            "end": as_timestamp(i.end).as_py(),
             "n_rows": i.n_rows,
         }
         for i in intervals
