@@ -236,7 +236,13 @@ def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracki
         name=f"{plant.name} {plant.model.variant} {trained.fingerprint[:8]}",
         tags={"vae_anomaly.plant": plant.name},
     )
-    tracking.log_settings(run_id, plant_settings(plant))
+    facts: dict[str, JsonValue] = {
+        "libraries": dict(_libraries()),
+        "rows": dict(_rows_per_part(trained.intervals)),
+        "readings_version": trained.readings_version,
+        "fingerprint": trained.fingerprint,
+    }
+    tracking.log_settings(run_id, plant_settings(plant) | facts)
     tracking.log_dataset(
         run_id,
         name=f"{plant.name} readings",
@@ -362,15 +368,20 @@ class _CurveLog:
 def _package(plant: PlantConfig, trained: Trained, fitted: FittedUnits) -> ModelPackage:
     for note in fitted.notes:
         logger.warning(note)
-    versions = {name: installed(name) for name in LIBRARIES}
     provenance = Provenance(
         plant=plant.name,
         fingerprint=trained.fingerprint,
         readings_version=trained.readings_version,
         seed=plant.seed,
         settings=plant_settings(plant),
-        libraries=versions | {"python": platform.python_version()},
+        libraries=_libraries(),
         rows=_rows_per_part(trained.intervals),
         notes=fitted.notes,
     )
     return ModelPackage(plant.contract, fitted.units, provenance)
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what scores depend on."""
+    versions = {name: installed(name) for name in LIBRARIES}
+    return versions | {"python": platform.python_version()}
