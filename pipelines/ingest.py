@@ -5,13 +5,19 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters
+from pipelines.parameters import PlantParameters, may_pass
 from vae_anomaly.report import ingest_progress, ingest_table
 from vae_anomaly.steps.ingest import IngestReport
 from vae_anomaly.steps.ingest import ingest as ingest_files
 
 
-@task(name="ingest files", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+@task(
+    name="ingest files",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+)
 def read_source(parameters: PlantParameters) -> IngestReport:
     """Read what is new in the source."""
     with ingest_progress() as on_file:

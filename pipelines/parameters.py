@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
 from pydantic import BaseModel, Field
 
 from vae_anomaly.config import PlantConfig, read_plant
+from vae_anomaly.errors import LakeError, RegistryUnreachableError, VAEAnomalyError
 
 
 class PlantParameters(BaseModel):
@@ -28,3 +31,16 @@ class FolderParameters(PlantParameters):
     folder: Path | None = Field(
         default=None, description="what the train flow returned; none takes the latest training"
     )
+
+
+def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+    """Whether trying again can help: what the plant file or the data are to blame for stays so."""
+    try:
+        state.result()
+    except (LakeError, RegistryUnreachableError):
+        return True
+    except VAEAnomalyError:
+        return False
+    except Exception:  # the outside world: a disk, a network, a server
+        return True
+    return False

@@ -5,14 +5,20 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import FolderParameters
+from pipelines.parameters import FolderParameters, may_pass
 from vae_anomaly.report import register_table
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.register import register as register_package
 from vae_anomaly.steps.train import latest_trained
 
 
-@task(name="register version", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+@task(
+    name="register version",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+)
 def register_version(parameters: FolderParameters) -> RegisterReport:
     """Register the package, look at the test part once, and decide who scores."""
     plant = parameters.read()

@@ -5,13 +5,19 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters
+from pipelines.parameters import PlantParameters, may_pass
 from vae_anomaly.report import score_table, scoring_progress
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.score import score as score_readings
 
 
-@task(name="score readings", retries=2, retry_delay_seconds=[10, 60], retry_jitter_factor=0.5)
+@task(
+    name="score readings",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+)
 def judge(parameters: PlantParameters) -> ScoreReport:
     """Judge what is new; what an attempt before has committed is not judged again."""
     with scoring_progress() as on_group:

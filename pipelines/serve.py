@@ -36,5 +36,5 @@ def deployments(plant: Path) -> tuple[RunnerDeployment, ...]:
 
 
 def serve(plant: Path) -> None:
-    """Serve until interrupted."""
-    serve_deployments(*deployments(plant))
+    """Serve until interrupted, on the server that PREFECT_API_URL names."""
+    serve_deployments(*deployments(plant), print_starting_message=False)

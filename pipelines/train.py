@@ -5,13 +5,19 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters
+from pipelines.parameters import PlantParameters, may_pass
 from vae_anomaly.report import train_table, training_progress
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.steps.train import train as train_plant
 
 
-@task(name="train model", retries=1, retry_delay_seconds=30)
+@task(
+    name="train model",
+    retries=1,
+    retry_delay_seconds=30,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+)
 def fit(parameters: PlantParameters) -> TrainReport:
     """Train, or go on from the checkpoint of a run that was cut off."""
     with training_progress() as on_check:

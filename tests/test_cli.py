@@ -110,7 +110,7 @@ def test_demo_does_the_whole_loop(tmp_path: Path) -> None:
     done = command("demo", "--folder", tmp_path / "demo", COLUMNS="100")
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert "Counts are those that were planted." in said
+    assert "Every count equals what was planted." in said
     areas = dict(re.findall(r"AUROC on test rows, (\w+) +([\d.]+) \(", said))
     assert set(areas) == {
         "gaussian", "mahalanobis", "pca", "knn", "isolation_forest", "random"

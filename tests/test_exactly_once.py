@@ -134,5 +134,5 @@ def test_unreadable_file_is_quarantined_and_the_others_go_on(tmp_path: Path) -> 
     assert reason is not None
     assert "'time' is missing" in reason
     assert ingest(read_plant(plant)).with_status("unchanged") == tuple(
-        type(file)(file.path, "unchanged") for file in report.files
+        type(file)(file.path, "unchanged", reason=file.reason) for file in report.files
     )

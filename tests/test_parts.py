@@ -76,6 +76,11 @@ def test_listed_parts_take_assets_by_name_and_period() -> None:
     ]
 
 
+def test_no_rows_at_all_are_said() -> None:
+    with pytest.raises(PartsError, match="hold no rows"):
+        split({}, Parts().ranges(), gap=0)
+
+
 def test_overlap_and_unknown_assets_are_refused() -> None:
     times = {"a": np.arange(10) * SECOND}
     twice = [PartRange(part="train", share=(0, 0.6)), PartRange(part="test", share=(0.5, 1))]

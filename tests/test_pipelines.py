@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -66,79 +65,63 @@ def test_bad_parameters_are_refused_by_the_flow(server: None) -> None:
         ingest({"plnt": "x.yml"})
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of its own, ended by its process id."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 @pytest.mark.slow
 def test_serve_ingests_when_the_schedule_says_so(tmp_path: Path) -> None:
-    """A real server, and a run that nobody but the schedule created."""
+    """A real server, started by `serve` itself, and runs that nobody but the schedule created."""
     plant = write_plant(tmp_path, n_files=1)
     plant.write_text(plant.read_text() + 'schedule: {ingest: "* * * * *", score: "0 0 1 1 *"}\n')
-    port = free_port()
-    home = {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-    }
     (tmp_path / "prefect").mkdir()
-    server = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    with running(*server, **home) as started:
-        wait_for(lambda: answers(port), started, seconds=120)
-        with running("vae_anomaly", "serve", str(plant), **home) as serving:
-            wait_for(lambda: bool(scheduled_runs(port)), serving, seconds=180)
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"}
+    environment.pop("PREFECT_API_URL", None)
+    said = tmp_path / "said.txt"
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vae_anomaly", "serve", str(plant)],
+            env=environment, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until = time.monotonic() + 240
+        while "rows read =" not in said.read_text():
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < until, said.read_text()
+            time.sleep(1)
+        address = re.search(r"Prefect page: (http://127\.0\.0\.1:\d+)", said.read_text())
+        assert address is not None
+        assert scheduled_runs(address[1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    assert process.returncode == 0, said.read_text()
+    assert said.read_text().endswith("stopped\n")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{address[1]}/api/health", timeout=5)
     assert len(lake_content(tmp_path / "lake/crash")["files"]) == 1
 
 
-def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def scheduled_runs(port: int) -> list[str]:
-    """Names of the completed runs that the scheduler created."""
+def scheduled_runs(address: str) -> list[str]:
+    """Names of the runs that the scheduler created and that have begun."""
     wanted = {
         "flow_runs": {
-            "state": {"type": {"any_": ["COMPLETED"]}},
+            "state": {"type": {"any_": ["RUNNING", "COMPLETED"]}},
             "tags": {"all_": ["auto-scheduled"]},
         }
     }
-    found = httpx.post(f"http://127.0.0.1:{port}/api/flow_runs/filter", json=wanted, timeout=10)
+    found = httpx.post(f"{address}/api/flow_runs/filter", json=wanted, timeout=10)
     return [run["name"] for run in found.raise_for_status().json()]
 
 
-def wait_for(
-    is_so: Callable[[], bool], process: subprocess.Popen[bytes], *, seconds: float
-) -> None:
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert process.poll() is None, "the process ended"
-        assert time.monotonic() < until, f"nothing within {seconds} s"
-        time.sleep(1)
+@pytest.mark.slow
+def test_what_the_plant_file_is_to_blame_for_is_not_tried_again(tmp_path: Path) -> None:
+    """One sentence within seconds: no retries, and no trace of Prefect's."""
+    plant = write_plant(tmp_path, n_files=1, n_rows=48)
+    done = subprocess.run(
+        [sys.executable, "-m", "vae_anomaly", "run", str(plant)],
+        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: part 'stop' holds no rows")
 
 
 def test_flows_work_without_prefect(tmp_path: Path) -> None:

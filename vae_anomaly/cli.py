@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_anomaly.errors import VAEAnomalyError
+from vae_anomaly.errors import SourceError, VAEAnomalyError
 
 if TYPE_CHECKING:
     from vae_anomaly.report import Table
@@ -27,9 +27,12 @@ ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # what fails is raised, and told by this command
     "PREFECT_CLI_PROMPT": "false",
 }
+
+#: Modules whose warnings stand in the tables that the commands print.
+TOLD_BY_TABLES = ("vae_anomaly.steps.ingest", "vae_anomaly.steps.train")
 
 EPILOG = """\
 examples:
@@ -49,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("vae_anomaly").setLevel(level)
+    for name in () if options.verbose else TOLD_BY_TABLES:
+        logging.getLogger(name).setLevel(logging.ERROR)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -61,6 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"vae-anomaly {version('vae-anomaly')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vae-anomaly",
@@ -68,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="which version this is")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (command, words, example) in COMMANDS.items():
@@ -113,7 +132,12 @@ def _ingest(options: argparse.Namespace) -> Table:
     from vae_anomaly.steps.ingest import ingest
 
     with ingest_progress() as on_file:
-        return ingest_table(ingest(plant, on_file=on_file))
+        report = ingest(plant, on_file=on_file)
+    table = ingest_table(report)
+    if report.with_status("quarantined") and not report.counts.n_accepted:
+        _show(table)
+        raise SourceError("no row was accepted, and a file is quarantined; its reason stands above")
+    return table
 
 
 def _train(options: argparse.Namespace) -> Table:
@@ -195,6 +219,7 @@ def _run(options: argparse.Namespace) -> None:
     if done.calibrated is not None:
         _show(report.calibrate_table(done.calibrated))
     _show(report.register_table(done.registered), report.score_table(done.scored))
+    _show(report.places_table(read_plant(options.plant), options.plant))
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -214,10 +239,28 @@ def _demo(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
-    read_plant(options.plant)
-    from pipelines.serve import serve
+    plant = read_plant(options.plant)
+    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"  # what each run did
+    from contextlib import ExitStack
 
-    serve(options.plant)
+    from pipelines.server import local_server
+
+    with ExitStack() as stack:
+        if not os.environ.get("PREFECT_API_URL"):
+            print("Starting a Prefect server on this machine …", flush=True)
+            address = stack.enter_context(local_server())
+            os.environ["PREFECT_API_URL"] = f"{address}/api"
+            print(f"Prefect page: {address}")
+        schedule = plant.schedule
+        print(
+            f"Serving '{plant.name}': ingest at '{schedule.ingest}', score at '{schedule.score}' "
+            f"({schedule.zone}). Ctrl-C ends it.",
+            flush=True,
+        )
+        from pipelines.serve import serve  # reads PREFECT_API_URL when it is imported
+
+        serve(options.plant)
+        print("stopped")
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -480,6 +480,8 @@ def _validated(kind: type[Section], file: Path) -> Section:
         content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{file} does not exist; give the path of a plant file") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{file} is a folder; give the path of a plant file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     except yaml.YAMLError as error:

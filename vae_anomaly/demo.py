@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vae_anomaly.config import PlantConfig, read_mlflow, read_plant
+from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
 from vae_anomaly.data.simulate import Simulation, Written, demo, plant_yaml, truth, write_files
 from vae_anomaly.errors import ConfigError, LakeError
-from vae_anomaly.report import Table, figure_text, share_text
+from vae_anomaly.report import Table, figure_text, places_table, share_text
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.ingest import IngestReport
 from vae_anomaly.steps.register import RegisterReport
@@ -123,29 +123,20 @@ def summary(
             ),
         ]
     lines.append(("planted sensor named first", f"{_named_share(made):.0%} of detected fault rows"))
-    return Table("Demo", "Counts are those that were planted.", ("", ""), tuple(lines))
+    return Table("Demo", "Every count equals what was planted.", ("", ""), tuple(lines))
 
 
 def where_things_lie(made: Demo) -> Table:
     """Where everything is, and the commands that open the pages."""
-    plant = made.config()
-    here = Path(os.path.relpath(plant.lake_path))
+    table = places_table(made.config(), made.plant)
     file, folder = os.path.relpath(made.plant), os.path.relpath(made.plant.parent)
-    pictures = next(iter(sorted((plant.lake_path / "models").glob("*/pictures"))), plant.lake_path)
-    mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.lake_path), here.as_posix())
     lines = (
-        ("plant file", file),
-        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts}}"),
-        ("pictures", os.path.relpath(pictures)),
-        ("MLflow page", f"mlflow ui --backend-store-uri {mlflow}"),
+        *table.rows,
         ("Prefect page", f"PREFECT_HOME=$PWD/{folder}/prefect prefect server start"),
-        ("versions", f"vae-anomaly models {file}"),
         ("the next hour", f"vae-anomaly ingest {file} && vae-anomaly score {file}"),
     )
-    notes = ("activate the environment first: . .venv/bin/activate",) * (
-        sys.prefix != sys.base_prefix
-    )
-    return Table("Where things lie", f"in {folder}/", ("", ""), lines, notes)
+    notes = ("activate the environment first: . .venv/bin/activate",)
+    return Table(table.title, "", table.columns, lines, notes * (sys.prefix != sys.base_prefix))
 
 
 def _named_share(made: Demo) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from vae_anomaly.config import PlantConfig, read_mlflow
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.models.training import Check
 from vae_anomaly.steps.calibrate import CalibrateReport
@@ -39,6 +43,7 @@ __all__ = [
     "ingest_progress",
     "ingest_table",
     "models_table",
+    "places_table",
     "register_table",
     "score_table",
     "scoring_progress",
@@ -99,7 +104,8 @@ def show(table: Table, console: Console) -> None:
     """Print a table for a person."""
     console.print(f"[bold]{table.title}[/]  {escape(table.summary)}", highlight=False)
     if any(table.columns):
-        console.print(_grid(table))
+        if table.rows:
+            console.print(_grid(table))
     else:  # names and values: never cut or folded, so that they can be copied
         width = max(len(name) for name, _ in table.rows) if table.rows else 0
         for name, value in table.rows:
@@ -107,7 +113,7 @@ def show(table: Table, console: Console) -> None:
                 f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True
             )
     for note in table.notes:
-        console.print(f"  [dim]•[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(Padding(f"• {escape(note)}", (0, 0, 0, 2)), highlight=False)
     console.print()
 
 
@@ -116,7 +122,7 @@ def _grid(table: Table) -> RichTable:
     grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     rows = table.shown()
     for number, column in enumerate(table.columns):
-        least = max((len(row[number]) for row in rows), default=0) if number else 0
+        least = max(len(column), *(len(row[number]) for row in rows)) if number else 0
         side: Literal["left", "right"] = "right" if number else "left"
         grid.add_column(column, justify=side, no_wrap=True, min_width=least)
     for row in rows:
@@ -142,7 +148,11 @@ def ingest_table(report: IngestReport) -> Table:
     notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(
         reasons
     )
-    notes += [f"{_name(file.path)}: {_without_path(file)}" for file in read if file.reason]
+    notes += [
+        f"{_name(file.path)} ({file.status}): {_without_path(file)}"
+        for file in report.files
+        if file.reason
+    ]
     columns = ("file", "status", "read", "accepted", "quarantined", "duplicate")
     read.sort(
         key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate)
@@ -222,10 +232,13 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         best = max(rivals, key=lambda f: f.auroc.value if f.auroc else 0.0, default=None)
         if best and best.auroc and best.auroc.value >= evaluation.model.auroc.value:
             notes = (f"the baseline {best.method} does as well here or better",)
+    labelled = bool((evaluation.rows.label >= 0).any())
+    if not labelled:
+        notes = ("nothing is labelled, so nobody knows which of the flagged rows are false alarms",)
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
-        ("method", "AUROC", "detected", "false alarms"),
+        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
         tuple(_figures_row(f) for f in figures),
         notes,
     )
@@ -264,22 +277,44 @@ def score_table(report: ScoreReport) -> Table:
 
 def models_table(name: str, versions: Sequence[Version]) -> Table:
     """Registered versions, the latest first."""
-    shown = ("test_auroc", "test_detection_rate", "test_false_alarm_rate")
     rows = tuple(
         (
             str(v.version),
             ", ".join(v.aliases) or "–",
             v.created_at.strftime("%Y-%m-%d %H:%M"),
-            v.tags.get("vae_anomaly.readings_version", "–"),
-            *(v.tags.get(tag, "–") for tag in shown),
-            v.digest[:12],
+            v.tags.get("test_auroc", "–"),
+            _percent(v.tags.get("test_detection_rate")),
+            _percent(v.tags.get("test_false_alarm_rate")),
+            v.digest[:8],
         )
         for v in versions
     )
-    columns = ("version", "alias", "created", "readings", "AUROC", "detection", "false alarms",
-               "package")  # fmt: skip
+    columns = ("version", "alias", "created (UTC)", "AUROC", "detected", "false alarms", "package")
     summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}."
     return Table("Models", summary, columns, rows)
+
+
+def _percent(share: str | None) -> str:
+    return "–" if share is None else f"{float(share):.2%}"
+
+
+def places_table(plant: PlantConfig, file: Path) -> Table:
+    """Where everything of a plant lies, and the commands that open the pages."""
+    here = Path(os.path.relpath(plant.lake_path))
+    models = sorted(
+        (plant.lake_path / "models").glob("*/pictures"), key=lambda p: p.stat().st_mtime
+    )
+    mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.lake_path), here.as_posix())
+    rows = [
+        ("plant file", os.path.relpath(file)),
+        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts}}"),
+        *(("pictures", os.path.relpath(found)) for found in models[-1:]),
+        ("MLflow page", f"mlflow ui --backend-store-uri {mlflow}"),
+        ("versions", f"vae-anomaly models {os.path.relpath(file)}"),
+    ]
+    if mlflow.startswith("http"):
+        rows = [("MLflow page", mlflow) if name == "MLflow page" else (name, v) for name, v in rows]
+    return Table("Where things lie", "", ("", ""), tuple(rows))
 
 
 def figure_text(figure: Interval, form: str) -> str:

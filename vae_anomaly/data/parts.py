@@ -104,12 +104,17 @@ def split(
     >>> [(i.part, i.n_rows) for i in split(hours, halves, gap=1)]
     [('train', 5), ('test', 4)]
     """
+    if not times:
+        raise PartsError(
+            "the readings hold no rows: none of the source was accepted; `vae-anomaly ingest` says "
+            "why"
+        )
     intervals: list[Interval] = []
     for entry in ranges:
         if not any(_matches(asset, entry) for asset in times):
             raise PartsError(
                 f"part '{entry.part}' is to hold {', '.join(entry.assets)}, but the readings have "
-                f"only {', '.join(sorted(times)) or 'no rows'}; change parts in plant.yml"
+                f"only {', '.join(sorted(times))}; change parts in plant.yml"
             )
     for asset, moments in times.items():
         spans = sorted(

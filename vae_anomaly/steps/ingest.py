@@ -98,7 +98,7 @@ def ingest(
     reports: list[FileReport] = []
     reasons: Counter[str] = Counter()
     for file in files:
-        report = FileReport(file.path, "unchanged")
+        report = FileReport(file.path, "unchanged", reason=known.reason(file))
         if not known.is_unchanged(file):
             report = _ingest_file(lake, plant, file, known)
             reasons.update(_reasons(lake, known.contents.get(file.path, ""), report))
@@ -113,22 +113,27 @@ class Known:
     """What the table `files` remembers, so that an hourly run reads no file again."""
 
     digest: str
-    unchanged: set[tuple[str, int, int]]
+    unchanged: dict[tuple[str, int, int], str | None]  # and why it is quarantined
     done: dict[str, str]  # content id → path that it was first ingested from
     contents: dict[str, str] = field(default_factory=dict)  # path → content id, of this run
 
     @classmethod
     def of(cls, lake: Lake, digest: str) -> Known:
-        known = cls(digest, set(), {})
+        known = cls(digest, {}, {})
         where = pc.field("contract_digest") == digest
         for batch in rows(lake.writable(FILES), where=where):
             for row in batch.select(
-                ["path", "size", "modified_ns", "content_id", "status"]
+                ["path", "size", "modified_ns", "content_id", "status", "reason"]
             ).to_pylist():
-                known.unchanged.add((row["path"], row["size"], row["modified_ns"]))
+                key = (row["path"], row["size"], row["modified_ns"])
+                known.unchanged[key] = row["reason"] if row["status"] == "quarantined" else None
                 if row["status"] != "quarantined":  # by another name it may be readable
                     known.done.setdefault(row["content_id"], row["path"])
         return known
+
+    def reason(self, file: SourceFile) -> str | None:
+        """Why an unchanged file is quarantined."""
+        return self.unchanged.get((file.path, file.size, file.modified_ns))
 
     def is_unchanged(self, file: SourceFile) -> bool:
         return (file.path, file.size, file.modified_ns) in self.unchanged
