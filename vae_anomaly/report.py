@@ -105,7 +105,7 @@ def show(table: Table, console: Console) -> None:
     console.print(f"[bold]{table.title}[/]  {escape(table.summary)}", highlight=False)
     if any(table.columns):
         if table.rows:
-            console.print(_grid(table))
+            console.print(_grid(table, console.width))
     else:  # names and values: never cut or folded, so that they can be copied
         width = max(len(name) for name, _ in table.rows) if table.rows else 0
         for name, value in table.rows:
@@ -117,14 +117,20 @@ def show(table: Table, console: Console) -> None:
     console.print()
 
 
-def _grid(table: Table) -> RichTable:
-    """Columns of figures, of which only the first may be cut."""
-    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+def _grid(table: Table, width: int) -> RichTable:
+    """Columns of figures; only the first is cut where the terminal is narrow."""
     rows = table.shown()
+    gap = 1 if len(table.columns) > 5 else 2
+    widths = [
+        max(len(column), *(len(row[number]) for row in rows))
+        for number, column in enumerate(table.columns)
+    ]
+    first = max(8, min(widths[0], width - sum(widths[1:]) - gap * (len(widths) - 1)))
+    grid = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     for number, column in enumerate(table.columns):
-        least = max(len(column), *(len(row[number]) for row in rows)) if number else 0
         side: Literal["left", "right"] = "right" if number else "left"
-        grid.add_column(column, justify=side, no_wrap=True, min_width=least)
+        exact = widths[number] if number else first
+        grid.add_column(column, justify=side, no_wrap=True, min_width=exact, max_width=exact)
     for row in rows:
         grid.add_row(*(escape(cell) for cell in row))
     return grid
@@ -205,9 +211,10 @@ def calibrate_table(report: CalibrateReport) -> Table:
         for name, c in report.calibrations.items()
     )
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
-    summary = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''} by rule {', '.join(rules)}."
+    n = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''}"
+    summary = f"{n} by rule {', '.join(rules)}; rows are normal + faulty."
     notes = tuple(dict.fromkeys(c.note for c in report.calibrations.values() if c.note))
-    columns = ("scorer", "threshold", "false alarms", "detected", "normal + faulty")
+    columns = ("scorer", "threshold", "false alarms", "detected", "rows")
     return Table("Calibrate", summary, columns, rows, notes)
 
 
