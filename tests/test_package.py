@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,35 @@ def test_missing_column_is_named_with_the_closest(tmp_path: Path) -> None:
     text = rows(2).set_column(3, "PT-101", pa.array(["x", "y"]))
     with pytest.raises(InputError, match="'PT-101' cannot be read as double"):
         package.score(text)
+
+
+def test_columns_that_the_contract_does_not_name_are_left_alone(tmp_path: Path) -> None:
+    package = seal(tmp_path / "package")
+    table = rows(4)
+    more = table.append_column("label", pa.array(["x"] * 4)).append_column(
+        "row", pa.array(["y"] * 4)
+    )
+    assert package.score(more).equals(package.score(table))
+
+
+def test_row_without_an_asset_is_judged_like_the_others(tmp_path: Path) -> None:
+    package = seal(tmp_path / "package")
+    table = rows(4).set_column(1, "pump", pa.array(["a", None, "a", None]))
+    assert package.score(table).num_rows == 4
+
+
+def test_sensor_that_is_no_number_is_said(tmp_path: Path) -> None:
+    package = seal(tmp_path / "package")
+    lists = rows(1).set_column(3, "PT-101", pa.array([[1.0]]))
+    with pytest.raises(InputError, match="'PT-101' cannot be read as double"):
+        package.score(lists)
+
+
+def test_two_that_write_the_same_package_at_once_both_succeed(tmp_path: Path) -> None:
+    def write(_: int) -> str:
+        return seal(tmp_path / "package").digest
+
+    with ThreadPoolExecutor(4) as pool:
+        digests = set(pool.map(write, range(12)))
+    assert len(digests) == 1
+    assert ModelPackage.read(tmp_path / "package").digest in digests

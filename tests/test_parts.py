@@ -76,6 +76,12 @@ def test_listed_parts_take_assets_by_name_and_period() -> None:
     ]
 
 
+def test_asset_is_found_by_its_very_name_too() -> None:
+    times = {"a[1]": np.arange(4) * SECOND}
+    (found,) = split(times, [PartRange(part="train", assets=("a[1]",))], gap=0)
+    assert found.n_rows == 4
+
+
 def test_no_rows_at_all_are_said() -> None:
     with pytest.raises(PartsError, match="hold no rows"):
         split({}, Parts().ranges(), gap=0)

@@ -49,6 +49,9 @@ __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenanc
 #: Rows that a package carries to prove, when it is read, that it scores as it did when sealed.
 N_GOLDEN = 64
 
+#: How often a package that a rival put in the way is moved aside.
+MAX_TRIES = 20
+
 #: Other processors round otherwise; a damaged or misread package is off by far more.
 GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-4
 
@@ -208,15 +211,11 @@ class ModelPackage:
         try:
             content = self._write_tensors(draft)
             (draft / "package.json").write_text(content.model_dump_json(indent=1), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                os.replace(draft, folder)
-            except OSError:  # a rival's package stands there; the same one will do
-                if sha256(folder / "package.json") != sha256(draft / "package.json"):
-                    raise
+            digest = sha256(draft / "package.json")
+            _put(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return replace(self, digest=sha256(folder / "package.json"))
+        return replace(self, digest=digest)
 
     def _write_tensors(self, folder: Path) -> PackageFile:
         units = []
@@ -259,6 +258,22 @@ class ModelPackage:
         units = {entry.asset: _read_unit(folder, entry) for entry in content.units}
         digest = sha256(folder / "package.json")
         return cls(content.contract, units, content.provenance, digest, content.format_version)
+
+
+def _put(draft: Path, folder: Path) -> None:
+    """Move a finished folder into its place; what stands there makes room, a rival's too."""
+    old = draft.with_name(f"{draft.name}-old")
+    for tried in range(MAX_TRIES):
+        shutil.rmtree(old, ignore_errors=True)
+        try:
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(draft, folder)
+            break
+        except OSError:  # between the two moves another process put its own there
+            if tried == MAX_TRIES - 1:
+                raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_unit(folder: Path, entry: UnitFile) -> Unit:
