@@ -9,6 +9,7 @@ import naive
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def landed(lake: Lake) -> list[tuple[str, int, float | None, float]]:
 
 
 def quarantined(lake: Lake) -> list[tuple[int, str]]:
-    if not lake.exists(QUARANTINE):
+    if not DeltaTable.is_deltatable(str(lake.root / QUARANTINE)):
         return []
     return sorted(
         (r["row"], r["reason"]) for b in rows(lake.open(QUARANTINE)) for r in b.to_pylist()

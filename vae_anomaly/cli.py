@@ -190,9 +190,8 @@ def _flow_report(options: argparse.Namespace) -> Table:
 
     from vae_anomaly.config import read_plant
 
-    read_plant(
-        options.plant, source=getattr(options, "source", None)
-    )  # a wrong file costs no server
+    # a wrong file costs no server
+    read_plant(options.plant, source=getattr(options, "source", None))
     from pipelines.parameters import FolderParameters, PlantParameters
     from vae_anomaly import report
 

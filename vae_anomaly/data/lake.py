@@ -176,10 +176,6 @@ class Lake:
         """Columns that this version writes into a table."""
         return readings_schema(self.contract) if name == READINGS else _SCHEMAS[name]
 
-    def exists(self, name: str) -> bool:
-        """Whether the table has been made."""
-        return self._found(name) is not None
-
     def open(self, name: str, *, version: int | None = None) -> DeltaTable:
         """Open a table as it stands, or as it stood at a version.
 
@@ -193,20 +189,29 @@ class Lake:
             raise LakeError(
                 f"{self.root} has no table '{name}'; run `vae-anomaly ingest` on this plant first"
             )
+        self._refuse_later(name, table)
+        return table
+
+    def writable(self, name: str) -> DeltaTable:
+        """Open a table to append to it; it is made, or given its new columns, where needed."""
+        schema = self.schema(name)
+        table = self._found(name)
+        if table is None:
+            until_committed(lambda: self._found(name) is not None or self._create(name, schema))
+            table = self.open(name)
+        self._refuse_later(name, table)
+        if _lacking(table, schema):
+            until_committed(lambda: _add_columns(self.open(name), schema))
+            table = self.open(name)
+        return table
+
+    def _refuse_later(self, name: str, table: DeltaTable) -> None:
         written = _schema_version(table)
         if written > SCHEMA_VERSION:
             raise LakeError(
                 f"table '{name}' in {self.root} has schema {written}, this version of vae_anomaly "
                 f"knows up to {SCHEMA_VERSION}; install the version that wrote it, or a later one"
             )
-        return table
-
-    def writable(self, name: str) -> DeltaTable:
-        """Open a table to append to it; it is made, or given its new columns, where needed."""
-        schema = self.schema(name)
-        until_committed(lambda: self._found(name) is not None or self._create(name, schema))
-        until_committed(lambda: _has_columns(self.open(name), schema))
-        return self.open(name)
 
     def _found(self, name: str, version: int | None = None) -> DeltaTable | None:
         """The table, or None while there is none, or only its folder."""
@@ -235,15 +240,20 @@ class Lake:
         return True
 
 
-def _has_columns(table: DeltaTable, schema: pa.Schema) -> bool:
-    """Whether a table has all columns; they are added where not, unless a rival was first."""
+def _lacking(table: DeltaTable, schema: pa.Schema) -> list[pa.Field]:
+    """Columns that a table does not have yet."""
     known = {field.name for field in table.schema().fields}
-    added = [field for field in schema if field.name not in known]
-    if added:
-        try:
-            table.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-        except CommitFailedError:
-            return False
+    return [field for field in schema if field.name not in known]
+
+
+def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    """Give a table the columns that it lacks; False where a rival changed it first."""
+    lacking = _lacking(table, schema)
+    try:
+        if lacking:
+            table.alter.add_columns(list(Schema.from_arrow(pa.schema(lacking)).fields))
+    except CommitFailedError:
+        return False
     return True
 
 
