@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_plant_file(
         ({"windw": 3}, "windw: unknown key; did you mean 'window'?"),
         ({"source": {"path": "x", "delimitter": ";"}}, "did you mean 'delimiter'"),
         ({"training": {"epoch": 3}}, "training.epoch: unknown key; did you mean 'epochs'"),
-        ({"source": {}}, "source.path: is missing"),
+        ({"source": {}}, "source: path is missing"),
         ({"name": "a b"}, "name: "),
         ({"contract": {"time": {"column": "t", "zone": "Mars"}, "sensors": ["a"]}}, "zone 'Mars'"),
         ({"contract": {"time": "t", "sensors": ["a", "a"]}}, "column 'a' is named twice"),
@@ -64,6 +64,15 @@ def test_paths_are_relative_to_the_plant_file(
         ({"contract": {"time": "t", "sensors": ["ingest"]}}, "the lake's own"),
         (
             {"contract": {"time": "t", "sensors": [{"name": "v", "kind": "categorical"}]}},
+            "needs its levels",
+        ),
+        (
+            {
+                "contract": {
+                    "time": "t",
+                    "sensors": [{"name": "v", "kind": "categorical", "levels": ["a", "b"]}],
+                }
+            },
             "no likelihood",
         ),
         ({"parts": {"train": 0.9}}, "it must be 1"),
@@ -87,7 +96,7 @@ def test_what_is_wrong_is_named(changes: dict[str, object], message: str, tmp_pa
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_plant(write(tmp_path, windw=3, source={}, parts={"train": 0.9}))
-    assert all(part in str(caught.value) for part in ("windw", "source.path", "it must be 1"))
+    assert all(part in str(caught.value) for part in ("windw", "path is missing", "it must be 1"))
 
 
 @pytest.mark.parametrize("text", ["", "- a", "name: [", "\x00", "3"])

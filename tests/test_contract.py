@@ -559,7 +559,7 @@ def test_every_row_of_a_refinery_is_accounted_for() -> None:
     if not path.is_file():
         pytest.skip(f"the refinery's export is not in {DATA}; set VAE_ANOMALY_DATA")
     header, *lines = path.read_text().splitlines()
-    contract = Contract(time=TimeColumn(column=""), sensors=tuple(header.split(",")[1:]))
+    contract = Contract(time=TimeColumn(column="column 1"), sensors=tuple(header.split(",")[1:]))
     n_rows, accepted, rejected = ingested(Source(path=str(path)), contract)
     is_bad = [bool(re.search("[A-Z][a-z]", line)) for line in lines]  # Bad, Scan Timeout, ...
     assert n_rows == len(lines) == 3169

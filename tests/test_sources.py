@@ -394,7 +394,7 @@ def test_tab_is_the_default_of_tsv_alone(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "a.csv", b"a\tb\n1\t2\n") == [[b"1\t2"]]
 
 
-def test_several_nameless_columns_are_called_by_their_place(tmp_path: Path) -> None:
+def test_nameless_column_is_called_by_its_place(tmp_path: Path) -> None:
     read_csv(tmp_path / "a.csv", b"time,,flow,\n1,2,3,4\n")
     names = batches(tmp_path / "a.csv")[0].schema.names
     assert names[:4] == ["time", "column 2", "flow", "column 4"]

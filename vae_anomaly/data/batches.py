@@ -40,11 +40,10 @@ Part = TypeVar("Part")
 
 
 def checked_names(names: list[str]) -> list[str]:
-    """Column names, each once; of several nameless columns, each is called by its place."""
+    """Column names, each once; a nameless column is called by its place."""
     if len(names) > MAX_COLUMNS:
         raise SourceError(f"its header has {len(names):,} columns; at most {MAX_COLUMNS:,} can be")
-    if names.count("") > 1:
-        names = [name or f"column {place}" for place, name in enumerate(names, 1)]
+    names = [name or f"column {place}" for place, name in enumerate(names, 1)]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise SourceError(f"its header has column '{name}' {times} times; rename or remove some")

@@ -1,0 +1,52 @@
+"""plant.yml and mlflow.yml: what is watched, how, and where the models go.
+
+Everything that can be set stands here once, with its default: a file a section. Unknown keys are
+refused with the closest known one; relative paths are relative to the file that names them.
+"""
+
+from __future__ import annotations
+
+from vae_anomaly.config.contract import (
+    MISSING_TEXTS,
+    Contract,
+    LongLayout,
+    Quality,
+    RunCondition,
+    Sampling,
+    Sensor,
+    TimeColumn,
+)
+from vae_anomaly.config.mlflow import Gate, MlflowConfig
+from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
+from vae_anomaly.config.plant import Calibration, ModelConfig, PlantConfig, Schedule, Training
+from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
+from vae_anomaly.config.source import WHITESPACE, Database, Source
+
+__all__ = [
+    "MISSING_TEXTS",
+    "PARTS",
+    "WHITESPACE",
+    "Calibration",
+    "Contract",
+    "Database",
+    "Exclusion",
+    "Gate",
+    "LongLayout",
+    "MlflowConfig",
+    "ModelConfig",
+    "Part",
+    "PartRange",
+    "Parts",
+    "PlantConfig",
+    "Quality",
+    "RunCondition",
+    "Sampling",
+    "Schedule",
+    "Sensor",
+    "Source",
+    "TimeColumn",
+    "Training",
+    "read_mlflow",
+    "read_plant",
+    "settings_digest",
+]

@@ -1,0 +1,106 @@
+"""plant.yml as a whole: what is watched, and how it is learned, judged and scheduled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.parts import Exclusion, Parts
+from vae_anomaly.config.section import Frozen
+from vae_anomaly.config.source import Source
+
+__all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training"]
+
+
+class ModelConfig(Frozen):
+    """Which member of the family, for the whole plant or one an asset."""
+
+    variant: str = "gaussian"
+    per: Literal["plant", "asset"] = "plant"
+    score: str = "auto"
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the variant's own settings, such as latent_dim"
+    )
+
+
+class Training(Frozen):
+    """The training loop: AdamW, one cycle of the learning rate, early stopping."""
+
+    epochs: int = Field(default=30, ge=1, description="passes over the rows, within the limits")
+    min_steps: int = Field(default=700, ge=1, description="fewer rows: more passes, up to these")
+    max_steps: int = Field(default=20_000, ge=1, description="more rows: fewer passes")
+    batch_size: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=5e-3, gt=0, description="the highest of the cycle")
+    weight_decay: float = Field(default=1e-5, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0, description="largest norm of a step's gradient")
+    checks: int = Field(default=40, ge=1, description="looks at the held-out bound in a full run")
+    patience: int = Field(
+        default=12, ge=1, description="checks without a better bound to stop after"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Training:
+        if self.min_steps > self.max_steps:
+            raise ValueError(f"min_steps={self.min_steps} is above max_steps={self.max_steps}")
+        return self
+
+
+class Calibration(Frozen):
+    """How the threshold is chosen on the part `calibrate`."""
+
+    rule: str = Field(default="auto", description="auto, youden, false_alarm_rate or conformal")
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal rows")
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    bootstrap: int = Field(default=1000, ge=100, description="resamples for the intervals")
+
+
+class Schedule(Frozen):
+    """Cron lines for `vae-anomaly serve`."""
+
+    ingest: str = "*/15 * * * *"
+    score: str = "5 * * * *"
+    zone: str = "UTC"
+
+    @field_validator("ingest", "score")
+    @classmethod
+    def _five_fields(cls, line: str) -> str:
+        if len(line.split()) != 5:
+            raise ValueError(f"'{line}' is not a cron line of five fields, such as '5 * * * *'")
+        return line
+
+
+class PlantConfig(Frozen):
+    """One plant.yml: all that is known of a plant before its rows are read.
+
+    Examples
+    --------
+    >>> plant = PlantConfig(
+    ...     name="pumps",
+    ...     source=Source(path="incoming/*.csv"),
+    ...     contract=Contract(time="time", sensors=("pressure", "flow")),
+    ... )
+    >>> plant.contract.sensor_names
+    ('pressure', 'flow')
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    lake: str = Field(default="", description="folder of the Delta tables; default lake/<name>")
+    source: Source
+    contract: Contract
+    parts: Parts = Parts()
+    exclusions: tuple[Exclusion, ...] = ()
+    window: int = Field(default=1, ge=1, description="rows that are judged together")
+    smoothing: float | None = Field(default=None, gt=0, le=1, description="EWMA rate of the score")
+    model: ModelConfig = ModelConfig()
+    training: Training = Training()
+    calibration: Calibration = Calibration()
+    schedule: Schedule = Schedule()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
+
+    @property
+    def lake_path(self) -> Path:
+        return Path(self.lake)

@@ -1,0 +1,62 @@
+"""plant.yml, `source`: where the rows come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vae_anomaly.config.section import Frozen
+
+__all__ = ["WHITESPACE", "Database", "Source"]
+
+#: What `delimiter` says of columns that any number of blanks tells apart.
+WHITESPACE = "whitespace"
+
+
+class Database(Frozen):
+    """A table of a SQL database; each ingest reads on from where the last one ended."""
+
+    uri: str = Field(
+        description="postgresql://… or sqlite:///…; ${NAME} is taken from the environment"
+    )
+    table: str = Field(min_length=1, description="table or view, such as public.readings")
+    watermark: str = Field(min_length=1, description="column that grows with what is new")
+    overlap: float = Field(
+        default=0.0,
+        ge=0,
+        description="how far below the highest watermark seen late rows are looked for: seconds "
+        "of a time, units of a number",
+    )
+
+
+class Source(Frozen):
+    """Files (one, a folder, a glob, here or behind a URL), or a table of a database."""
+
+    path: str = Field(default="", description="file, folder, glob or URL; relative to plant.yml")
+    database: Database | None = None
+    format: Literal["auto", "csv", "parquet", "arrow", "excel", "delta"] = "auto"
+    delimiter: str = Field(default=",", description="one character, or 'whitespace'")
+    decimal: Literal[".", ","] = "."
+    encoding: str = "utf-8"
+    skip_lines: int = Field(default=0, ge=0, description="lines of text before the header")
+    header: bool = Field(default=True, description="false: the columns are 'column 1', 'column 2'")
+    sheet: str = Field(default="", description="sheet of a workbook; none means the first")
+    settle_s: float = Field(
+        default=2.0, ge=0, description="a file that changed within these seconds is still written"
+    )
+    storage: dict[str, str] = Field(
+        default_factory=dict, description="options of the file system behind a URL"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        if self.database is None and "path" not in self.model_fields_set:
+            raise ValueError("path is missing; add it, or a database")
+        if self.database is not None and self.path:
+            raise ValueError("path and database are both given; keep one of them")
+        if len(self.delimiter) != 1 and self.delimiter != WHITESPACE:
+            raise ValueError(
+                f"delimiter {self.delimiter!r} must be one character, or '{WHITESPACE}'"
+            )
+        return self
