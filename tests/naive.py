@@ -197,7 +197,8 @@ def checked_row(cells: dict, contract, asset: str, decimal: str) -> tuple[str | 
     reading["time"] = checked_time(cells[contract.time.column], contract.time, faults)
     for sensor in (*contract.sensors, *contract.context):
         is_binary = sensor.kind == "binary"
-        value = _checked_number(cells[sensor.name], decimal, faults, truths=is_binary)
+        texts = contract.quality.texts
+        value = _checked_number(cells[sensor.name], decimal, faults, truths=is_binary, texts=texts)
         reading[sensor.name] = value
         if value is None:
             faults |= {"missing_value"} if sensor.missing == "refused" else set()
@@ -233,7 +234,14 @@ def _checked_name(cell: object, faults: set[str]) -> str | None:
         return None
 
 
-def _checked_number(cell: object, decimal: str, faults: set[str], *, truths: bool) -> float | None:
+def _checked_number(
+    cell: object,
+    decimal: str,
+    faults: set[str],
+    *,
+    truths: bool,
+    texts: tuple[str, ...] = (),
+) -> float | None:
     import math
     import re
     from decimal import Decimal
@@ -243,7 +251,7 @@ def _checked_number(cell: object, decimal: str, faults: set[str], *, truths: boo
         text = _stripped(cell.decode("utf-8", "backslashreplace"))
         if truths and text is not None and text.lower() in ("true", "false"):
             text = "1" if text.lower() == "true" else "0"
-        if text is None:
+        if text is None or text.lower() in {known.lower() for known in texts}:
             return None
         if re.fullmatch("[+-]?inf(inity)?", text, re.I):
             value = math.inf

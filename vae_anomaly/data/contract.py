@@ -8,19 +8,20 @@ What becomes of a row never depends on the rows beside it. How a cell is read, `
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vae_anomaly.config import Contract, Sensor
+from vae_anomaly.config import Contract, Sensor, TimeColumn
 from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import (
-    MOMENT,
     Mask,
     Read,
     as_mask,
@@ -29,8 +30,10 @@ from vae_anomaly.data.cells import (
     read_labels,
     read_names,
     read_sensor,
-    read_times,
 )
+from vae_anomaly.data.clocks import FileClock
+from vae_anomaly.data.quality import CellCounts, count_cells, read_codes
+from vae_anomaly.data.times import MOMENT, read_times
 from vae_anomaly.errors import ContractError
 
 __all__ = [
@@ -91,10 +94,14 @@ REJECTED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Checked:
-    """The rows of a batch: `accepted` as readings, `rejected` with the reason of each."""
+    """The rows of a batch: `accepted` as readings, `rejected` with the reason of each.
+
+    `cells` says what became of every cell of every sensor, in the rows of both.
+    """
 
     accepted: pa.Table
     rejected: pa.Table
+    cells: CellCounts = field(default_factory=Counter)
 
 
 def readings_schema(contract: Contract) -> pa.Schema:
@@ -154,7 +161,12 @@ or change contract.sensors in plant.yml.
 
 
 def check_batch(
-    batch: pa.RecordBatch, contract: Contract, *, asset: str, decimal: str = "."
+    batch: pa.RecordBatch,
+    contract: Contract,
+    *,
+    asset: str,
+    decimal: str = ".",
+    clock: FileClock | None = None,
 ) -> Checked:
     """Tell the rows of a batch that keep the contract from those that do not.
 
@@ -169,14 +181,16 @@ def check_batch(
         The rows' asset if the contract names no column for it: the file's stem.
     decimal : {'.', ','}
         Decimal sign of numbers in texts; signs between thousands are refused.
+    clock : FileClock, optional
+        What the batches of the file before this one said of its clocks; it takes in this one too.
+        Without one, a local time that the clocks showed twice is taken as the first.
 
     Returns
     -------
     Checked
         Of `accepted` the columns are those of `readings_schema`, but for ``content_id`` and
         ``ingest``; of `rejected`, those of ``REJECTED_SCHEMA``. Together they have each row once,
-        both in the order of the batch. A missing value is null. A local time that the clocks
-        showed twice is taken as the first.
+        both in the order of the batch. A missing value is null.
 
     Raises
     ------
@@ -192,8 +206,34 @@ def check_batch(
     ([1.5], ['bad_time'])
     """
     check_header(batch.schema.names, contract)
-    reads = _reads(batch, contract, asset, decimal)
-    faults = [_Fault("broken_line", "", as_mask(batch["_broken"].is_valid()))]
+    is_broken = as_mask(batch["_broken"].is_valid())
+    cells = {name: as_plain(batch[name]) for name in contract.columns()}
+    reads = _keys(batch, cells, contract, asset, decimal, clock)
+    codes = {name: read_codes(cells[name], contract.quality) for name in _quality_columns(contract)}
+    counts: CellCounts = Counter()
+    for sensor in (*contract.sensors, *contract.context):
+        code = codes.get(sensor.quality or contract.quality.column)
+        read = reads[sensor.name] = read_sensor(
+            cells[sensor.name],
+            sensor,
+            decimal,
+            no_value=contract.quality.texts,
+            is_good=None if code is None else code.is_good,
+        )
+        counts += count_cells(read, code, ~is_broken)
+    return _told_apart(batch, contract, decimal, reads, is_broken, counts)
+
+
+def _told_apart(
+    batch: pa.RecordBatch,
+    contract: Contract,
+    decimal: str,
+    reads: dict[str, Read],
+    is_broken: Mask,
+    counts: CellCounts,
+) -> Checked:
+    """Rows without a fault as readings, the others with the first reason that applies."""
+    faults = [_Fault("broken_line", "", is_broken)]
     for read in reads.values():
         faults += [_Fault(reason, read.column, mask) for reason, mask in read.faults.items()]
     order = list(REASONS)
@@ -204,12 +244,12 @@ def check_batch(
     fields = [field for field in readings_schema(contract) if field.name in columns]
     table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
     if not faults:
-        return Checked(table, REJECTED_SCHEMA.empty_table())
+        return Checked(table, REJECTED_SCHEMA.empty_table(), counts)
     why = np.full(batch.num_rows, -1)  # (n,) place of the row's fault in `faults`
     for place, fault in enumerate(faults):
         why[fault.mask & (why < 0)] = place
     accepted = table.filter(pa.array(why < 0))
-    return Checked(accepted, _rejected(batch, table, why, faults, contract, decimal))
+    return Checked(accepted, _rejected(batch, table, why, faults, contract, decimal), counts)
 
 
 class _Fault(NamedTuple):
@@ -220,16 +260,26 @@ class _Fault(NamedTuple):
     mask: Mask
 
 
-def _reads(batch: pa.RecordBatch, contract: Contract, asset: str, decimal: str) -> dict[str, Read]:
-    """Each column of the readings, in the order of the contract."""
+def _keys(
+    batch: pa.RecordBatch,
+    cells: dict[str, pa.Array],
+    contract: Contract,
+    asset: str,
+    decimal: str,
+    clock: FileClock | None,
+) -> dict[str, Read]:
+    """Asset, time, label and mode of the rows."""
     n_rows = batch.num_rows
-    cells = {name: as_plain(batch[name]) for name in contract.columns()}
     reads = {"asset": Read("", pa.repeat(pa.scalar(asset, pa.string()), n_rows), {})}
     if contract.asset is not None:
         reads["asset"] = read_names(contract.asset, cells[contract.asset], missing="no_asset")
-    reads["time"] = read_times(cells[contract.time.column], contract.time)
-    for sensor in (*contract.sensors, *contract.context):
-        reads[sensor.name] = read_sensor(cells[sensor.name], sensor, decimal)
+    assets = reads["asset"].values
+    steps = cells.get(contract.time.column, pc.subtract(batch["_row"], 1))
+    is_by_order = clock is not None and contract.time.ambiguous == "order"
+    later = clock.later(assets) if clock is not None and is_by_order else None
+    reads["time"] = read_times(steps, contract.time, decimal=decimal, later=later)
+    if clock is not None:
+        clock.note(assets, reads["time"].values, batch["_row"])
     reads["label"] = Read("", pa.nulls(n_rows, pa.int32()), {})
     if contract.label is not None:
         reads["label"] = read_labels(contract.label, cells[contract.label], decimal)
@@ -237,6 +287,12 @@ def _reads(batch: pa.RecordBatch, contract: Contract, asset: str, decimal: str) 
     if contract.mode is not None:
         reads["mode"] = read_names(contract.mode, cells[contract.mode])
     return reads
+
+
+def _quality_columns(contract: Contract) -> set[str]:
+    """Columns with quality codes."""
+    sensors = (*contract.sensors, *contract.context)
+    return {contract.quality.column, *(sensor.quality for sensor in sensors)} - {""}
 
 
 def _rejected(
@@ -277,14 +333,23 @@ def _facts(fault: _Fault, contract: Contract) -> dict[str, object]:
     """What the contract allows where a fault is."""
     sensors = {sensor.name: sensor for sensor in (*contract.sensors, *contract.context)}
     sensor = sensors.get(fault.column, Sensor(name="none"))
-    form = contract.time.format
+    time = contract.time
     return {
         "column": fault.column,
         "low": f"{sensor.low} {sensor.unit}".rstrip(),
         "high": f"{sensor.high} {sensor.unit}".rstrip(),
         "zone": contract.time.zone,
-        "time_format": f"in the format {form}" if form else "in ISO 8601",
+        "time_format": _time_format(time),
     }
+
+
+def _time_format(time: TimeColumn) -> str:
+    """How a time has to be written."""
+    if time.epoch is not None:
+        return f"as a number of {time.epoch} since 1970"
+    if time.step_s is not None:
+        return f"as a number of steps of {time.step_s:g} s"
+    return f"in the format {time.format}" if time.format else "in ISO 8601"
 
 
 def _place(column: str, contract: Contract) -> str:
@@ -292,6 +357,8 @@ def _place(column: str, contract: Contract) -> str:
     if column in contract.sensor_names or column in contract.context_names:
         return "sensors" if column in contract.sensor_names else "context"
     places = {contract.time.column: "time", contract.asset: "asset", contract.label: "label"}
+    if column in _quality_columns(contract):
+        return "quality"
     return places.get(column, "mode")
 
 

@@ -87,6 +87,10 @@ _TIME = pa.timestamp("us", "UTC")
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
 
+_CELL = pa.struct(
+    [("sensor", pa.string()), ("state", pa.string()), ("text", pa.string()), ("n", pa.int64())]
+)
+
 _SCHEMAS: Mapping[str, pa.Schema] = {
     QUARANTINE: pa.schema(
         [
@@ -114,6 +118,9 @@ _SCHEMAS: Mapping[str, pa.Schema] = {
             ("n_accepted", pa.int64()),
             ("n_quarantined", pa.int64()),
             ("n_duplicate", pa.int64()),
+            ("cells", pa.list_(_CELL)),
+            ("n_out_of_order", pa.int64()),
+            ("largest_step_back_s", pa.float64()),
             ("ingested_at", _TIME),
         ]
     ),

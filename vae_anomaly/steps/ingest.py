@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import JsonValue
 
 from vae_anomaly.config import PlantConfig, settings_digest
+from vae_anomaly.data.clocks import FileClock, OrderReport
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.lake import (
     FILES,
@@ -26,6 +27,7 @@ from vae_anomaly.data.lake import (
     until_committed,
 )
 from vae_anomaly.data.landing import CHUNK_ROWS, Counts, land
+from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.data.sources import SourceFile, content_digest, list_files, read_batches
 from vae_anomaly.errors import ContractError, LakeError, SourceError
 
@@ -41,7 +43,9 @@ class FileReport:
     `status` is one of *ingested*; *repeated* (this very content was ingested from another path);
     *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
     *unchanged* (same path, size, time and contract as before: not read again). `is_passing` holds
-    where the file system refused: such a file is tried again next time.
+    where the file system refused: such a file is tried again next time. `cells` says what became
+    of every cell of every sensor in the rows that were read; `order`, which rows lie before earlier
+    ones.
     """
 
     path: str
@@ -49,6 +53,8 @@ class FileReport:
     counts: Counts = field(default_factory=Counts)
     reason: str | None = None
     is_passing: bool = False
+    cells: CellCounts = field(default_factory=Counter)
+    order: OrderReport = field(default_factory=OrderReport)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class IngestReport:
     @property
     def counts(self) -> Counts:
         return sum((report.counts for report in self.files), Counts())
+
+    @property
+    def cells(self) -> CellCounts:
+        """What became of every cell of the rows that were read."""
+        return sum((report.cells for report in self.files), Counter())
 
     def with_status(self, status: str) -> tuple[FileReport, ...]:
         return tuple(report for report in self.files if report.status == status)
@@ -121,10 +132,9 @@ class Known:
     def of(cls, lake: Lake, digest: str) -> Known:
         known = cls(digest, {}, {})
         where = pc.field("contract_digest") == digest
-        for batch in rows(lake.writable(FILES), where=where):
-            for row in batch.select(
-                ["path", "size", "modified_ns", "content_id", "status", "reason"]
-            ).to_pylist():
+        columns = ["path", "size", "modified_ns", "content_id", "status", "reason"]
+        for batch in rows(lake.writable(FILES), columns=columns, where=where):
+            for row in batch.to_pylist():
                 key = (row["path"], row["size"], row["modified_ns"])
                 known.unchanged[key] = row["reason"] if row["status"] == "quarantined" else None
                 if row["status"] != "quarantined":  # by another name it may be readable
@@ -165,7 +175,8 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
 
 
 def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
-    counts, checked_header = Counts(), False
+    counts, cells, checked_header = Counts(), CellCounts(), False
+    clock = FileClock(plant.contract.sampling.period_s or 0.0)
     try:
         for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
             if not checked_header:
@@ -174,16 +185,21 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
             if not batch.num_rows:
                 continue
             checked = check_batch(
-                batch, plant.contract, asset=_stem(file), decimal=plant.source.decimal
+                batch,
+                plant.contract,
+                asset=_stem(file),
+                decimal=plant.source.decimal,
+                clock=clock,
             )
+            cells += checked.cells
             last_row = batch["_row"][-1].as_py()
             counts += land(lake, checked, content_id=content_id, path=file.path, last_row=last_row)
     except (SourceError, ContractError) as error:
         logger.warning("file quarantined: %s", error)
         cause = error.__cause__  # a damaged file is an OSError too, but not one of the system's
         passing = isinstance(cause, OSError) and cause.errno is not None
-        return FileReport(file.path, "quarantined", counts, str(error), passing)
-    return FileReport(file.path, "ingested", counts)
+        return FileReport(file.path, "quarantined", counts, str(error), passing, cells, clock.order)
+    return FileReport(file.path, "ingested", counts, cells=cells, order=clock.order)
 
 
 _OWN = ("_row", "_broken")
@@ -216,6 +232,9 @@ def _remember(
         "n_accepted": report.counts.n_accepted,
         "n_quarantined": report.counts.n_quarantined,
         "n_duplicate": report.counts.n_duplicate,
+        "cells": [{**cell._asdict(), "n": n} for cell, n in report.cells.items()],
+        "n_out_of_order": report.order.n_out_of_order,
+        "largest_step_back_s": report.order.largest_step_back_s,
         "ingested_at": datetime.now(UTC),
     }
     return commit(table, pa.Table.from_pylist([row], schema=lake.schema(FILES)), transactions)

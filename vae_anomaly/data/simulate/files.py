@@ -52,7 +52,7 @@ DIRT: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "bad_text": _cell("mode", b"norm\xe9l"),  # Latin-1 in a file of UTF-8
     "no_time": _cell("time", b""),
     "bad_time": _cell("time", b"31.12.2025 25:61"),
-    "not_a_number": _cell("flow", b"I/O Timeout"),
+    "not_a_number": _cell("flow", b"42 m3/h"),
     "not_finite": _cell("power", b"inf"),
     "missing_value": _cell("speed", b""),
     "below_range": _cell("pressure_in", b"-3.5"),
