@@ -20,6 +20,7 @@ def demo(made: simulated.Demo) -> None:
     assert done.calibrated is not None  # the folder is new, so nothing was registered before
     for table in (
         report.ingest_table(done.ingested),
+        *report.data_tables(done.trained),
         report.train_table(done.trained),
         report.calibrate_table(done.calibrated),
         report.register_table(done.registered),

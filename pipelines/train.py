@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from pipelines.parameters import PlantParameters, may_pass
-from vae_anomaly.report import train_table, training_progress
+from vae_anomaly.report import data_tables, train_table, training_progress
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.steps.train import train as train_plant
 
@@ -28,6 +28,9 @@ def fit(parameters: PlantParameters) -> TrainReport:
 def train(parameters: PlantParameters) -> TrainReport:
     """Train on the readings as they stand, unless that was done before."""
     report = fit(parameters)
+    page = "\n\n".join(table.markdown() for table in data_tables(report))
+    if page:
+        create_markdown_artifact(key="data", markdown=page, description="Data")
     table = train_table(report)
     get_run_logger().info("%s", table.summary)
     create_markdown_artifact(key="train", markdown=table.markdown(), description=table.title)

@@ -19,7 +19,9 @@ from vae_anomaly.decisions.rates import UNKNOWN, Interval
 from vae_anomaly.errors import InputError
 from vae_anomaly.pictures import (
     baseline_bars,
+    cell_states,
     roc_picture,
+    rows_per_hour,
     score_histogram,
     sensor_shares,
     timeline,
@@ -125,6 +127,39 @@ PICTURES: dict[str, Draw] = {
         learning_rate=np.sin(CHECKS / 13),
         best_step=1000,
         subject="plant",
+    ),
+    "rows per hour": partial(
+        rows_per_hour,
+        assets=["pump 1", "pump 2"],
+        rate=[[5, 0, 4, 3] * 50, [0, 0, 9, 9] * 50],
+        start=START,
+        bin_hours=1,
+        subject="plant",
+    ),
+    "rows per hour, one": partial(
+        rows_per_hour, assets=["a"], rate=[[1]], start=START, bin_hours=1
+    ),
+    "rows per hour, 60 assets": partial(
+        rows_per_hour,
+        assets=[f"pump {'long ' * 20} {i}" for i in range(60)],
+        rate=GENERATOR.poisson(1, (60, 300)),
+        start=START,
+        bin_hours=24,
+    ),
+    "cells": partial(
+        cell_states,
+        sensors=["flow", "power"],
+        counts=[[50, 1, 2, 3, 4], [60, 0, 0, 0, 0]],
+        states=("value", "empty", "text", "quality", "refused"),
+    ),
+    "cells, all good": partial(
+        cell_states, sensors=["flow"], counts=[[9, 0]], states=("value", "empty")
+    ),
+    "cells, 60 sensors": partial(
+        cell_states,
+        sensors=[f"sensor {i}" for i in range(60)],
+        counts=GENERATOR.poisson(9, (60, 2)),
+        states=("value", "empty"),
     ),
     "training, one check": partial(
         training_curves,

@@ -52,7 +52,7 @@ def test_run_does_everything_once(server: None, tmp_path: Path) -> None:
 
     with get_client(sync_client=True) as client:
         keys = {artifact.key for artifact in client.read_artifacts()}
-    assert {"ingest", "train", "calibrate", "register", "score"} <= keys
+    assert {"ingest", "data", "train", "calibrate", "register", "score"} <= keys
 
 
 @pytest.mark.slow

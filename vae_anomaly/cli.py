@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
         if name in ("ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
+        if name == "survey":
+            sub.add_argument("--pictures", type=Path, help="folder for the page and its pictures")
         if name in ("calibrate", "register"):
             sub.add_argument("--folder", type=Path, help="a training; default the latest one")
         if name in STEPS:
@@ -214,7 +216,8 @@ def _run(options: argparse.Namespace) -> None:
     from vae_anomaly import report
 
     done = run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
-    _show(report.ingest_table(done.ingested), report.train_table(done.trained))
+    _show(report.ingest_table(done.ingested), *report.data_tables(done.trained))
+    _show(report.train_table(done.trained))
     if done.calibrated is not None:
         _show(report.calibrate_table(done.calibrated))
     _show(report.register_table(done.registered), report.score_table(done.scored))
@@ -272,6 +275,18 @@ def _models(options: argparse.Namespace) -> None:
     _show(models_table(read_mlflow(plant).model_name, open_tracking(plant).versions()))
 
 
+def _survey(options: argparse.Namespace) -> None:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant)
+    from vae_anomaly.steps.survey import survey, survey_tables, write_survey
+
+    found = survey(plant)
+    _show(*survey_tables(found))
+    if options.pictures is not None:
+        print(f"written to {write_survey(found, options.pictures)}")
+
+
 def _show(*tables: Table) -> None:
     from rich.console import Console
 
@@ -309,6 +324,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
     "register": (_step, "register a sealed package; champion if the gate of mlflow.yml holds",
                  "vae-anomaly register plant.yml"),
     "score": (_step, "score every reading that has no verdict yet", "vae-anomaly score plant.yml"),
+    "survey": (_survey, "show what the lake holds: rows by hour, missing cells, the quarantine",
+               "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",
                "vae-anomaly models plant.yml"),
     "serve": (_serve, "serve ingest and scoring on their schedules from one process",

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +30,16 @@ from vae_anomaly.steps.evaluate import Evaluation, Figures
 from vae_anomaly.steps.ingest import FileReport, IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
+from vae_anomaly.steps.survey import survey_tables
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.table import Table
 from vae_anomaly.tracking import Version
 
 __all__ = [
     "Table",
     "calibrate_table",
+    "data_tables",
     "evaluation_table",
     "figure_text",
     "ingest_progress",
@@ -52,52 +54,6 @@ __all__ = [
     "train_table",
     "training_progress",
 ]
-
-#: Rows of a table that a person still reads; the rest is counted in a last line.
-MOST_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table with a sentence that sums it up, and notes below it."""
-
-    title: str
-    summary: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def markdown(self) -> str:
-        """The table as Markdown, headed by its title.
-
-        Examples
-        --------
-        >>> print(Table("Counts", "2 rows read.", ("file", "rows"), (("a.csv", "2"),)).markdown())
-        ### Counts
-        <BLANKLINE>
-        2 rows read.
-        <BLANKLINE>
-        | file | rows |
-        |---|---|
-        | a.csv | 2 |
-        """
-        lines = [f"### {self.title}", "", self.summary, ""]
-        if self.rows:
-            escaped = ([cell.replace("|", "\\|") for cell in row] for row in self.shown())
-            lines += [
-                f"| {' | '.join(self.columns)} |",
-                "|" + "---|" * len(self.columns),
-                *(f"| {' | '.join(row)} |" for row in escaped),
-            ]
-        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        return "\n".join(lines).rstrip()
-
-    def shown(self) -> Sequence[tuple[str, ...]]:
-        """The first rows, and how many more there are."""
-        if len(self.rows) <= MOST_ROWS:
-            return self.rows
-        rest = f"… and {len(self.rows) - MOST_ROWS} more"
-        return (*self.rows[:MOST_ROWS], (rest, *[""] * (len(self.columns) - 1)))
 
 
 def show(table: Table, console: Console) -> None:
@@ -174,6 +130,11 @@ def _file_row(file: FileReport) -> tuple[str, ...]:
     c = file.counts
     numbers = (c.n_read, c.n_accepted, c.n_quarantined, c.n_duplicate)
     return (_name(file.path), file.status, *(f"{n:,}" for n in numbers))
+
+
+def data_tables(report: TrainReport) -> tuple[Table, ...]:
+    """What the readings that a model was trained on are like; none where it was trained before."""
+    return () if report.survey is None else survey_tables(report.survey)
 
 
 def train_table(report: TrainReport) -> Table:

@@ -17,7 +17,10 @@ import pyarrow.compute as pc
 from vae_anomaly.config import Quality
 from vae_anomaly.data.cells import SPACES, Mask, Read, as_mask, as_texts
 
-__all__ = ["Cell", "CellCounts", "Codes", "count_cells", "read_codes"]
+__all__ = ["STATES", "Cell", "CellCounts", "Codes", "count_cells", "read_codes"]
+
+#: What a cell can become; the first is the good one.
+STATES = ("value", "empty", "text", "quality", "refused")
 
 #: A column with more codes than these is no column of codes; the rest is counted together.
 MOST_CODES = 50

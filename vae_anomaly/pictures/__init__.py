@@ -10,6 +10,7 @@ input gives the same file.
     curves       detection against false alarms; the bound over training
     histograms   scores of each class
     timelines    scores of each asset over time
+    surveys      rows per hour; what became of each sensor's cells
     bars         the model beside the baselines; the sensors behind the anomalies
     style        palette, page, axes, ticks, legend, and the file written
     words        counts, shares, intervals and names as texts
@@ -20,13 +21,16 @@ from __future__ import annotations
 from vae_anomaly.pictures.bars import baseline_bars, sensor_shares
 from vae_anomaly.pictures.curves import roc_picture, training_curves
 from vae_anomaly.pictures.histograms import score_histogram
+from vae_anomaly.pictures.surveys import cell_states, rows_per_hour
 from vae_anomaly.pictures.timelines import timeline
 from vae_anomaly.pictures.words import Estimate
 
 __all__ = [
     "Estimate",
     "baseline_bars",
+    "cell_states",
     "roc_picture",
+    "rows_per_hour",
     "score_histogram",
     "sensor_shares",
     "timeline",

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -41,6 +42,7 @@ __all__ = [
     "percent_ticks",
     "plain_ticks",
     "refuse_empty",
+    "time_axis",
     "written",
 ]
 
@@ -131,6 +133,17 @@ def plain_ticks() -> FuncFormatter:
 def percent_ticks() -> FuncFormatter:
     """Ticks of shares as 0.01 %, 10 %."""
     return FuncFormatter(lambda x, _: f"{100 * x:.6g} %")
+
+
+def time_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
+    """Dates no more often than they change; an hour on either side of a single moment."""
+    days: FloatArray = date2num(np.array([time.min(), time.max()]))  # type: ignore[no-untyped-call]
+    if days[0] == days[1]:
+        axes.set_xlim(days[0] - 1 / 24, days[1] + 1 / 24)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_xlabel("time (UTC)")
 
 
 def refuse_empty(values: FloatArray, what: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -31,6 +31,7 @@ from vae_anomaly.pictures.style import (
     dress,
     plain_ticks,
     refuse_empty,
+    time_axis,
     written,
 )
 from vae_anomaly.pictures.words import shortened
@@ -121,24 +122,13 @@ def timeline(
         ),
         above=2.0,
     )
-    _time_axis(panels[-1], time[drawn])
+    time_axis(panels[-1], time[drawn])
     said = f"anomaly score ({unit})" if unit else "anomaly score"
     figure.supylabel(said, fontsize=10, color=INK)
     if len(shown) < len(names):
         said = "assets: those with most rows above the threshold"
         add_note(figure, f"{len(shown)} of {len(names)} {said}")
     return written(figure, path)
-
-
-def _time_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
-    """Dates no more often than they change; an hour on either side of a single moment."""
-    days: FloatArray = date2num(np.array([time.min(), time.max()]))  # type: ignore[no-untyped-call]
-    if days[0] == days[1]:
-        axes.set_xlim(days[0] - 1 / 24, days[1] + 1 / 24)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_xlabel("time (UTC)")
 
 
 def _limit(threshold: float | Mapping[str, float], asset: str) -> float:

@@ -23,6 +23,7 @@ from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
+from vae_anomaly.steps.survey import Survey, survey, write_survey
 from vae_anomaly.steps.units import FittedUnits, checkpoint_of, fit_units
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
@@ -91,6 +92,10 @@ class TrainReport:
         The run had been begun before, and was gone on with.
     n_checks : int
         Looks at the held-out bound that this call made; 0 when there was nothing left to train.
+    notes : tuple of str
+        What an operator should know of the scorers.
+    survey : Survey or None
+        What the readings that it was trained on are like; none where nothing was left to train.
     """
 
     folder: Path
@@ -99,6 +104,7 @@ class TrainReport:
     resumed: bool = False
     n_checks: int = 0
     notes: tuple[str, ...] = ()
+    survey: Survey | None = None
 
 
 def train(
@@ -136,6 +142,8 @@ def train(
         return TrainReport(folder, trained, registered=known.version)
     run_id = _open_run(plant, lake, trained, tracking)
     trained = _with_run(folder, trained, run_id)
+    found = survey(plant, version=trained.readings_version)
+    tracking.log_folder(run_id, write_survey(found, folder / "data"), "data")
     log = _CurveLog(tracking, run_id, on_check)
     if (folder / "draft" / "package.json").is_file():
         for unit, history in read_histories(folder).items():
@@ -143,7 +151,7 @@ def train(
     else:
         _train_draft(plant, lake, trained, folder, log)
     notes = ModelPackage.read(folder / "draft").provenance.notes
-    return TrainReport(folder, trained, None, resumed, log.n_checks, notes)
+    return TrainReport(folder, trained, None, resumed, log.n_checks, notes, found)
 
 
 def latest_trained(plant: PlantConfig) -> Path:
