@@ -6,7 +6,8 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from pipelines.parameters import PlantParameters, may_pass
-from vae_anomaly.report import score_table, scoring_progress
+from vae_anomaly.progress import scoring_progress
+from vae_anomaly.report import score_table
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.score import score as score_readings
 

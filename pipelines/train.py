@@ -6,7 +6,8 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from pipelines.parameters import PlantParameters, may_pass
-from vae_anomaly.report import data_tables, train_table, training_progress
+from vae_anomaly.progress import training_progress
+from vae_anomaly.report import data_tables, train_table
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.steps.train import train as train_plant
 

@@ -30,7 +30,7 @@ ROOMS = {
     "scipy": ("decisions/", "scoring/baselines.py", "data/simulate/"),
     "mlflow": ("tracking/", "mlflow_model.py"),
     "matplotlib": ("pictures/", "report.py"),
-    "rich": ("cli.py", "report.py"),
+    "rich": ("cli.py", "report.py", "progress.py"),
     "prefect": (),
     "pipelines": ("cli.py",),
 }  # fmt: skip
@@ -43,7 +43,7 @@ LEVELS = (
     ("scoring",),
     ("package_file", "package", "streaming", "detector", "latent", "tracking"),
     ("mlflow_model", "steps"),
-    ("report",),
+    ("report", "progress"),
     ("demo",),
     ("cli", "__main__"),
 )

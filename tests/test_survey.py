@@ -113,6 +113,20 @@ def test_page_is_written_and_printed(
     assert (again / "data.md").read_bytes() == (written / "data.md").read_bytes()
 
 
+def test_ingest_names_what_stood_for_no_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines = [row(2, "a", "--", "--"), row(1, "a", "Bad", "--"), row(3, "a", "1", "2", "")]
+    write_plant(tmp_path, lines)
+    assert main(["ingest", str(tmp_path / "plant.yml")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no value: -- 3 in 2 sensors, Bad 1 in 1 sensor" in said
+    assert "bad quality: no code 2 in 2 sensors" in said
+    assert (
+        "a.csv: 1 rows lie before one above them; the largest step back is 60 s, at row 2" in said
+    )
+
+
 def test_nothing_ingested_is_said(tmp_path: Path) -> None:
     plant = write_plant(tmp_path, [])
     with pytest.raises(LakeError, match="run `vae-anomaly ingest`"):

@@ -130,7 +130,8 @@ def _ingest(options: argparse.Namespace) -> Table:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant, source=options.source)
-    from vae_anomaly.report import ingest_progress, ingest_table
+    from vae_anomaly.progress import ingest_progress
+    from vae_anomaly.report import ingest_table
     from vae_anomaly.steps.ingest import ingest
 
     with ingest_progress() as on_file:
@@ -146,7 +147,8 @@ def _train(options: argparse.Namespace) -> Table:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
-    from vae_anomaly.report import train_table, training_progress
+    from vae_anomaly.progress import training_progress
+    from vae_anomaly.report import train_table
     from vae_anomaly.steps.train import train
 
     with training_progress() as on_check:
@@ -179,7 +181,8 @@ def _score(options: argparse.Namespace) -> Table:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
-    from vae_anomaly.report import score_table, scoring_progress
+    from vae_anomaly.progress import scoring_progress
+    from vae_anomaly.report import score_table
     from vae_anomaly.steps.score import score
 
     with scoring_progress() as on_group:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table as RichTable
 
 from vae_anomaly.config import PlantConfig, read_mlflow
+from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.rates import Interval
-from vae_anomaly.models.training import Check
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation, Figures
 from vae_anomaly.steps.ingest import FileReport, IngestReport
@@ -42,18 +32,19 @@ __all__ = [
     "data_tables",
     "evaluation_table",
     "figure_text",
-    "ingest_progress",
     "ingest_table",
     "models_table",
     "places_table",
     "register_table",
     "score_table",
-    "scoring_progress",
     "share_text",
     "show",
     "train_table",
-    "training_progress",
 ]
+
+
+#: Texts and codes that a note names.
+MOST_TEXTS = 5
 
 
 def show(table: Table, console: Console) -> None:
@@ -110,6 +101,13 @@ def ingest_table(report: IngestReport) -> Table:
     notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(
         reasons
     )
+    notes += _cell_notes(report.cells)
+    notes += [
+        f"{_name(file.path)}: {order.n_out_of_order:,} out of order; the largest step back in time "
+        f"is {order.largest_step_back_s:,.0f} s, at row {order.at_row:,}"
+        for file in report.files
+        if (order := file.order).n_out_of_order
+    ]
     notes += [
         f"{_name(file.path)} ({file.status}): {_without_path(file)}"
         for file in report.files
@@ -120,6 +118,23 @@ def ingest_table(report: IngestReport) -> Table:
         key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate)
     )
     return Table("Ingest", summary, columns, tuple(_file_row(file) for file in read), tuple(notes))
+
+
+def _cell_notes(cells: CellCounts) -> list[str]:
+    """What stood in cells that count as missing, and in how many sensors."""
+    notes = []
+    for state, words in (("text", "no value"), ("quality", "bad quality")):
+        found: dict[str, list[int]] = {}
+        for cell, n in cells.items():
+            if cell.state == state:
+                found.setdefault(cell.text or "no code", []).append(n)
+        said = [
+            f"{text} {sum(ns):,} in {len(ns):,} sensor{'s' * (len(ns) > 1)}"
+            for text, ns in sorted(found.items(), key=lambda item: -sum(item[1]))
+        ]
+        more = f" and {len(said) - MOST_TEXTS} more" if len(said) > MOST_TEXTS else ""
+        notes += [f"{words}: {', '.join(said[:MOST_TEXTS])}{more}"] * bool(said)
+    return notes
 
 
 def _without_path(file: FileReport) -> str:
@@ -315,65 +330,3 @@ def share_text(share: Interval, digits: int) -> str:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-# ------------------------------------------------------------------------------------- progress
-
-
-def _progress(*columns: str) -> Progress:
-    """Bars on standard error; nothing is drawn where that is no terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        *(TextColumn(column) for column in columns),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-
-
-@contextmanager
-def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
-    """A bar over the files of an ingest."""
-    with _progress("{task.fields[file]}") as progress:
-        task = progress.add_task("Ingest", total=None, file="")
-
-        def on_file(report: FileReport, n_files: int) -> None:
-            progress.update(task, total=n_files, advance=1, file=_name(report.path))
-
-        yield on_file
-
-
-@contextmanager
-def training_progress() -> Iterator[Callable[[str, Check], None]]:
-    """A bar over the steps of each scorer, with rows/s and the bound on held-out rows."""
-    with _progress("{task.fields[rate]}", "{task.fields[bound]}") as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def on_check(unit: str, check: Check) -> None:
-            if unit not in tasks:
-                name = "Train" if unit == EVERY_ASSET else f"Train {unit}"
-                tasks[unit] = progress.add_task(name, total=check.n_steps, rate="", bound="")
-            progress.update(
-                tasks[unit],
-                completed=check.step,
-                rate=f"{check.rows_per_s:,.0f} rows/s",
-                bound=f"bound {check.held_out_bound:.3f} nats",
-            )
-
-        yield on_check
-
-
-@contextmanager
-def scoring_progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar over the versions of the readings that are scored."""
-    with _progress() as progress:
-        task = progress.add_task("Score", total=None)
-
-        def on_group(done: int, last: int) -> None:
-            progress.update(task, total=last, completed=done)
-
-        yield on_group

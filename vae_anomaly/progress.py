@@ -1,0 +1,82 @@
+"""Progress bars of the steps: on standard error, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from vae_anomaly.models.training import Check
+from vae_anomaly.steps.ingest import FileReport
+from vae_anomaly.streaming import EVERY_ASSET
+
+__all__ = ["ingest_progress", "scoring_progress", "training_progress"]
+
+
+def _progress(*columns: str) -> Progress:
+    """Bars on standard error; nothing is drawn where that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        *(TextColumn(column) for column in columns),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
+    """A bar over the files of an ingest."""
+    with _progress("{task.fields[file]}") as progress:
+        task = progress.add_task("Ingest", total=None, file="")
+
+        def on_file(report: FileReport, n_files: int) -> None:
+            progress.update(task, total=n_files, advance=1, file=report.path.rpartition("/")[2])
+
+        yield on_file
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[str, Check], None]]:
+    """A bar over the steps of each scorer, with rows/s and the bound on held-out rows."""
+    with _progress("{task.fields[rate]}", "{task.fields[bound]}") as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def on_check(unit: str, check: Check) -> None:
+            if unit not in tasks:
+                name = "Train" if unit == EVERY_ASSET else f"Train {unit}"
+                tasks[unit] = progress.add_task(name, total=check.n_steps, rate="", bound="")
+            progress.update(
+                tasks[unit],
+                completed=check.step,
+                rate=f"{check.rows_per_s:,.0f} rows/s",
+                bound=f"bound {check.held_out_bound:.3f} nats",
+            )
+
+        yield on_check
+
+
+@contextmanager
+def scoring_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar over the versions of the readings that are scored."""
+    with _progress() as progress:
+        task = progress.add_task("Score", total=None)
+
+        def on_group(done: int, last: int) -> None:
+            progress.update(task, total=last, completed=done)
+
+        yield on_group
