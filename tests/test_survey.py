@@ -122,9 +122,7 @@ def test_ingest_names_what_stood_for_no_value(
     said = " ".join(capsys.readouterr().out.split())
     assert "no value: -- 3 in 2 sensors, Bad 1 in 1 sensor" in said
     assert "bad quality: no code 2 in 2 sensors" in said
-    assert (
-        "a.csv: 1 rows lie before one above them; the largest step back is 60 s, at row 2" in said
-    )
+    assert "a.csv: 1 out of order; the largest step back in time is 60 s, at row 2" in said
 
 
 def test_nothing_ingested_is_said(tmp_path: Path) -> None:
