@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import naive
@@ -149,3 +150,23 @@ def test_lookup_reads_only_the_chunk_s_own_assets_and_times(tmp_path: Path) -> N
     probe = [many[77], ("a", 78, 99.0, 5.0), ("a", n + 1, 0.0, 5.0), ("b", 77, 0.0, 5.0)]
     got = land(lake, chunk(probe), content_id="d", path="g", last_row=4)
     assert got == Counts(n_read=4, n_accepted=2, n_quarantined=1, n_duplicate=1)
+
+
+def test_sensor_that_the_contract_gains_makes_no_row_conflict(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    narrow = Contract(time="time", asset="asset", sensors=("flow",))
+    before = Lake(tmp_path, narrow)
+    old = chunk([("a", 1, 1.0, 5.0), ("a", 2, 2.0, 6.0)])
+    land(before, replace(old, accepted=old.accepted.drop(["p (bar)"])), content_id="c", path="f",
+         last_row=2)  # fmt: skip
+
+    lake = Lake(tmp_path, CONTRACT)
+    entries = [("a", 1, 1.0, 5.0), ("a", 2, 9.0, 6.0), ("a", 3, 3.0, 7.0)]
+    got = land(lake, chunk(entries), content_id="d", path="f", last_row=3)
+    assert got == Counts(n_read=3, n_accepted=1, n_quarantined=1, n_duplicate=1)
+    assert landed(lake) == [("a", 1, 1.0, None), ("a", 2, 2.0, None), ("a", 3, 3.0, 7.0)]
+    assert "gains 'p (bar)'" in caplog.text
+    # what was read under the wider contract is held against it
+    got = land(lake, chunk([("a", 3, 3.0, 8.0)]), content_id="e", path="f", last_row=1)
+    assert got == Counts(n_read=1, n_quarantined=1)

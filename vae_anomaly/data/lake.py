@@ -18,6 +18,7 @@ does both, and tells the caller to look again where another process was first.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,7 @@ from vae_anomaly.errors import LakeError
 
 __all__ = [
     "FILES",
+    "INGEST",
     "PARTS",
     "QUARANTINE",
     "READINGS",
@@ -57,15 +59,21 @@ __all__ = [
     "commit",
     "new_rows",
     "rows",
+    "rows_before",
     "until_committed",
     "version_groups",
 ]
+
+logger = logging.getLogger(__name__)
 
 READINGS: Final = "readings"
 QUARANTINE: Final = "quarantine"
 FILES: Final = "files"
 PARTS: Final = "parts"
 VERDICTS: Final = "verdicts"
+
+#: Transaction id that every landing raises by one: two at once cannot both be first.
+INGEST: Final = "ingest"
 
 #: Raised when a column changes its meaning; added columns need no new version.
 SCHEMA_VERSION = 1
@@ -256,12 +264,30 @@ def _lacking(table: DeltaTable, schema: pa.Schema) -> list[pa.Field]:
 def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
     """Give a table the columns that it lacks; False where a rival changed it first."""
     lacking = _lacking(table, schema)
+    if not lacking:
+        return True
+    last = table.transaction_version(INGEST) or 0
+    since = [Transaction(f"column:{field.name}", last) for field in lacking]
     try:
-        if lacking:
-            table.alter.add_columns(list(Schema.from_arrow(pa.schema(lacking)).fields))
+        table.alter.add_columns(
+            list(Schema.from_arrow(pa.schema(lacking)).fields),
+            commit_properties=CommitProperties(app_transactions=since),
+        )
     except CommitFailedError:
         return False
+    if last:
+        logger.warning(
+            "%s gains %s: what lies in the table has no value of it; to read its history too, set "
+            "lake in plant.yml to a new folder",
+            table.metadata().name,
+            ", ".join(f"'{field.name}'" for field in lacking),
+        )
     return True
+
+
+def rows_before(table: DeltaTable, column: str) -> int:
+    """Highest `ingest` number of the rows that were there before a column was; 0 if none were."""
+    return table.transaction_version(f"column:{column}") or 0
 
 
 def _schema_version(table: DeltaTable) -> int:

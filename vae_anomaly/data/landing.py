@@ -19,15 +19,21 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.data.contract import Checked
-from vae_anomaly.data.lake import QUARANTINE, READINGS, Lake, commit, rows, until_committed
+from vae_anomaly.data.lake import (
+    INGEST,
+    QUARANTINE,
+    READINGS,
+    Lake,
+    commit,
+    rows,
+    rows_before,
+    until_committed,
+)
 
 __all__ = ["CHUNK_ROWS", "Counts", "land"]
 
 #: Rows of one commit: memory stays flat, and a commit costs little beside them.
 CHUNK_ROWS = 100_000
-
-#: Transaction id that every landing raises by one: two at once cannot both be first.
-INGEST = "ingest"
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,8 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
     mine = np.zeros(n, bool)
     rival = np.zeros(n, bool)  # the key is taken by another row of the table
     same = np.zeros(n, bool)  # ... which has the same values
-    values = [name for name in chunk.column_names if name not in ("asset", "time", "row")]
+    names = [name for name in chunk.column_names if name not in ("asset", "time", "row")]
+    values = {name: rows_before(table, name) for name in names}
     for near in _there(table, chunk):
         at, found = keys.find(near)  # (m,) place of each row's key
         there = near.filter(pa.array(found))
@@ -172,7 +179,8 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
         same[every[equal & ~own_row]] = True
     alone = np.arange(n)
     inside = (first != alone) & ~mine  # a later row of the chunk with the same key
-    same[inside & ~rival] = _equal(chunk, chunk.take(first), values)[inside & ~rival]
+    alike = _equal(chunk, chunk.take(first), dict.fromkeys(values, 0))
+    same[inside & ~rival] = alike[inside & ~rival]
     taken = (rival | inside) & ~mine
     fresh = chunk.filter(pa.array(~taken & ~mine))
     conflicting = _conflicting(chunk, np.flatnonzero(taken & ~same))
@@ -233,20 +241,25 @@ def _there(table: DeltaTable, chunk: pa.Table) -> Iterator[pa.Table]:
         & (pc.field("time") <= span["max"])
         & pc.field("asset").isin(pc.unique(chunk["asset"]))
     )
-    columns = [*chunk.column_names, "content_id"]
+    columns = [*chunk.column_names, "content_id", "ingest"]
     known = {field.name for field in table.schema().fields}
     for batch in rows(table, columns=[name for name in columns if name in known], where=where):
         yield pa.Table.from_batches([batch])
 
 
-def _equal(left: pa.Table, right: pa.Table, columns: list[str]) -> np.ndarray:
-    """(n,) whether two rows agree in every column; missing agrees with missing."""
+def _equal(left: pa.Table, right: pa.Table, columns: dict[str, int]) -> np.ndarray:
+    """(n,) whether two rows agree in every column; missing agrees with missing.
+
+    A column comes with the last ingest before it was there: a row of the table on the right that
+    is as old says nothing of it, and agrees.
+    """
     equal = np.ones(left.num_rows, bool)
-    for name in columns:
+    for name, since in columns.items():
         a, b = left[name], right[name]
         both = pc.fill_null(pc.equal(a, b), False)
         neither = pc.and_(pc.is_null(a), pc.is_null(b))
-        equal &= pc.or_(both, neither).to_numpy(zero_copy_only=False)
+        agrees = pc.or_(both, neither).to_numpy(zero_copy_only=False)
+        equal &= agrees | (right["ingest"].to_numpy() <= since) if since else agrees
     return equal
 
 
