@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) from constraints.txt; this takes some minutes, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $$(grep '^torch==' constraints.txt)
-	@$(PIP) -c constraints.txt -e '.[sql,dask,bench,dev]'
+	@$(PIP) -c constraints.txt -e '.[sql,excel,dask,bench,dev]'
 	@touch $@
 
 clean:  ## everything that the commands above made

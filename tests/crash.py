@@ -189,7 +189,7 @@ def write_plant(folder: Path, *, n_files: int = 4, n_rows: int = 400, seed: int 
     plant = folder / "plant.yml"
     plant.write_text(
         "name: crash\n"
-        "source: {path: incoming}\n"
+        "source: {path: incoming, settle_s: 0}\n"
         "contract:\n"
         "  time: time\n"
         "  asset: asset\n"

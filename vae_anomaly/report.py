@@ -89,14 +89,15 @@ def _grid(table: Table, width: int) -> RichTable:
 def ingest_table(report: IngestReport) -> Table:
     """Counts of an ingest, by file; unchanged files are only counted."""
     counts = report.counts
-    unchanged = len(report.with_status("unchanged"))
-    read = [file for file in report.files if file.status != "unchanged"]
+    not_read = {status: len(report.with_status(status)) for status in ("unchanged", "growing")}
+    read = [file for file in report.files if file.status not in not_read]
     summary = (
         f"{counts.n_read:,} rows read = {counts.n_accepted:,} accepted + "
         f"{counts.n_quarantined:,} quarantined + {counts.n_duplicate:,} duplicate, from "
         f"{len(read)} of {len(report.files)} files"
     )
-    summary += f" ({unchanged} unchanged)." if unchanged else "."
+    others = ", ".join(f"{n} {status}" for status, n in not_read.items() if n)
+    summary += f" ({others})." if others else "."
     reasons = sorted(report.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     notes = ["quarantined: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons)] * bool(
         reasons

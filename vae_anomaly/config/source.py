@@ -33,20 +33,31 @@ class Database(Frozen):
 class Source(Frozen):
     """Files (one, a folder, a glob, here or behind a URL), or a table of a database."""
 
-    path: str = Field(default="", description="file, folder, glob or URL; relative to plant.yml")
+    path: str = Field(
+        default="",
+        description="file, folder, glob, Delta table or URL of one; relative to plant.yml",
+    )
     database: Database | None = None
     format: Literal["auto", "csv", "parquet", "arrow", "excel", "delta"] = "auto"
-    delimiter: str = Field(default=",", description="one character, or 'whitespace'")
+    delimiter: str = Field(
+        default=",", description="one character, or 'whitespace': any run of blanks and tabs"
+    )
     decimal: Literal[".", ","] = "."
     encoding: str = "utf-8"
-    skip_lines: int = Field(default=0, ge=0, description="lines of text before the header")
+    skip_lines: int = Field(default=0, ge=0, description="lines before the header: no rows")
     header: bool = Field(default=True, description="false: the columns are 'column 1', 'column 2'")
     sheet: str = Field(default="", description="sheet of a workbook; none means the first")
     settle_s: float = Field(
-        default=2.0, ge=0, description="a file that changed within these seconds is still written"
+        default=2.0,
+        ge=0,
+        description="a file that changed within so many seconds is watched for the rest of them, "
+        "and left for the next ingest if it changes again; at 0, half a last line may be read: it "
+        "is quarantined, or accepted with half a number, which then keeps the whole line out",
     )
     storage: dict[str, str] = Field(
-        default_factory=dict, description="options of the file system behind a URL"
+        default_factory=dict,
+        description="options of the store behind a URL, such as endpoint_override; ${NAME} is "
+        "taken from the environment",
     )
 
     @model_validator(mode="after")

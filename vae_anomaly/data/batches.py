@@ -6,6 +6,7 @@ file, and ``_broken`` (string), the text of a line that does not have the header
 
 from __future__ import annotations
 
+import lzma
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
 from vae_anomaly.errors import SourceError
 
@@ -21,7 +23,9 @@ __all__ = [
     "OWN",
     "UNREADABLE",
     "checked_names",
+    "gathered",
     "numbered",
+    "sliced",
     "until_failure",
 ]
 
@@ -34,7 +38,16 @@ MAX_COLUMNS = 1 << 14
 MAX_BATCH_BYTES = 1 << 26
 
 #: What a file that cannot be read makes its reader raise.
-UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, pa.ArrowException, MemoryError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    UnicodeError,
+    pa.ArrowException,
+    DeltaError,
+    MemoryError,
+)
 
 Part = TypeVar("Part")
 
@@ -67,3 +80,33 @@ def until_failure(parts: Iterator[Part], failures: list[Exception]) -> Iterator[
         yield from parts
     except (SourceError, *UNREADABLE) as error:
         failures.append(error)
+
+
+def gathered(blocks: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Blocks of any size as batches of `batch_rows` rows, or of fewer that are heavy.
+
+    Of the empty blocks, one is left where nothing else comes. What ends the blocks is raised behind
+    the rows before it.
+    """
+    failures: list[Exception] = []
+    held: list[pa.RecordBatch] = []
+    for block in until_failure(blocks, failures):
+        held.append(block)
+        n_rows = sum(part.num_rows for part in held)
+        if n_rows >= batch_rows or sum(part.nbytes for part in held) >= MAX_BATCH_BYTES:
+            whole = pa.concat_batches(held)
+            n_full = n_rows - n_rows % batch_rows or n_rows
+            yield from (whole.slice(at, batch_rows) for at in range(0, n_full, batch_rows))
+            held = [whole.slice(n_full)]
+    if held and (not failures or any(part.num_rows for part in held)):
+        yield pa.concat_batches(held)
+    if failures:
+        raise failures[0]
+
+
+def sliced(batch: pa.RecordBatch, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Pieces of a batch that are within the bounds, each at least a row."""
+    heaviest = max(batch.nbytes / max(batch.num_rows, 1), 1)
+    n_rows = int(min(max(MAX_BATCH_BYTES / heaviest, 1), batch_rows))
+    for at in range(0, batch.num_rows, n_rows):
+        yield batch.slice(at, n_rows)

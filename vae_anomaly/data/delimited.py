@@ -1,4 +1,4 @@
-"""CSV files as Arrow batches: unpacked, decoded, split into cells, and every line accounted for.
+"""CSV files as Arrow batches: split into cells, and every line accounted for.
 
 Cells are the bytes of the file (null where empty), so that no cell can stop the stream. A file is
 cut into blocks of whole lines, and pyarrow parses each on one thread. A quoted cell may hold line
@@ -7,32 +7,31 @@ ends (RFC 4180); a quote that never closes costs its own line, not the rest of t
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from vae_anomaly.config import Source
-from vae_anomaly.data.batches import MAX_BATCH_BYTES, checked_names, numbered, until_failure
+from vae_anomaly.config import WHITESPACE, Source
+from vae_anomaly.data.batches import checked_names, gathered, numbered
+from vae_anomaly.data.lines import as_utf8, whole_lines, with_single_blanks, without_preamble
+from vae_anomaly.data.packed import unpacked, unpacked_name
+from vae_anomaly.data.storage import SourceFile, open_file
 from vae_anomaly.errors import SourceError
 
 __all__ = ["read_csv"]
 
 #: Bytes of CSV that are parsed at once: the fastest of 0.5 to 8 MB, and what bounds the memory.
 BLOCK_BYTES = 1 << 21
-#: A longer line is no row of a table.
-MAX_LINE_BYTES = 1 << 24
 #: How far a row may run on over line ends in quotes before its quote counts as never closed.
 MAX_QUOTED_BYTES = 1 << 16
 
@@ -77,116 +76,67 @@ class _Dialect:
         return re.compile(rb"%b(?:%b%b){%d}(?:\r\n|\r|\n|\Z)" % (cell, d, cell, n_more))
 
 
-def read_csv(path: str, source: Source, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read_csv(file: SourceFile, source: Source, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of a CSV file, gathered from its blocks."""
-    failures: list[Exception] = []
-    held: list[pa.RecordBatch] = []
-    for block in until_failure(_csv_blocks(path, source), failures):
-        held.append(block)
-        n_rows = sum(part.num_rows for part in held)
-        if n_rows >= batch_rows or sum(part.nbytes for part in held) >= MAX_BATCH_BYTES:
-            whole = pa.concat_batches(held)
-            n_full = n_rows - n_rows % batch_rows or n_rows
-            yield from (whole.slice(at, batch_rows) for at in range(0, n_full, batch_rows))
-            held = [whole.slice(n_full)]
-    if held and (not failures or any(part.num_rows for part in held)):
-        yield pa.concat_batches(held)
-    if failures:
-        raise failures[0]
+    with open_file(file, source) as raw:
+        yield from gathered(_csv_blocks(raw, file.path, source), batch_rows)
 
 
-def _csv_blocks(path: str, source: Source) -> Iterator[pa.RecordBatch]:
+def _csv_blocks(raw: BinaryIO, path: str, source: Source) -> Iterator[pa.RecordBatch]:
     """Rows of a CSV file as they are parsed; first, none at all, with the header's columns."""
-    delimiter = source.delimiter
-    is_tsv = path.lower().removesuffix(".gz").endswith(".tsv")
-    if is_tsv and "delimiter" not in source.model_fields_set:
-        delimiter = "\t"
-    if delimiter in '"\r\n' or not delimiter.isascii():
-        raise SourceError(
-            f"the delimiter cannot be {delimiter!r}; set source.delimiter to ';', say"
-        )
-    blocks = _whole_lines(_as_utf8(_chunks(path), source.encoding))
-    header = next(blocks, b"")
-    names, n_bytes = _header(header, delimiter)
+    delimiter = _delimiter(path, source)
+    blocks = whole_lines(as_utf8(unpacked(raw, BLOCK_BYTES), source.encoding))
+    if source.skip_lines:
+        blocks = without_preamble(blocks, source.skip_lines)
+    if source.delimiter == WHITESPACE:
+        blocks = map(with_single_blanks, blocks)
+    first_lines = next((block for block in blocks if block.strip(b"\r\n")), b"")
+    names, n_bytes = _header(first_lines, delimiter, is_there=source.header)
     dialect = _Dialect(tuple(names), delimiter)
     columns = [pa.array([], pa.binary())] * len(names)
     yield numbered(columns, names, 1, pa.nulls(0, pa.string()))
     rest, first = b"", 1
-    for lines in chain([header[n_bytes:]], blocks, [None]):
+    for lines in chain([first_lines[n_bytes:]], blocks, [None]):
         block = _split(rest + (lines or b""), dialect, first, is_last=lines is None)
         yield block.rows
         rest, first = block.rest, first + block.rows.num_rows
 
 
-def _chunks(path: str) -> Iterator[bytes]:
-    """Bytes of a file, unpacked, some megabytes at a time."""
-    failures: list[Exception] = []
-    with open(path, "rb") as raw:
-        is_packed = raw.peek(2)[:2] == b"\x1f\x8b"  # RFC 1952
-        stream = gzip.GzipFile(fileobj=raw) if is_packed else raw
-        held = bytearray()
-        for piece in until_failure(iter(partial(stream.read1, BLOCK_BYTES), b""), failures):
-            held += piece
-            if len(held) >= BLOCK_BYTES:
-                yield bytes(held)
-                held.clear()
-        yield bytes(held)
-    if failures:
-        raise failures[0]
-
-
-def _as_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Bytes in UTF-8 without byte order mark; what is undecodable becomes a text as ``\\x81``."""
-    try:
-        is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
-        "a".encode(encoding)
-    except LookupError as error:
+def _delimiter(path: str, source: Source) -> str:
+    """What stands between two cells."""
+    if source.delimiter == WHITESPACE:
+        return " "  # all that `with_single_blanks` leaves
+    if "delimiter" not in source.model_fields_set and unpacked_name(path).endswith(".tsv"):
+        return "\t"
+    if source.delimiter in '"\r\n' or not source.delimiter.isascii():
         raise SourceError(
-            f"{error}; set source.encoding to utf-8, latin-1 or utf-16, say"
-        ) from error
-    first = next(chunks, b"")
-    if is_utf8 and first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise SourceError("it is UTF-16; set source.encoding to utf-16")
-    chunks = chain([first], chunks)
-    if not is_utf8:
-        decoder = codecs.getincrementaldecoder(encoding)("backslashreplace")
-        texts = chain((decoder.decode(c) for c in chunks), (decoder.decode(b"", True) for _ in "."))
-        chunks = (text.encode("utf-8", "backslashreplace") for text in texts)
-    yield next(chunks).removeprefix(codecs.BOM_UTF8)
-    yield from chunks
+            f"the delimiter cannot be {source.delimiter!r}; set source.delimiter to ';', say"
+        )
+    return source.delimiter
 
 
-def _whole_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut only behind line ends."""
-    rest = b""
-    for chunk in chunks:
-        rest += chunk
-        cut = rest.rfind(b"\n") + 1 or rest.rfind(b"\r") + 1
-        if cut:
-            yield rest[:cut]
-            rest = rest[cut:]
-        if len(rest) > MAX_LINE_BYTES:
-            raise SourceError(f"a line is longer than {MAX_LINE_BYTES:,} bytes: this is no table")
-    if rest:
-        yield rest
+def _header(lines: bytes, delimiter: str, *, is_there: bool) -> tuple[list[str], int]:
+    """Names of the columns, and the number of bytes that they take up.
 
-
-def _header(lines: bytes, delimiter: str) -> tuple[list[str], int]:
-    """Names of the columns, and the number of bytes that they take up."""
+    Without a header, the first row says how many columns there are, and stays a row.
+    """
     if not lines.strip(b"\r\n"):
         raise SourceError("it is empty; leave it out, or let it begin with the columns' names")
+    what = "header" if is_there else "first row"
     physical = lines.splitlines(keepends=True)
     reader = csv.reader((line.decode() for line in physical), delimiter=delimiter, strict=True)
     try:
         names = next(row for row in reader if row)
     except UnicodeDecodeError as error:
         raise SourceError(
-            "its header is not UTF-8; set source.encoding to latin-1 or cp1252, say"
+            f"its {what} is not UTF-8; set source.encoding to latin-1 or cp1252, say"
         ) from error
     except csv.Error as error:
-        raise SourceError(f"its header cannot be split into columns: {error}") from error
+        raise SourceError(f"its {what} cannot be split into columns: {error}") from error
     if any("\0" in name for name in names):
         raise SourceError("it is not a text; set source.format, or leave it out")
+    if not is_there:
+        return checked_names([""] * len(names)), 0
     n_bytes = sum(map(len, physical[: reader.line_num]))
     return checked_names([name.strip() for name in names]), n_bytes
 

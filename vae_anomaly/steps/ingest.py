@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +27,14 @@ from vae_anomaly.data.lake import (
 )
 from vae_anomaly.data.landing import CHUNK_ROWS, Counts, land
 from vae_anomaly.data.quality import CellCounts
-from vae_anomaly.data.sources import SourceFile, content_digest, list_files, read_batches
+from vae_anomaly.data.sources import (
+    SourceFile,
+    asset_stem,
+    content_digest,
+    list_files,
+    read_batches,
+    still_growing,
+)
 from vae_anomaly.errors import ContractError, LakeError, SourceError
 
 __all__ = ["FileReport", "IngestReport", "ingest"]
@@ -42,10 +48,10 @@ class FileReport:
 
     `status` is one of *ingested*; *repeated* (this very content was ingested from another path);
     *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
-    *unchanged* (same path, size, time and contract as before: not read again). `is_passing` holds
-    where the file system refused: such a file is tried again next time. `cells` says what became
-    of every cell of every sensor in the rows that were read; `order`, which rows lie before earlier
-    ones.
+    *unchanged* (same path, size, time and contract as before: not read again); *growing* (it
+    changed while it was watched: left for the next ingest). `is_passing` holds where the file
+    system refused: such a file is tried again next time. `cells` says what became of every cell of
+    every sensor in the rows that were read; `order`, which rows lie before earlier ones.
     """
 
     path: str
@@ -106,11 +112,15 @@ def ingest(
     files = [f for f in list_files(plant.source) if lake.root not in Path(f.path).parents]
     lake.writable(READINGS)
     known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
+    growing = still_growing((f for f in files if not known.is_unchanged(f)), plant.source)
     reports: list[FileReport] = []
     reasons: Counter[str] = Counter()
     for file in files:
         report = FileReport(file.path, "unchanged", reason=known.reason(file))
-        if not known.is_unchanged(file):
+        if file.path in growing:
+            reason = "it is still being written, and left for the next ingest"
+            report = FileReport(file.path, "growing", reason=reason)
+        elif not known.is_unchanged(file):
             report = _ingest_file(lake, plant, file, known)
             reasons.update(_reasons(lake, known.contents.get(file.path, ""), report))
             logger.info("%s: %s %s", file.path, report.status, report.counts)
@@ -150,9 +160,9 @@ class Known:
 
 
 def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known) -> FileReport:
-    stem = _stem(file)
+    stem = asset_stem(file.path)
     try:
-        digest = content_digest(file)
+        digest = content_digest(file, plant.source)
     except SourceError as error:  # nothing is known of its content, so it is tried again next time
         logger.warning("file quarantined: %s", error)
         return FileReport(file.path, "quarantined", reason=str(error))
@@ -187,7 +197,7 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
             checked = check_batch(
                 batch,
                 plant.contract,
-                asset=_stem(file),
+                asset=asset_stem(file.path),
                 decimal=plant.source.decimal,
                 clock=clock,
             )
@@ -256,13 +266,7 @@ def _reasons(lake: Lake, content_id: str, report: FileReport) -> Counter[str]:
     return reasons
 
 
-def _stem(file: SourceFile) -> str:
-    """File name without its endings: ``pump_7.csv.gz`` → ``pump_7``."""
-    name = Path(file.path).name
-    return re.sub(r"\.(csv|tsv|txt|parquet)(\.gz)?$", "", name, flags=re.IGNORECASE)
-
-
 def _dialect(plant: PlantConfig) -> JsonValue:
-    names = {"format", "delimiter", "decimal", "encoding"}
+    names = {"format", "delimiter", "decimal", "encoding", "skip_lines", "header", "sheet"}
     dialect: JsonValue = plant.source.model_dump(mode="json", include=names)
     return dialect
