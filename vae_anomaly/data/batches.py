@@ -37,6 +37,9 @@ MAX_COLUMNS = 1 << 14
 #: Bytes that a batch may hold; wide or heavy rows come in smaller batches.
 MAX_BATCH_BYTES = 1 << 26
 
+#: Bytes of the pieces that batches are gathered from, beside which a batch is large.
+PIECE_BYTES = 1 << 22
+
 #: What a file that cannot be read makes its reader raise.
 UNREADABLE = (
     OSError,
@@ -105,8 +108,8 @@ def gathered(blocks: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.R
 
 
 def sliced(batch: pa.RecordBatch, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Pieces of a batch that are within the bounds, each at least a row."""
+    """Pieces of a batch of at most so many rows and about so many bytes as can be gathered well."""
     heaviest = max(batch.nbytes / max(batch.num_rows, 1), 1)
-    n_rows = int(min(max(MAX_BATCH_BYTES / heaviest, 1), batch_rows))
+    n_rows = int(min(max(PIECE_BYTES / heaviest, 1), batch_rows))
     for at in range(0, batch.num_rows, n_rows):
         yield batch.slice(at, n_rows)

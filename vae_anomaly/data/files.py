@@ -170,7 +170,7 @@ def _local_files(source: Source) -> Iterator[SourceFile]:
 def _listed(path: str, source: Source) -> SourceFile:
     try:
         path.encode()
-        if source.format in ("auto", "delta") and is_delta(path):
+        if source.format == "delta" or (source.format == "auto" and is_delta(path)):
             return delta_file(path, source)
         stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
     except UnicodeEncodeError as error:

@@ -95,7 +95,8 @@ class Store:
 
     def described(self, info: pafs.FileInfo) -> SourceFile:
         """A listed file as what it is to us."""
-        path = public_url(f"{self.scheme}://{info.path.removeprefix(f'{self.scheme}://')}")
+        is_url = "://" in info.path  # what HTTP calls a file
+        path = public_url(info.path) if is_url else f"{self.scheme}://{info.path.lstrip('/')}"
         size = -1 if info.size is None else info.size
         return SourceFile(path, size, self._changed(info), info.path)
 
@@ -262,7 +263,7 @@ def public_url(path: str) -> str:
     if not found:
         return path
     place, slash, inner = rest.partition("/")
-    inner = re.split(r"[?#]", inner)[0] if scheme.startswith("http") or "?" in inner else inner
+    inner = re.split(r"[?#]" if scheme.startswith("http") else r"\?", inner)[0]
     return f"{scheme}://{place.rpartition('@')[2]}{slash}{inner}"
 
 
@@ -276,6 +277,8 @@ def without_secrets(text: str, secrets: tuple[str, ...]) -> str:
 def glob_pattern(path: str) -> re.Pattern[str]:
     """What a glob matches: ``**`` any folders, ``*`` a part of a name; or a folder above a file.
 
+    ``?`` begins the options of a URL, and so is no part of a glob in one.
+
     Examples
     --------
     >>> bool(glob_pattern("bucket/**/a*.csv").match("bucket/x/y/a1.csv"))
@@ -286,7 +289,7 @@ def glob_pattern(path: str) -> re.Pattern[str]:
     steps = []
     for step in path.removesuffix("/**").split("/"):
         if step == "**":
-            steps.append(r"(?:[^/]+/)*")
+            steps.append(r"(?:(?!\.)[^/]+/)*")
         else:
             one = fnmatch.translate(step).removeprefix("(?s:").removesuffix(r")\Z")
             one = one.removesuffix(r")\z")

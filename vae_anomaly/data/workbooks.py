@@ -54,8 +54,9 @@ def read_excel(file: SourceFile, source: Source, batch_rows: int) -> Iterator[pa
     """
     with open_file(file, source) as stream:
         sheet = _sheet(stream, source.sheet)
-    if sheet.total_height > MAX_ROWS:
-        raise SourceError(f"its sheet has {sheet.total_height:,} rows; at most {MAX_ROWS:,} can be")
+    n_rows = 1 + sheet.end[0] if sheet.end else 0
+    if n_rows > MAX_ROWS:
+        raise SourceError(f"its sheet has {n_rows:,} rows; at most {MAX_ROWS:,} can be")
     rows = _rows(sheet, source.skip_lines)
     first = next(rows, None)
     if first is None:
