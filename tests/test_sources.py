@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
+import lzma
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +21,10 @@ from deltalake import write_deltalake
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.config import Source
+from vae_anomaly.config import Contract, Source
 from vae_anomaly.data import delimited
 from vae_anomaly.data.batches import MAX_BATCH_BYTES
+from vae_anomaly.data.contract import check_batch
 from vae_anomaly.data.sources import (
     SOURCES,
     SourceFile,
@@ -66,8 +69,8 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
 Row = list[bytes | None] | str
 
 
-def batches(path: Path, *, batch_rows: int = 65_536, **settings: str) -> list[pa.RecordBatch]:
-    source = Source(path=str(path), **settings)
+def batches(path: Path, *, batch_rows: int = 65_536, **settings: object) -> list[pa.RecordBatch]:
+    source = Source.model_validate({"path": str(path)} | settings)
     return list(read_batches(SourceFile(str(path), 0, 0), source, batch_rows=batch_rows))
 
 
@@ -86,7 +89,7 @@ def rows(found: list[pa.RecordBatch]) -> list[Row]:
     ]
 
 
-def read_csv(path: Path, content: bytes, **settings: str) -> list[Row]:
+def read_csv(path: Path, content: bytes, **settings: object) -> list[Row]:
     path.write_bytes(content)
     return rows(batches(path, **settings))
 
@@ -190,6 +193,51 @@ def test_rows_come_once_in_order_in_batches_of_any_size(
     assert got[0].schema.names == ["time", "flow", "_row", "_broken"]
     times = [t if isinstance(t, str) else t.decode() for t, _ in rows(got)]
     assert times == TABLE["time"].to_pylist()
+
+
+def test_equal_rows_make_equal_readings(kind: str, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "time": [f"2026-03-09 10:00:{i:02}" for i in range(60)],
+            "asset": ["pump 1", "pump é"] * 30,
+            "flow": [None if i % 7 == 0 else i / 8 for i in range(60)],
+            "fault": [i % 3 for i in range(60)],
+        }
+    )
+    contract = Contract.model_validate(
+        {
+            "time": {"column": "time", "zone": "UTC"},
+            "asset": "asset",
+            "sensors": [{"name": "flow", "low": 0.2}],
+            "label": "fault",
+        }
+    )
+    WRITERS[kind](table, tmp_path / "table")
+    checked = [
+        check_batch(batch, contract, asset="")
+        for batch in batches(tmp_path / "table", format=kind, batch_rows=16)
+    ]
+    accepted = pa.concat_tables([c.accepted for c in checked]).sort_by("time")
+    is_good = [row["flow"] is None or row["flow"] >= 0.2 for row in table.to_pylist()]
+    good = table.filter(pa.array(is_good))
+    assert [str(t)[:19] for t in accepted["time"].to_pylist()] == good["time"].to_pylist()
+    assert accepted["asset"].to_pylist() == good["asset"].to_pylist()
+    assert accepted["flow"].to_pylist() == good["flow"].to_pylist()
+    assert accepted["label"].to_pylist() == good["fault"].to_pylist()
+    rejected = pa.concat_tables([c.rejected for c in checked])
+    assert rejected["reason"].to_pylist() == ["below_range"] * is_good.count(False)
+
+
+@pytest.mark.slow
+def test_one_batch_is_never_heavier_than_allowed(kind: str, tmp_path: Path) -> None:
+    notes = [os.urandom(15_000).hex() for _ in range(2_400)]  # 72 MB
+    WRITERS[kind](pa.table({"time": range(2_400), "note": notes}), tmp_path / "table")
+    found = list(
+        read_batches(SourceFile(str(tmp_path / "table"), 0, 0), Source(path="", format=kind))
+    )
+    assert max(batch.nbytes for batch in found) <= 1.1 * MAX_BATCH_BYTES
+    assert sum(batch.num_rows for batch in found) == 2_400
+    assert len(found) > 1
 
 
 def test_file_without_rows_gives_one_empty_batch_with_its_columns(
@@ -344,6 +392,9 @@ def test_any_bytes_are_rows_or_an_error(content: bytes, encoding: str, tmp_path:
         b'"time","flow"\n"1","2"\n"3","4"\n',
         b" time , flow\n1,2\n3,4\n",
         gzip.compress(b"time,flow\n1,2\n") + gzip.compress(b"3,4\n"),
+        bz2.compress(b"time,flow\n1,2\n") + bz2.compress(b"3,4\n"),
+        lzma.compress(b"time,flow\n1,2\n3,4\n"),
+        pa.compress(b"time,flow\n1,2\n3,4\n", "zstd", asbytes=True),
     ],
 )
 def test_dialects_of_csv_give_the_same_rows(content: bytes, tmp_path: Path) -> None:
@@ -422,6 +473,73 @@ def test_tab_is_the_default_of_tsv_alone(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "a.tsv.gz", gzip.compress(b"a\tb\n1\t2\n")) == [[b"1", b"2"]]
     assert read_csv(tmp_path / "a.tsv", b"a,b\n1,2\n", delimiter=",") == [[b"1", b"2"]]
     assert read_csv(tmp_path / "a.csv", b"a\tb\n1\t2\n") == [[b"1\t2"]]
+
+
+# ------------------------------------------------------------------------- preamble, header, blanks
+
+
+@quick
+@given(
+    preamble=st.lists(st.text('ab"é,\t'), max_size=5),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
+    block_bytes=st.sampled_from([1, 7, 1 << 21]),
+)
+def test_lines_above_the_header_are_no_rows(
+    preamble: list[str], line_end: str, block_bytes: int, tmp_path: Path
+) -> None:
+    content = line_end.join([*preamble, "time,flow", "1,2", "3,4"]).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "BLOCK_BYTES", block_bytes)
+        got = read_csv(tmp_path / "a.csv", content, skip_lines=len(preamble))
+    assert got == [[b"1", b"2"], [b"3", b"4"]]
+
+
+@pytest.mark.parametrize("n_lines", [2, 3, 4, 9])
+def test_preamble_as_long_as_the_file_is_refused(n_lines: int, tmp_path: Path) -> None:
+    for content in (b"a,b\n1,2", b"a,b\n1,2\n", b"a,b\r\n1,2\r\n\r\n"):
+        with pytest.raises(SourceError, match=f"nothing follows the {n_lines} lines"):
+            read_csv(tmp_path / "a.csv", content, skip_lines=n_lines)
+
+
+def test_preamble_may_be_in_another_encoding_than_a_text(tmp_path: Path) -> None:
+    got = read_csv(tmp_path / "a.csv", b"\xff\x00\x81\ntime,flow\n1,2\n", skip_lines=1)
+    assert got == [[b"1", b"2"]]
+
+
+def test_file_without_header_has_columns_by_place_and_every_line_as_a_row(tmp_path: Path) -> None:
+    got = read_csv(tmp_path / "a.csv", b'\n1,"a,b"\n3\n4,5\n', header=False)
+    assert got == [[b"1", b"a,b"], "3", [b"4", b"5"]]
+    assert batches(tmp_path / "a.csv", header=False)[0].schema.names[:2] == ["column 1", "column 2"]
+
+
+@quick
+@given(
+    body=st.lists(
+        st.sampled_from([b" ", b"  ", b"\t", b"1", b"ab", b"\xff", b",", b"\n", b"\r\n", b"\r"]),
+        max_size=40,
+    ).map(b"".join),
+    block_bytes=st.sampled_from([1, 5, 1 << 21]),
+)
+def test_any_run_of_blanks_stands_between_two_cells(
+    body: bytes, block_bytes: int, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "BLOCK_BYTES", block_bytes)
+        got = read_csv(tmp_path / "a.dat", b" t\tx  \n" + body, delimiter="whitespace")
+    lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    cells = [line.split() for line in lines if line.split()]
+    assert got == [
+        row if len(row) == 2 else b" ".join(row).decode("utf-8", "backslashreplace")
+        for row in cells
+    ]
+
+
+def test_blanks_within_quotes_stay(tmp_path: Path) -> None:
+    content = b'time note\n 1  "a  b"\t\n"2 "\t5"  x\n3 "a ""b  c"""\n 4 "open  \n5 6\n'
+    got = read_csv(tmp_path / "a.txt", content, delimiter="whitespace")
+    assert got == [
+        [b"1", b"a  b"], '"2 " 5" x', [b"3", b'a "b  c"'], '4 "open', [b"5", b"6"]
+    ]  # fmt: skip
 
 
 def test_nameless_column_is_called_by_its_place(tmp_path: Path) -> None:
