@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -138,3 +139,25 @@ def test_many_more_files_in_any_dialect_are_rows_or_quarantined(
     files: list[tuple[str, bytes]], dialect: dict[str, object]
 ) -> None:
     check_counts(files, dialect)
+
+
+def test_file_whose_reader_was_not_installed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WRITERS["excel"](TABLE, tmp_path / "a.xlsx")
+    plant = PlantConfig.model_validate(
+        {
+            "name": "any",
+            "lake": str(tmp_path / "lake"),
+            "source": {"path": str(tmp_path / "a.xlsx"), "settle_s": 0},
+            "contract": {
+                "time": {"column": "time", "zone": "UTC"}, "asset": "asset", "sensors": ["flow"]
+            },
+        }
+    )  # fmt: skip
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "python_calamine", None)
+        (report,) = ingest(plant).files
+        assert report.status == "quarantined"
+        assert "vae-anomaly[excel]" in str(report.reason)
+    assert ingest(plant).counts.n_accepted == 60

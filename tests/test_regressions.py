@@ -196,6 +196,19 @@ def test_damaged_file_is_remembered_and_not_read_every_hour(tmp_path: Path) -> N
     assert {file.status for file in ingest(plant).files} == {"unchanged"}
 
 
+def test_damaged_file_and_its_copy_are_counted_once(tmp_path: Path) -> None:
+    plant = read_plant(write_plant(tmp_path, n_files=0))
+    write_file(tmp_path / "whole.csv", 0, n_rows=200, seed=0)
+    damaged = gzip.compress((tmp_path / "whole.csv").read_bytes())[:-40]
+    for name in ("a", "b"):
+        (tmp_path / f"incoming/{name}.csv.gz").write_bytes(damaged)
+    report = ingest(plant)
+    assert [file.status for file in report.files] == ["quarantined", "repeated"]
+    assert report.counts.n_accepted > 0
+    content = lake_content(tmp_path / "lake/crash")
+    assert sum(number(row, "n_accepted") for row in content["files"]) == len(content["readings"])
+
+
 @pytest.mark.slow
 def test_same_content_under_two_names_at_once_is_counted_once(tmp_path: Path) -> None:
     path = write_plant(tmp_path, n_files=1, n_rows=4000)

@@ -30,6 +30,7 @@ __all__ = [
     "content_digest",
     "format_of",
     "list_files",
+    "reading_of",
     "still_growing",
 ]
 
@@ -82,6 +83,8 @@ def list_files(source: Source) -> tuple[SourceFile, ...]:
 def content_digest(file: SourceFile, source: Source) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; of a Delta table, of its id and version.
 
+    Files of equal digest give equal rows where `reading_of` says the same of both.
+
     Raises
     ------
     SourceError
@@ -124,6 +127,18 @@ def format_of(file: SourceFile, source: Source) -> str | None:
         return source.format
     is_table = not file.location if is_remote(file.path) else is_delta(file.path)
     return "delta" if is_table else _format_by_ending(file.path)
+
+
+def reading_of(file: SourceFile, source: Source) -> str:
+    """What a file's name says of how it is read, beside the settings.
+
+    Examples
+    --------
+    >>> reading_of(SourceFile("a.tsv.gz", 0, 0), Source(path=""))
+    'csv by tabs'
+    """
+    is_tsv = unpacked_name(file.path).endswith(".tsv")
+    return f"{format_of(file, source)}{' by tabs' * is_tsv}"
 
 
 def still_growing(files: Iterable[SourceFile], source: Source) -> frozenset[str]:

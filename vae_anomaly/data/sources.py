@@ -19,6 +19,7 @@ from vae_anomaly.data.files import (
     content_digest,
     format_of,
     list_files,
+    reading_of,
     still_growing,
 )
 from vae_anomaly.data.storage import SourceFile
@@ -33,6 +34,7 @@ __all__ = [
     "content_digest",
     "list_files",
     "read_batches",
+    "reading_of",
     "still_growing",
 ]
 

@@ -33,6 +33,7 @@ from vae_anomaly.data.sources import (
     content_digest,
     list_files,
     read_batches,
+    reading_of,
     still_growing,
 )
 from vae_anomaly.errors import ContractError, LakeError, SourceError
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 class FileReport:
     """What became of one file.
 
-    `status` is one of *ingested*; *repeated* (this very content was ingested from another path);
+    `status` is one of *ingested*; *repeated* (this very content was read from another path);
     *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
     *unchanged* (same path, size, time and contract as before: not read again); *growing* (it
     changed while it was watched: left for the next ingest). `is_passing` holds where the file
@@ -147,8 +148,7 @@ class Known:
             for row in batch.to_pylist():
                 key = (row["path"], row["size"], row["modified_ns"])
                 known.unchanged[key] = row["reason"] if row["status"] == "quarantined" else None
-                if row["status"] != "quarantined":  # by another name it may be readable
-                    known.done.setdefault(row["content_id"], row["path"])
+                known.done.setdefault(row["content_id"], row["path"])
         return known
 
     def reason(self, file: SourceFile) -> str | None:
@@ -167,7 +167,8 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
         logger.warning("file quarantined: %s", error)
         return FileReport(file.path, "quarantined", reason=str(error))
     own_stem = stem if plant.contract.asset is None else ""
-    content_id = settings_digest(digest, known.digest, own_stem)[:32]
+    reading = reading_of(file, plant.source)
+    content_id = settings_digest(digest, known.digest, own_stem, reading)[:32]
     known.contents[file.path] = content_id
     if content_id in known.done:
         report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
@@ -179,8 +180,7 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
         remembered = [report]
         until_committed(lambda: _remember(lake, file, known.digest, content_id, remembered))
         report = remembered[0]
-        if report.status != "quarantined":
-            known.done.setdefault(content_id, file.path)
+        known.done.setdefault(content_id, file.path)
     return report
 
 
@@ -206,13 +206,22 @@ def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str
             counts += land(lake, checked, content_id=content_id, path=file.path, last_row=last_row)
     except (SourceError, ContractError) as error:
         logger.warning("file quarantined: %s", error)
-        cause = error.__cause__  # a damaged file is an OSError too, but not one of the system's
-        passing = isinstance(cause, OSError) and cause.errno is not None
+        passing = _is_passing(error)
         return FileReport(file.path, "quarantined", counts, str(error), passing, cells, clock.order)
     return FileReport(file.path, "ingested", counts, cells=cells, order=clock.order)
 
 
 _OWN = ("_row", "_broken")
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether the system or the installation was at fault, and not the file."""
+    while error is not None:
+        # a damaged file is an OSError too, but not one of the system's
+        if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _remember(
@@ -224,7 +233,7 @@ def _remember(
     if table.transaction_version(entry) is not None:
         return True
     report, transactions = reports[0], {entry: 1}
-    if report.status == "ingested":
+    if report.status != "repeated":
         if table.transaction_version(content_id) is not None:
             report = FileReport(file.path, "repeated", reason="the same content, at the same time")
             reports[0] = report
