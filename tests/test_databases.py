@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Run]:
     return uri, run_there
 
 
-def read(uri: str, table: str = "readings", lower: str | int | None = None) -> list[object]:
+def read(uri: str, table: str = "readings", lower: str = "") -> list[object]:
     database = Database(uri=uri, table=table, watermark="n")
     found: list[object] = []
     for batch in read_table(database, CONTRACT, lower=lower, batch_rows=2):
@@ -68,7 +68,7 @@ def test_rows_at_the_bound_and_rows_without_watermark_are_read(place: tuple[str,
     run("INSERT INTO readings VALUES (3,'t',3.5,'x'),(1,'t',1.5,'x'),(2,'t',null,'x'),"
         "(2,'t',2.5,'x'),(null,'t',9.5,'x')")  # fmt: skip
     assert sorted(row[1] or 0 for row in read(uri)) == [0, 1.5, 2.5, 3.5, 9.5]  # type: ignore
-    assert sorted(row[1] or 0 for row in read(uri, lower=2)) == [0, 2.5, 3.5, 9.5]  # type: ignore
+    assert sorted(row[1] or 0 for row in read(uri, lower="2")) == [0, 2.5, 3.5, 9.5]  # type: ignore
     assert [row[2] for row in read(uri)] == [1, 2, 3, 4, 5]  # type: ignore[index]
 
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from vae_anomaly.errors import SourceError
 
@@ -48,7 +47,6 @@ UNREADABLE = (
     lzma.LZMAError,
     UnicodeError,
     pa.ArrowException,
-    DeltaError,
     MemoryError,
 )
 

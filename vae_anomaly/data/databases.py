@@ -11,7 +11,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from importlib import import_module
 from types import ModuleType
+from typing import Protocol
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -19,16 +24,98 @@ import pyarrow as pa
 from vae_anomaly.config import Contract
 from vae_anomaly.config.source import Database
 from vae_anomaly.data.batches import checked_names, numbered
+from vae_anomaly.data.cells import as_texts
+from vae_anomaly.data.storage import public_url
 from vae_anomaly.errors import SourceError
 
-__all__ = ["quoted", "read_table"]
+__all__ = ["Watermark", "lower_bound", "place_of", "quoted", "read_table"]
 
 #: Transaction-local setting of PostgreSQL that carries the lower bound.
 LOWER = "vae_anomaly.lower"
 
+#: Types that a watermark can have in PostgreSQL, and what its lower bound is cast to.
+MARK_TYPES = {
+    "smallint": "bigint",
+    "integer": "bigint",
+    "bigint": "bigint",
+    "numeric": "numeric",
+    "real": "double precision",
+    "double precision": "double precision",
+    "date": "date",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "text": "text",
+    "character varying": "text",
+}
+
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+class Cursor(Protocol):
+    """What is needed of a cursor of the DB-API."""
+
+    def execute(self, query: str, values: list[str] | None = None) -> object: ...
+    def fetchall(self) -> list[tuple[object, ...]]: ...
+
+
+@dataclass
+class Watermark:
+    """The highest watermark of a pull, as a text; empty while no row had one."""
+
+    text: str = ""
+
+    def note(self, column: pa.Array) -> None:
+        """Take in a batch's watermarks, which rise; rows without one come first or last."""
+        marks = [mark for mark in as_texts(column.drop_null()) if mark]
+        if marks:
+            self.text = str(marks[-1])
+
+
+def lower_bound(watermark: str, overlap: float) -> str:
+    """The watermark to read on from: so much below the highest one that was seen.
+
+    Examples
+    --------
+    >>> lower_bound("1200", 100.0)
+    '1100'
+    >>> lower_bound("2026-03-09 10:00:00+00:00", 3600.0)
+    '2026-03-09 09:00:00'
+
+    Raises
+    ------
+    SourceError
+        An overlap was asked for, and the watermark is neither a number nor a time.
+    """
+    if not overlap or not watermark:
+        return watermark
+    if NUMBER.fullmatch(watermark):
+        return f"{Decimal(watermark) - Decimal(overlap):f}".removesuffix(".0")
+    try:
+        before = datetime.fromisoformat(watermark) - timedelta(seconds=overlap)
+    except ValueError as error:
+        raise SourceError(
+            f"source.database.overlap needs a watermark that is a number or a time in ISO 8601; "
+            f"this one is {watermark!r}. Set overlap to 0, or name another column"
+        ) from error
+    if len(watermark) == len("2026-03-09"):
+        return f"{before:%Y-%m-%d}"
+    # as the column writes it, since SQLite compares texts; without a fraction it is no later
+    return f"{before:%Y-%m-%d}{watermark[10]}{before:%H:%M:%S}"
+
+
+def place_of(database: Database) -> str:
+    """Address of the table, without user, password and options."""
+    uri = _expanded(database.uri)
+    return f"{public_url(uri)}/{database.table}"
+
 
 def read_table(
-    database: Database, contract: Contract, *, lower: str | int | None = None, batch_rows: int
+    database: Database,
+    contract: Contract,
+    *,
+    lower: str = "",
+    batch_rows: int,
+    seen: Watermark | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows at or above a watermark, and those that have none, in the order of the watermark.
 
@@ -38,10 +125,12 @@ def read_table(
         Where the table is, and which column grows.
     contract : Contract
         Names the columns to read; the watermark is read beside them.
-    lower : str, int or None
-        Lowest watermark to read; none reads the whole table.
+    lower : str
+        Lowest watermark to read; empty reads the whole table.
     batch_rows : int
         Most rows of a batch.
+    seen : Watermark, optional
+        Takes in the highest watermark of the rows that were read.
 
     Yields
     ------
@@ -67,12 +156,14 @@ def read_table(
     names = checked_names(list(dict.fromkeys((*contract.columns(), database.watermark))))
     try:
         with closing(driver.connect(place)) as connection, closing(connection.cursor()) as cursor:
-            if is_postgres:
-                _begin(cursor, lower)
-            query, values = _query(database, names, lower, is_postgres)
+            kind = _begin(cursor, database, lower) if is_postgres else ""
+            query, values = _query(database, names, lower, kind)
             cursor.adbc_statement.set_options(**_batch_option(is_postgres, batch_rows))
             cursor.execute(query, values)
-            yield from _batches(cursor.fetch_record_batch(), names, batch_rows)
+            for batch in _batches(cursor.fetch_record_batch(), names, batch_rows):
+                if seen is not None:
+                    seen.note(batch[database.watermark])
+                yield batch
     except (driver.Error, pa.ArrowException) as error:
         # not chained: the driver's own error may quote the address, and with it the password
         reason = _without_secrets(str(error).strip(), uri)
@@ -96,21 +187,27 @@ def _identifier(name: str) -> str:
 
 
 def _query(
-    database: Database, names: list[str], lower: str | int | None, is_postgres: bool
-) -> tuple[str, list[str | int] | None]:
+    database: Database, names: list[str], lower: str, kind: str
+) -> tuple[str, list[str | float] | None]:
+    """The query and its values; `kind` is the watermark's type in PostgreSQL, empty in SQLite."""
     # behind an alias, since SQLite takes "absent" alone for a text
     mark = f"t.{_identifier(database.watermark)}"
     columns = ", ".join(
-        f"t.{_identifier(name)}" if is_postgres else _as_text(f"t.{_identifier(name)}")
-        for name in names
+        f"t.{_identifier(name)}" if kind else _as_text(f"t.{_identifier(name)}") for name in names
     )
     where, values = "", None
-    if lower is not None:
-        kind = "bigint" if isinstance(lower, int) else "timestamptz"
-        bound = f"current_setting('{LOWER}')::{kind}" if is_postgres else "?"
-        values = None if is_postgres else [lower]
+    if lower:
+        bound = f"current_setting('{LOWER}')::{kind}" if kind else "?"
+        values = None if kind else [_number_or_text(lower)]
         where = f" WHERE {mark} >= {bound} OR {mark} IS NULL"
     return f"SELECT {columns} FROM {quoted(database.table)} AS t{where} ORDER BY {mark}", values
+
+
+def _number_or_text(text: str) -> str | float:
+    """SQLite holds numbers below all texts, so a bound must be of the kind that its column is."""
+    if not NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)
 
 
 def _as_text(cell: str) -> str:
@@ -121,13 +218,22 @@ def _as_text(cell: str) -> str:
     )
 
 
-def _begin(cursor, lower: str | int | None) -> None:  # type: ignore[no-untyped-def]
-    """Make the transaction read-only and of one state, and give it the lower bound."""
+def _begin(cursor: Cursor, database: Database, lower: str) -> str:
+    """Make the transaction read-only and of one state, give it the bound; the watermark's type."""
     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     cursor.execute("SET LOCAL TIME ZONE 'UTC'")
-    if lower is not None:
-        cursor.execute(f"SELECT set_config('{LOWER}', $1, true)", [str(lower)])
-        cursor.fetchall()
+    mark, table = _identifier(database.watermark), quoted(database.table)
+    cursor.execute(f"SELECT pg_typeof(t.{mark})::text FROM {table} AS t LIMIT 1")
+    found = cursor.fetchall()
+    kind = str(found[0][0]) if found else "text"
+    if kind not in MARK_TYPES:
+        raise SourceError(
+            f"source.database.watermark '{database.watermark}' is of type {kind}; name a column "
+            f"that grows, of type {', '.join(MARK_TYPES)}"
+        )
+    cursor.execute(f"SELECT set_config('{LOWER}', $1::text, true)", [lower])
+    cursor.fetchall()
+    return MARK_TYPES[kind]
 
 
 def _batch_option(is_postgres: bool, batch_rows: int) -> dict[str, str]:
@@ -155,15 +261,11 @@ def _stored(column: pa.Array) -> pa.Array:
 
 def _driver(name: str) -> ModuleType:
     try:
-        if name == "sqlite":
-            import adbc_driver_sqlite.dbapi as driver
-        else:
-            import adbc_driver_postgresql.dbapi as driver
+        return import_module(f"adbc_driver_{name}.dbapi")
     except ImportError as error:
         raise SourceError(
             "reading a database needs the extra 'sql': pip install 'vae_anomaly[sql]'"
         ) from error
-    return driver  # type: ignore[no-any-return]
 
 
 def _expanded(uri: str) -> str:

@@ -129,6 +129,7 @@ _SCHEMAS: Mapping[str, pa.Schema] = {
             ("cells", pa.list_(_CELL)),
             ("n_out_of_order", pa.int64()),
             ("largest_step_back_s", pa.float64()),
+            ("watermark", pa.string()),
             ("ingested_at", _TIME),
         ]
     ),

@@ -68,7 +68,15 @@ class Sorted:
     conflicting: pa.Table  # there already, with other values
 
 
-def land(lake: Lake, checked: Checked, *, content_id: str, path: str, last_row: int) -> Counts:
+def land(
+    lake: Lake,
+    checked: Checked,
+    *,
+    content_id: str,
+    path: str,
+    last_row: int,
+    comes_again: bool = False,
+) -> Counts:
     """Append one chunk of a file to the lake, unless an earlier attempt did.
 
     Parameters
@@ -83,6 +91,9 @@ def land(lake: Lake, checked: Checked, *, content_id: str, path: str, last_row: 
         The file, for the quarantine.
     last_row : int
         Number of the chunk's last row within the file.
+    comes_again : bool
+        Rows of this path may have been read before, under other numbers: one that is refused for
+        the same reason with the same cells is a duplicate.
 
     Returns
     -------
@@ -110,13 +121,18 @@ def land(lake: Lake, checked: Checked, *, content_id: str, path: str, last_row: 
     until_committed(attempt)
     told = result[0]
     refused = pa.concat_tables([checked.rejected, told.conflicting])
-    if refused.num_rows:
+    n_refused, n_again = refused.num_rows, 0
+    if n_refused and comes_again:
+        news: list[pa.Table] = []
+        until_committed(lambda: _quarantine_once(lake, refused, content_id, path, news))
+        n_again = n_refused - news[-1].num_rows
+    elif n_refused:
         until_committed(lambda: _quarantine(lake, refused, content_id, path, last_row))
     return Counts(
         n_read=checked.accepted.num_rows + checked.rejected.num_rows,
         n_accepted=told.fresh.num_rows + told.n_there,
-        n_quarantined=refused.num_rows,
-        n_duplicate=told.n_duplicate,
+        n_quarantined=n_refused - n_again,
+        n_duplicate=told.n_duplicate + n_again,
     )
 
 
@@ -126,12 +142,42 @@ def _quarantine(lake: Lake, refused: pa.Table, content_id: str, path: str, last_
     refused = refused.filter(pc.field("row") > landed)
     if not refused.num_rows:
         return True
+    return commit(table, _as_quarantine(lake, refused, content_id, path), {content_id: last_row})
+
+
+def _quarantine_once(
+    lake: Lake, refused: pa.Table, content_id: str, path: str, news: list[pa.Table]
+) -> bool:
+    """Quarantine those rows that the path's quarantine does not hold; `news` gets this pull's."""
+    table = lake.writable(QUARANTINE)
+    number = (table.transaction_version(path) or 0) + 1
+    columns = ["content_id", "row", "reason", "raw"]
+    where = (pc.field("path") == path) & pc.field("raw").isin(pc.unique(refused["raw"]))
+    there: dict[tuple[str, str], tuple[str, int]] = {}
+    for batch in rows(table, columns=columns, where=where):
+        for row in batch.to_pylist():
+            there[row["reason"], row["raw"]] = (row["content_id"], row["row"])
+    is_fresh = np.zeros(refused.num_rows, bool)
+    is_own = np.zeros(refused.num_rows, bool)
+    cells = zip(*(refused[name].to_pylist() for name in ("reason", "raw", "row")), strict=True)
+    for at, (reason, raw, row) in enumerate(cells):
+        is_fresh[at] = (reason, raw) not in there
+        first = there.setdefault((reason, raw), (content_id, row))
+        is_own[at] = first == (content_id, row)
+    news.append(refused.filter(pa.array(is_own)))
+    fresh = refused.filter(pa.array(is_fresh))
+    if not fresh.num_rows:
+        return True
+    return commit(table, _as_quarantine(lake, fresh, content_id, path), {path: number})
+
+
+def _as_quarantine(lake: Lake, refused: pa.Table, content_id: str, path: str) -> pa.Table:
     now = datetime.now(UTC)
     data = _with_constant(refused, "content_id", pa.scalar(content_id))
     data = _with_constant(data, "path", pa.scalar(path))
     data = _with_constant(data, "quarantined_at", pa.scalar(now, pa.timestamp("us", "UTC")))
     schema = lake.schema(QUARANTINE)
-    return commit(table, data.select(schema.names).cast(schema), {content_id: last_row})
+    return data.select(schema.names).cast(schema)
 
 
 def _with_provenance(fresh: pa.Table, table: DeltaTable, content_id: str, number: int) -> pa.Table:
@@ -266,7 +312,7 @@ def _equal(left: pa.Table, right: pa.Table, columns: dict[str, int]) -> np.ndarr
 def _conflicting(chunk: pa.Table, which: np.ndarray) -> pa.Table:
     """The rows that other values of the same key keep out, as the quarantine has them."""
     rows_out = chunk.take(pa.array(which, pa.int64()))
-    raw = [_as_json(row) for row in rows_out.to_pylist()]
+    raw = [_as_json(row) for row in rows_out.drop_columns(["row"]).to_pylist()]
     detail = "another row with this asset and time, but other values, was there first and stays"
     return pa.table(
         {

@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.ipc as paipc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from vae_anomaly.config import Source
 from vae_anomaly.data.batches import (
@@ -126,7 +127,7 @@ def delta_file(path: str, source: Source) -> SourceFile:
     """
     try:
         table = _opened(path, source)
-    except UNREADABLE as error:
+    except (SourceError, *UNREADABLE) as error:
         raise SourceError(f"{public_url(path)} is no Delta table: {error}") from error
     identity = hashlib.sha256(str(table.metadata().id).encode()).digest()
     shown = public_url(path) if is_remote(path) else path
@@ -161,11 +162,14 @@ def read_delta(file: SourceFile, source: Source, batch_rows: int) -> Iterator[pa
 
 
 def _opened(path: str, source: Source, *, version: int | None = None) -> DeltaTable:
-    if not is_remote(path):
+    if is_remote(path):
+        store = open_store(source)
+        options = delta_options(source.storage)
+        return store.guarded(lambda: DeltaTable(path, version=version, storage_options=options))
+    try:
         return DeltaTable(f"file://{os.path.abspath(path)}", version=version)
-    store = open_store(source)
-    options = delta_options(source.storage)
-    return store.guarded(lambda: DeltaTable(path, version=version, storage_options=options))
+    except DeltaError as error:
+        raise SourceError(str(error)) from error
 
 
 def delta_options(storage: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,14 @@
-"""Files of the source → readings, quarantine and the list of files, each row exactly once."""
+"""Files or a table of the source → readings, quarantine and `files`, each row exactly once.
+
+A pull from a database stands in `files` like a file: its path is the table's address, its number
+takes the place of a time, and its highest watermark is where the next pull goes on.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
-from vae_anomaly.config import PlantConfig, settings_digest
+from vae_anomaly.config import Database, PlantConfig, settings_digest
 from vae_anomaly.data.clocks import FileClock, OrderReport
 from vae_anomaly.data.contract import check_batch, check_header
+from vae_anomaly.data.databases import Watermark, lower_bound, place_of, read_table
 from vae_anomaly.data.lake import (
     FILES,
     QUARANTINE,
@@ -110,6 +115,8 @@ def ingest(
         The lake is of a newer version, or its counts contradict each other.
     """
     lake = Lake(plant.lake_path, plant.contract)
+    if plant.source.database is not None:
+        return _pull(lake, plant, plant.source.database, on_file)
     files = [f for f in list_files(plant.source) if lake.root not in Path(f.path).parents]
     lake.writable(READINGS)
     known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
@@ -128,6 +135,58 @@ def ingest(
         reports.append(report)
         on_file(report, len(files))
     return IngestReport(tuple(reports), dict(reasons), lake.open(READINGS).version())
+
+
+def _pull(
+    lake: Lake,
+    plant: PlantConfig,
+    database: Database,
+    on_file: Callable[[FileReport, int], None],
+) -> IngestReport:
+    """Read a table on from its last watermark.
+
+    A pull that was killed begins again under the same content id, so its rows are its own.
+    """
+    lake.writable(READINGS)
+    place, digest = place_of(database), settings_digest(plant.contract)
+    before = _last_pull(lake, place, digest)
+    lower = lower_bound(before.watermark, database.overlap)
+    content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
+    seen = Watermark(before.watermark)
+    batches = read_table(database, plant.contract, lower=lower, batch_rows=CHUNK_ROWS, seen=seen)
+    name = database.table.rpartition(".")[2].strip('"')
+    report = _land(lake, plant, batches, place, name, content_id, comes_again=True)
+    if report.status == "quarantined":  # a table that cannot be read is no dirty file
+        raise SourceError(report.reason)
+    if not report.counts.complete:
+        raise LakeError(f"{place}: the counts do not add up to the rows read: {report.counts}")
+    reports = [report]
+    as_file = SourceFile(place, 0, before.n_pulls)
+    until_committed(lambda: _remember(lake, as_file, digest, content_id, reports, seen.text))
+    logger.info("%s: %s, watermark %s", place, report.counts, seen.text or "none")
+    on_file(reports[0], 1)
+    reasons = _reasons(lake, content_id, reports[0], exact=False)
+    return IngestReport(tuple(reports), dict(reasons), lake.open(READINGS).version())
+
+
+@dataclass(frozen=True)
+class _Pulls:
+    """How many pulls of a table were done, and how far the last one came."""
+
+    n_pulls: int
+    watermark: str
+
+
+def _last_pull(lake: Lake, place: str, digest: str) -> _Pulls:
+    """Pulls under this contract: another one reads the table from its begin."""
+    numbers: dict[int, str] = {}
+    where = (pc.field("path") == place) & (pc.field("contract_digest") == digest)
+    columns = ["modified_ns", "watermark", "status"]
+    for batch in rows(lake.writable(FILES), columns=columns, where=where):
+        for row in batch.to_pylist():
+            if row["status"] == "ingested":
+                numbers[row["modified_ns"]] = row["watermark"] or ""
+    return _Pulls(len(numbers), numbers[max(numbers)] if numbers else "")
 
 
 @dataclass
@@ -185,30 +244,48 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
 
 
 def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
+    batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
+    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id)
+
+
+def _land(
+    lake: Lake,
+    plant: PlantConfig,
+    batches: Iterator[pa.RecordBatch],
+    path: str,
+    asset: str,
+    content_id: str,
+    *,
+    comes_again: bool = False,
+) -> FileReport:
+    """Check and land batches one by one; what ends them is the report's reason."""
     counts, cells, checked_header = Counts(), CellCounts(), False
     clock = FileClock(plant.contract.sampling.period_s or 0.0)
     try:
-        for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
+        for batch in batches:
             if not checked_header:
                 check_header([n for n in batch.schema.names if n not in _OWN], plant.contract)
                 checked_header = True
             if not batch.num_rows:
                 continue
             checked = check_batch(
-                batch,
-                plant.contract,
-                asset=asset_stem(file.path),
-                decimal=plant.source.decimal,
-                clock=clock,
+                batch, plant.contract, asset=asset, decimal=plant.source.decimal, clock=clock
             )
             cells += checked.cells
             last_row = batch["_row"][-1].as_py()
-            counts += land(lake, checked, content_id=content_id, path=file.path, last_row=last_row)
+            counts += land(
+                lake,
+                checked,
+                content_id=content_id,
+                path=path,
+                last_row=last_row,
+                comes_again=comes_again,
+            )
     except (SourceError, ContractError) as error:
         logger.warning("file quarantined: %s", error)
         passing = _is_passing(error)
-        return FileReport(file.path, "quarantined", counts, str(error), passing, cells, clock.order)
-    return FileReport(file.path, "ingested", counts, cells=cells, order=clock.order)
+        return FileReport(path, "quarantined", counts, str(error), passing, cells, clock.order)
+    return FileReport(path, "ingested", counts, cells=cells, order=clock.order)
 
 
 _OWN = ("_row", "_broken")
@@ -225,7 +302,12 @@ def _is_passing(error: BaseException | None) -> bool:
 
 
 def _remember(
-    lake: Lake, file: SourceFile, digest: str, content_id: str, reports: list[FileReport]
+    lake: Lake,
+    file: SourceFile,
+    digest: str,
+    content_id: str,
+    reports: list[FileReport],
+    watermark: str | None = None,
 ) -> bool:
     """Note a file; where a rival has noted its content first, it is a repetition after all."""
     table = lake.writable(FILES)
@@ -254,20 +336,28 @@ def _remember(
         "cells": [{**cell._asdict(), "n": n} for cell, n in report.cells.items()],
         "n_out_of_order": report.order.n_out_of_order,
         "largest_step_back_s": report.order.largest_step_back_s,
+        "watermark": watermark,
         "ingested_at": datetime.now(UTC),
     }
     return commit(table, pa.Table.from_pylist([row], schema=lake.schema(FILES)), transactions)
 
 
-def _reasons(lake: Lake, content_id: str, report: FileReport) -> Counter[str]:
-    """Rows of a file in the quarantine, by reason; they are as many as were counted."""
+def _reasons(
+    lake: Lake, content_id: str, report: FileReport, *, exact: bool = True
+) -> Counter[str]:
+    """Rows of a file in the quarantine, by reason; they are as many as were counted.
+
+    Of a pull that began anew they may be more: rows that came in meanwhile shift its numbers.
+    """
     reasons: Counter[str] = Counter()
     if report.counts.n_quarantined:
         where = pc.field("content_id") == content_id
         for batch in rows(lake.open(QUARANTINE), columns=["reason"], where=where):
             reasons.update(batch["reason"].to_pylist())
         # a passing fault may have come earlier in the file than on the attempt before
-        if reasons.total() != report.counts.n_quarantined and not report.is_passing:
+        is_whole = reasons.total() == report.counts.n_quarantined
+        is_whole |= not exact and reasons.total() > report.counts.n_quarantined
+        if not is_whole and not report.is_passing:
             raise LakeError(
                 f"{report.path}: {report.counts.n_quarantined} rows were refused, but the "
                 f"quarantine holds {reasons.total()} of this content"
