@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -162,7 +163,7 @@ def read_delta(file: SourceFile, source: Source, batch_rows: int) -> Iterator[pa
 
 def _opened(path: str, source: Source, *, version: int | None = None) -> DeltaTable:
     if not is_remote(path):
-        return DeltaTable(f"file://{os.path.abspath(path)}", version=version)
+        return DeltaTable(Path(path).absolute().as_uri(), version=version)
     store = open_store(source)
     options = delta_options(source.storage)
     return store.guarded(lambda: DeltaTable(path, version=version, storage_options=options))
