@@ -105,9 +105,10 @@ def test_delta_version_is_the_content(tmp_path: Path) -> None:
 
 def test_delta_rows_keep_their_numbers_and_partitions_their_values(tmp_path: Path) -> None:
     table = TABLE.append_column("asset", pa.array([f"p{i % 5} é" for i in range(50)]))
+    folder = tmp_path / "line 1 é"
     for at in range(0, 50, 10):
-        write_deltalake(tmp_path / "t", table.slice(at, 10), mode="append", partition_by=["asset"])
-    source = Source(path=str(tmp_path / "t"))
+        write_deltalake(folder.as_uri(), table.slice(at, 10), mode="append", partition_by=["asset"])
+    source = Source(path=str(folder))
     (file,) = list_files(source)
     first = read(file, source)
     assert first["_row"].to_pylist() == list(range(1, 51))
@@ -116,7 +117,7 @@ def test_delta_rows_keep_their_numbers_and_partitions_their_values(tmp_path: Pat
         .select(table.column_names)
         .equals(table.cast(first.select(table.column_names).schema))
     )
-    DeltaTable(tmp_path / "t").create_checkpoint()
+    DeltaTable(folder.as_uri()).create_checkpoint()
     assert read(file, source, batch_rows=7).equals(first)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -167,7 +168,7 @@ def _opened(path: str, source: Source, *, version: int | None = None) -> DeltaTa
         options = delta_options(source.storage)
         return store.guarded(lambda: DeltaTable(path, version=version, storage_options=options))
     try:
-        return DeltaTable(f"file://{os.path.abspath(path)}", version=version)
+        return DeltaTable(Path(path).absolute().as_uri(), version=version)
     except DeltaError as error:
         raise SourceError(str(error)) from error
 
