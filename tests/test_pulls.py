@@ -194,7 +194,7 @@ KILLS = [
 @pytest.mark.parametrize("kill", KILLS, ids=str)
 def test_killed_pull_begins_again_and_loses_and_doubles_nothing(table: Table, kill: Kill) -> None:
     """Rows that come in between kill and resume shift every number of the pull."""
-    plant = table.plant()
+    plant = table.plant(overlap=5000)
     table.insert([row(10 * n, n, flow=900.0 if n % 50 == 0 else 1.0) for n in range(1, 301)])
     path = table.folder / "plant.yml"
     finish(start(path, "ingest", kill))
@@ -212,7 +212,10 @@ def test_killed_pull_begins_again_and_loses_and_doubles_nothing(table: Table, ki
         )
     # the next pull knows where this one ended
     table.insert([row(4000, 4000)])
-    assert counts(ingest(plant)) == (2, 1, 0, 1)
+    n_read, n_accepted, n_quarantined, n_duplicate = counts(ingest(plant))
+    assert (n_read, n_accepted, n_quarantined) == (304, 1, 0)
+    assert n_duplicate == 303
+    assert minutes(plant) == [*expected, 4000]
 
 
 @pytest.mark.slow
