@@ -204,6 +204,14 @@ def test_late_samples_change_nothing_and_are_counted_once(tmp_path: Path) -> Non
     assert sum(batch.num_rows for batch in rows(lake.open(SAMPLES))) == 6
 
 
+def test_asset_of_which_nothing_is_ready_is_not_forgotten(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, contract_of({"flow": ("last", 9)}, period=1, wait=4))
+    for number, second in enumerate((10, 9, 13)):
+        land_samples(lake, [("a", second, "flow", float(second))], f"c{number}")
+        assert shape(lake).n_late == 0
+    assert formed(lake, ["flow"]) == {("a", 9): {"flow": 9.0, "filled": 0}}
+
+
 def test_interpolated_reading_waits_for_the_next_sample_but_not_for_ever(tmp_path: Path) -> None:
     rules: dict[str, tuple[How, int]] = {"flow": ("interpolate", 6), "power": ("last", 6)}
     lake = Lake(tmp_path, contract_of(rules, period=1))

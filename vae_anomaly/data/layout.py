@@ -178,6 +178,7 @@ class _News:
 
     assets: pa.Array
     through: Micros  # (n_assets,) formed through this moment; before the first sample if never
+    is_new: npt.NDArray[np.bool_]  # (n_assets,) never
     n_late: int
 
 
@@ -196,7 +197,9 @@ def _shape_once(lake: Lake, shaped: Shaped) -> bool:
         if (readings.transaction_version(INGEST) or 0) != number:
             return False
         number += 1
-        transactions = {INGEST: number} | first | _moved(reach, end)
+        # an asset of which nothing is ready yet is noted too, lest its samples be forgotten
+        moved = _moved(reach, end, news.is_new & is_last)
+        transactions = {INGEST: number} | first | moved
         if is_last:
             transactions["shaped"] = newest
         data = _with_number(piece.table, readings, number)
@@ -209,14 +212,11 @@ def _shape_once(lake: Lake, shaped: Shaped) -> bool:
     return True
 
 
-def _moved(reach: Reach, end: int) -> dict[str, int]:
+def _moved(reach: Reach, end: int, is_noted: npt.NDArray[np.bool_]) -> dict[str, int]:
     """The moment through which each asset's readings are formed, once those until `end` are."""
     moved = np.minimum(reach.last, end) // reach.period_us * reach.period_us
-    return {
-        f"shaped:{asset}": int(moment)
-        for asset, moment, before in zip(reach.assets.to_pylist(), moved, reach.first, strict=True)
-        if moment > before
-    }
+    assets, is_moved = reach.assets.to_pylist(), (moved > reach.first) | is_noted
+    return {f"shaped:{assets[at]}": int(moved[at]) for at in np.flatnonzero(is_moved)}
 
 
 def _with_number(table: pa.Table, readings: DeltaTable, number: int) -> pa.Table:
@@ -273,10 +273,9 @@ def _news(state: _State) -> _News:
         np.minimum.at(earliest, own, moment)
         n_late += int(((ingest > looked) & (moment <= np.array(through)[own])).sum())
     bounds = np.array(through, np.int64)
-    before = np.where(
-        bounds == UNKNOWN, (earliest - 1) // state.period_us * state.period_us, bounds
-    )
-    return _News(pa.array(list(places), pa.string()), before, n_late)
+    is_new = bounds == UNKNOWN
+    before = np.where(is_new, (earliest - 1) // state.period_us * state.period_us, bounds)
+    return _News(pa.array(list(places), pa.string()), before, is_new, n_late)
 
 
 def _plan(lake: Lake, state: _State, news: _News) -> tuple[Reach, list[int]]:
@@ -289,8 +288,8 @@ def _plan(lake: Lake, state: _State, news: _News) -> tuple[Reach, list[int]]:
         for batch in rows(state.samples, columns=["asset", "time"], where=where):
             counted.add(batch)
     horizon = counted.latest - round(lake.contract.sampling.wait_s * 1e6)
-    last = np.maximum(_ready(lake, state, news, horizon), news.through)
-    last = np.maximum(last // state.period_us * state.period_us, news.through)
+    last = _ready(lake, state, news, horizon) // state.period_us * state.period_us
+    last = np.where(news.is_new, last, np.maximum(last, news.through))
     reach = Reach(news.assets, news.through, last, state.period_us, limit)
     return reach, counted.ends(reach, lake.contract.long is None, len(state.rules))
 

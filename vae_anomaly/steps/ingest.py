@@ -168,7 +168,9 @@ def _pull(
     lower = lower_bound(before.watermark, database.overlap)
     content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
     seen = Watermark(before.watermark)
-    batches = read_table(database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen)
+    batches = read_table(
+        database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
+    )
     name = database.table.rpartition(".")[2].strip('"')
     report = _land(lake, plant, batches, place, name, content_id, comes_again=True)
     if report.status == "quarantined":  # a table that cannot be read is no dirty file
