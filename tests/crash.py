@@ -44,13 +44,16 @@ POINTS = {
     "score": ("vae_anomaly.steps.score.commit",),
 }
 
+#: The same of an ingest that forms readings from samples.
+SHAPING_POINTS = (*POINTS["ingest"], "vae_anomaly.data.layout.commit")
+
 #: Columns that differ from run to run: times, and what numbers the runs.
 PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns")
 
 #: In a campaign a step is killed at most so often before it may end.
 KILLS_IN_A_ROW = 6
 
-TABLES = ("readings", "quarantine", "files", "parts", "verdicts")
+TABLES = ("samples", "readings", "quarantine", "files", "parts", "verdicts")
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,38 @@ def write_plant(folder: Path, *, n_files: int = 4, n_rows: int = 400, seed: int 
         "smoothing: 0.5\n"
         "calibration: {false_alarm_rate: 0.05}\n"
         "training: {epochs: 2, min_steps: 60, batch_size: 64, checks: 6}\n"
+    )
+    return plant
+
+
+def write_historian(folder: Path, *, n_files: int = 3, n_rows: int = 300, seed: int = 0) -> Path:
+    """A small plant whose readings are formed from a historian's dirty long tables."""
+    incoming = folder / "incoming"
+    incoming.mkdir(parents=True)
+    for number in range(n_files):
+        rng = np.random.default_rng([seed, number])
+        begin = datetime(2026, 3, 1, tzinfo=UTC) + number * timedelta(seconds=n_rows)
+        lines = ["time,asset,tag,value"]
+        for i in range(n_rows):
+            stamp = (begin + timedelta(seconds=i + float(rng.random()) / 2)).isoformat()
+            value = "1e99?" if i % 61 == 5 else f"{rng.normal():.6f}"
+            tag = ("flow", "pressure", "other")[int(rng.integers(3))]
+            lines.append(f"{stamp},{'ab'[i % 2]},{tag},{value}")
+            if i % 50 == 7:
+                lines.append(lines[-1])
+            if i % 70 == 9:
+                lines.append(f"{stamp},{'ab'[i % 2]},{tag},0.5")
+        (incoming / f"{number}.csv").write_text("\n".join(lines) + "\n")
+    plant = folder / "plant.yml"
+    plant.write_text(
+        "name: crash\n"
+        "source: {path: incoming, settle_s: 0}\n"
+        "contract:\n"
+        "  time: time\n"
+        "  asset: asset\n"
+        "  long: {}\n"
+        "  sampling: {period_s: 2, max_gap_s: 6, resample: last, wait_s: 3}\n"
+        "  sensors: [flow, {name: pressure, resample: interpolate}]\n"
     )
     return plant
 

@@ -34,6 +34,67 @@ class Landing:
         return [(*key, *values) for key, values in self.first.items()]
 
 
+class Shaping:
+    """Readings of a set of samples (asset, time, column, value or None), one cell at a time.
+
+    Times, the period, the wait and the limits are whole numbers of one unit; rules are
+    column → (how, limit). A period of 0 makes every time of a sensor's sample a moment.
+    """
+
+    def __init__(self, samples: list[tuple], rules: dict, sensors: list[str]) -> None:
+        self.series: dict[tuple, dict] = {}
+        for asset, time, column, value in samples:
+            self.series.setdefault((asset, column), {})[time] = value
+        self.rules, self.sensors = rules, sensors
+
+    def readings(self, period: int, wait: int) -> dict[tuple, dict]:
+        """(asset, moment) → column → (value, whether it is filled)."""
+        found = {}
+        for asset in sorted({asset for asset, _ in self.series}):
+            times = [t for (a, _), s in self.series.items() if a == asset for t in s]
+            horizon = max(times) - wait
+            stop = max(times) if period == 0 else max(times) // period * period
+            start = min(times) if period == 0 else min(times) // period * period
+            for t in range(start, stop + 1, period or 1):
+                if t > horizon or not all(self._known(asset, c, t, horizon) for c in self.rules):
+                    break
+                cells = {c: self._cell(asset, c, t, period) for c in self.rules}
+                own = any(self._own(asset, c, t, period) for c in self.sensors)
+                if own or any(cells[c][0] is not None for c in self.sensors):
+                    found[asset, t] = cells
+        return found
+
+    def _own(self, asset: str, column: str, t: int, period: int) -> list[int]:
+        series = self.series.get((asset, column), {})
+        return sorted(s for s in series if t - (period or 1) < s <= t)
+
+    def _known(self, asset: str, column: str, t: int, horizon: int) -> bool:
+        how, limit = self.rules[column]
+        series = self.series.get((asset, column), {})
+        before = [s for s in series if s <= t]
+        if how != "interpolate" or not before or max(before) == t or series[max(before)] is None:
+            return True
+        return any(t < s <= horizon for s in series) or max(before) + limit <= horizon
+
+    def _cell(self, asset: str, column: str, t: int, period: int) -> tuple:
+        how, limit = self.rules[column]
+        series = self.series.get((asset, column), {})
+        own = self._own(asset, column, t, period)
+        before = [s for s in series if s <= t]
+        after = [s for s in series if s > t]
+        value = None
+        if how == "mean":
+            good = [series[s] for s in own if series[s] is not None]
+            value = sum(good) / len(good) if good else None
+        elif before and (max(before) == t or (how == "last" and (own or t - max(before) <= limit))):
+            value = series[max(before)]
+        elif how == "interpolate" and before and after and min(after) - max(before) <= limit:
+            p, n = max(before), min(after)
+            if series[p] is not None and series[n] is not None:
+                value = series[p] + (series[n] - series[p]) * (t - p) / (n - p)
+        return value, value is not None and not own
+
+
 def runs(keys: list[tuple[str, float]], max_gap: float | None) -> list[int]:
     """Rows of the same series directly before each of the sorted (asset, time)."""
     result: list[int] = []

@@ -318,7 +318,8 @@ EXAMPLES: dict[str, tuple[dict[str, bytes | None], str]] = {
 
 
 def test_every_reason_is_shown_by_an_example() -> None:
-    assert {*EXAMPLES, "broken_line", "nonexistent_local_time"} == set(REASONS)
+    elsewhere = {"broken_line", "nonexistent_local_time", "no_tag"}
+    assert {*EXAMPLES, *elsewhere} == set(REASONS)
     assert reason_of() is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 
 from vae_anomaly.config import PlantConfig, read_mlflow
+from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.calibrate import CalibrateReport
@@ -103,6 +105,7 @@ def ingest_table(report: IngestReport) -> Table:
         reasons
     )
     notes += _cell_notes(report.cells)
+    notes += _shape_notes(report.shaped)
     notes += [
         f"{_name(file.path)}: {order.n_out_of_order:,} out of order; the largest step back in time "
         f"is {order.largest_step_back_s:,.0f} s, at row {order.at_row:,}"
@@ -135,6 +138,32 @@ def _cell_notes(cells: CellCounts) -> list[str]:
         ]
         more = f" and {len(said) - MOST_TEXTS} more" if len(said) > MOST_TEXTS else ""
         notes += [f"{words}: {', '.join(said[:MOST_TEXTS])}{more}"] * bool(said)
+    unused = Counter({cell.text: n for cell, n in cells.items() if cell.state == "unused"})
+    if unused:
+        said = [tag for tag, _ in unused.most_common(MOST_TEXTS)]
+        more = f" and {len(unused) - MOST_TEXTS} more" if len(unused) > MOST_TEXTS else ""
+        notes += [
+            f"tags not in the contract: {unused.total():,} rows of {', '.join(said)}{more}; kept "
+            "in samples, not used"
+        ]
+    return notes
+
+
+def _shape_notes(shaped: Shaped | None) -> list[str]:
+    """Readings that were formed from samples, and what was filled in them."""
+    if shaped is None:
+        return []
+    notes = [f"{shaped.n_readings:,} readings formed from samples"]
+    filled = [(name, n) for name, n in shaped.filled.most_common() if n]
+    if filled:
+        said = [f"{name} {n / shaped.n_readings:.2%}" for name, n in filled[:MOST_TEXTS]]
+        more = f" and {len(filled) - MOST_TEXTS} more" if len(filled) > MOST_TEXTS else ""
+        notes += [f"cells filled from other moments: {', '.join(said)}{more}"]
+    if shaped.n_late:
+        notes += [
+            f"{shaped.n_late:,} samples came after the readings of their time were formed and are "
+            "not in them; raise contract.sampling.wait_s if that is to wait for such"
+        ]
     return notes
 
 

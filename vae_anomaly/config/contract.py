@@ -233,7 +233,36 @@ class Contract(Frozen):
                 raise ValueError(f"column '{name}' is named twice in the contract")
         if self.long is not None and not self.time.column:
             raise ValueError("contract.long needs the column with the time of each value")
+        for sensor in (*self.sensors, *self.context):
+            self._check_layout(sensor)
         return self
+
+    def _check_layout(self, sensor: Sensor) -> None:
+        """A column's own rule must fit that of the plant."""
+        name, sampling = f"sensor '{sensor.name}'", self.sampling
+        if self.long is not None and sensor.quality:
+            raise ValueError(
+                f"{name}: in a long table the code stands in the row; name its column in "
+                "contract.quality.column, and remove this one"
+            )
+        if sensor.resample is not None and (sensor.resample == "none") != (
+            sampling.resample == "none"
+        ):
+            raise ValueError(
+                f"{name}: resample is '{sensor.resample}', but sampling.resample is "
+                f"'{sampling.resample}'; either all columns are resampled, or none"
+            )
+        limit, gap = sensor.fill_limit_s, sampling.max_gap_s
+        if limit is not None and gap is not None and limit > gap:
+            raise ValueError(
+                f"{name}: fill_limit_s={limit:g} is above max_gap_s={gap:g}: values would be "
+                "invented across a gap"
+            )
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether readings are formed from samples, rather than being the rows of the files."""
+        return self.long is not None or self.sampling.resample != "none"
 
     def columns(self) -> Iterator[str]:
         """Every column of a source file that the contract names, each once."""

@@ -32,6 +32,7 @@ from vae_anomaly.data.cells import (
     read_sensor,
 )
 from vae_anomaly.data.clocks import FileClock
+from vae_anomaly.data.long import read_values
 from vae_anomaly.data.quality import CellCounts, count_cells, read_codes
 from vae_anomaly.data.times import MOMENT, read_times
 from vae_anomaly.errors import ContractError
@@ -43,6 +44,7 @@ __all__ = [
     "check_batch",
     "check_header",
     "readings_schema",
+    "samples_schema",
 ]
 
 #: Why a row is rejected: code → one sentence. The first that applies is the row's.
@@ -51,6 +53,7 @@ REASONS: dict[str, str] = {
     "no_asset": "The cell that names the asset is empty.",
     "bad_text": "The name of an asset or a mode is not a text in the file's encoding.",
     "no_time": "The cell with the time is empty.",
+    "no_tag": "The cell of a long table that names the tag is empty.",
     "bad_time": "The time cannot be read, or lies outside the years 1900 to 2199.",
     "nonexistent_local_time": "The zone's clocks were put forward past this local time.",
     "not_a_number": "A cell holds something that is not a number.",
@@ -68,6 +71,7 @@ DETAILS: dict[str, str] = {
     "no_asset": "column '{column}' is empty; it must name the asset",
     "bad_text": "column '{column}': {value} is not a text; set source.encoding to the file's",
     "no_time": "column '{column}' is empty; it must hold a time",
+    "no_tag": "column '{column}' is empty; it must name the tag",
     "bad_time": "column '{column}': {value} is not a time of 1900 to 2199 {time_format}",
     "nonexistent_local_time": "column '{column}': {value} was skipped by the clocks of {zone}",
     "not_a_number": "column '{column}': {value} is not a number with decimal sign '{decimal}'",
@@ -108,8 +112,11 @@ def readings_schema(contract: Contract) -> pa.Schema:
     """Columns of the table of readings under a contract.
 
     ``asset, time``, the sensors, the context, ``label`` (null = unknown), ``mode``, the file's
-    ``content_id``, the ``row`` in it, and ``ingest``, the number of the commit.
+    ``content_id``, the ``row`` in it, and ``ingest``, the number of the commit. Where readings are
+    formed from samples, they have no ``content_id`` and ``row``, and ``filled`` is the number of
+    sensor and context cells without a sample of their own (null without resampling).
     """
+    filled = [("filled", pa.int32())] if contract.is_shaped else []
     numbers = [(name, pa.float64()) for name in contract.sensor_names + contract.context_names]
     return pa.schema(
         [
@@ -118,6 +125,30 @@ def readings_schema(contract: Contract) -> pa.Schema:
             *numbers,
             ("label", pa.int32()),
             ("mode", pa.string()),
+            ("content_id", pa.string()),
+            ("row", pa.int64()),
+            ("ingest", pa.int64()),
+            *filled,
+        ]
+    )
+
+
+def samples_schema(contract: Contract) -> pa.Schema:
+    """Columns of the table of samples: the accepted rows, where readings are formed from them.
+
+    In the wide layout those of the readings. In the long one ``sensor`` (the tag), ``value`` (null
+    = missing) and ``text`` (of a tag whose values are names), beside asset, time and provenance.
+    """
+    if contract.long is None:
+        schema = readings_schema(contract)
+        return schema.remove(schema.get_field_index("filled")) if contract.is_shaped else schema
+    return pa.schema(
+        [
+            ("asset", pa.string()),
+            ("time", MOMENT),
+            ("sensor", pa.string()),
+            ("value", pa.float64()),
+            ("text", pa.string()),
             ("content_id", pa.string()),
             ("row", pa.int64()),
             ("ingest", pa.int64()),
@@ -209,6 +240,10 @@ def check_batch(
     is_broken = as_mask(batch["_broken"].is_valid())
     cells = {name: as_plain(batch[name]) for name in contract.columns()}
     reads = _keys(batch, cells, contract, asset, decimal, clock)
+    if contract.long is not None:
+        values = read_values(cells, contract, decimal, ~is_broken)
+        found = reads | values.reads
+        return _told_apart(batch, contract, decimal, found, is_broken, values.counts)
     codes = {name: read_codes(cells[name], contract.quality) for name in _quality_columns(contract)}
     counts: CellCounts = Counter()
     for sensor in (*contract.sensors, *contract.context):
@@ -241,7 +276,7 @@ def _told_apart(
         (f for f in faults if f.mask.any()), key=lambda fault: order.index(fault.reason)
     )
     columns = {name: read.values for name, read in reads.items()} | {"row": batch["_row"]}
-    fields = [field for field in readings_schema(contract) if field.name in columns]
+    fields = [field for field in samples_schema(contract) if field.name in columns]
     table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
     if not faults:
         return Checked(table, REJECTED_SCHEMA.empty_table(), counts)
@@ -274,12 +309,17 @@ def _keys(
     if contract.asset is not None:
         reads["asset"] = read_names(contract.asset, cells[contract.asset], missing="no_asset")
     assets = reads["asset"].values
+    if contract.long is not None:  # an export goes through its tags by time, or one after another
+        tags = as_texts(cells[contract.long.tag])
+        assets = pc.binary_join_element_wise(assets, pa.array(tags, pa.string()), "\n")
     steps = cells.get(contract.time.column, pc.subtract(batch["_row"], 1))
     is_by_order = clock is not None and contract.time.ambiguous == "order"
     later = clock.later(assets) if clock is not None and is_by_order else None
     reads["time"] = read_times(steps, contract.time, decimal=decimal, later=later)
     if clock is not None:
         clock.note(assets, reads["time"].values, batch["_row"])
+    if contract.long is not None:
+        return reads
     reads["label"] = Read("", pa.nulls(n_rows, pa.int32()), {})
     if contract.label is not None:
         reads["label"] = read_labels(contract.label, cells[contract.label], decimal)
@@ -317,6 +357,15 @@ def _rejected(
     facts = [
         _facts(fault, contract) | {"decimal": decimal, "n_columns": len(texts)} for fault in faults
     ]
+    if contract.long is not None:  # cells of every tag stand in one column
+        for sensor in (
+            *contract.sensor_names,
+            *contract.context_names,
+            contract.label,
+            contract.mode,
+        ):
+            if sensor is not None:
+                texts[sensor] = texts[contract.long.value]
     detail = [
         DETAILS[faults[place].reason].format(
             value=_shown(texts.get(faults[place].column, raw)[at]), **facts[place]
@@ -333,9 +382,11 @@ def _facts(fault: _Fault, contract: Contract) -> dict[str, object]:
     """What the contract allows where a fault is."""
     sensors = {sensor.name: sensor for sensor in (*contract.sensors, *contract.context)}
     sensor = sensors.get(fault.column, Sensor(name="none"))
-    time = contract.time
+    time, column = contract.time, fault.column
+    if contract.long is not None and column in {*sensors, contract.label, contract.mode}:
+        column = f"{contract.long.value}' of tag '{column}"
     return {
-        "column": fault.column,
+        "column": column,
         "low": f"{sensor.low} {sensor.unit}".rstrip(),
         "high": f"{sensor.high} {sensor.unit}".rstrip(),
         "zone": contract.time.zone,

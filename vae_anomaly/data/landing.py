@@ -1,9 +1,12 @@
-"""Checked rows of a file → readings and quarantine, each exactly once.
+"""Checked rows of a file → readings (or samples) and quarantine, each exactly once.
 
 The commit to `readings` decides, alone: a row is *accepted* when `readings` holds it under this
 content and row number. What is left of a chunk is thereby a *duplicate* (the same key and values
 stand there already) or *conflicting* (other values; the first stays). So whoever is killed between
 two commits, or meets a rival, looks again and comes to the same result.
+
+Where readings are formed from samples, all this is said of `samples` instead, and in a long table
+the key of a row is its asset, tag and time.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.lake import (
     INGEST,
     QUARANTINE,
-    READINGS,
     Lake,
     commit,
     rows,
@@ -30,10 +32,16 @@ from vae_anomaly.data.lake import (
     until_committed,
 )
 
-__all__ = ["CHUNK_ROWS", "Counts", "land"]
+__all__ = ["CHUNK_ROWS", "LONG_CHUNK_ROWS", "Counts", "land"]
 
 #: Rows of one commit: memory stays flat, and a commit costs little beside them.
 CHUNK_ROWS = 100_000
+
+#: Rows of a long table hold one value each.
+LONG_CHUNK_ROWS = 500_000
+
+#: Columns of names that, with the time, tell rows apart.
+KEYS = ("asset", "sensor")
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def land(
     result: list[Sorted] = []
 
     def attempt() -> bool:
-        table = lake.writable(READINGS)
+        table = lake.writable(lake.landing)
         told = told_apart(table, checked.accepted, content_id)
         result[:] = [told]
         if not told.fresh.num_rows:
@@ -208,7 +216,7 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
     mine = np.zeros(n, bool)
     rival = np.zeros(n, bool)  # the key is taken by another row of the table
     same = np.zeros(n, bool)  # ... which has the same values
-    names = [name for name in chunk.column_names if name not in ("asset", "time", "row")]
+    names = [name for name in chunk.column_names if name not in (*KEYS, "time", "row")]
     values = {name: rows_before(table, name) for name in names}
     for near in _there(table, chunk):
         at, found = keys.find(near)  # (m,) place of each row's key
@@ -235,20 +243,20 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
 
 @dataclass(frozen=True)
 class _Keys:
-    """The (asset, time) of a chunk's rows as one sortable number each."""
+    """The keys of a chunk's rows, (asset, time) or (asset, tag, time), as one number each."""
 
-    assets: pa.Array  # the chunk's distinct assets
+    known: dict[str, pa.Array]  # the chunk's distinct assets, and tags in a long table
     times: np.ndarray  # its distinct times, rising
     code: np.ndarray  # (n,) one number a key
     order: np.ndarray  # rows by (code, row)
 
     @classmethod
     def of(cls, chunk: pa.Table) -> _Keys:
-        assets = pc.unique(chunk["asset"])
+        known = {name: pc.unique(chunk[name]) for name in KEYS if name in chunk.column_names}
         moments = _microseconds(chunk["time"])
         times = np.unique(moments)
-        code = _codes(chunk["asset"], assets) * len(times) + np.searchsorted(times, moments)
-        return cls(assets, times, code, np.argsort(code, kind="stable"))
+        code = _codes(chunk, known) * len(times) + np.searchsorted(times, moments)
+        return cls(known, times, code, np.argsort(code, kind="stable"))
 
     def first_of_each(self) -> np.ndarray:
         """(n,) for each row, the first row of the chunk with the same key."""
@@ -261,13 +269,13 @@ class _Keys:
 
     def find(self, there: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(m,) place in `order` of the first row with the key of each row there; (m,) found."""
-        asset = _codes(there["asset"], self.assets)
+        series = _codes(there, self.known)
         moment = _microseconds(there["time"])
         rank = np.searchsorted(self.times, moment).clip(max=len(self.times) - 1)
-        code = asset * len(self.times) + rank
+        code = series * len(self.times) + rank
         sorted_code = self.code[self.order]
         at = np.searchsorted(sorted_code, code).clip(max=len(sorted_code) - 1)
-        return at, (asset >= 0) & (self.times[rank] == moment) & (sorted_code[at] == code)
+        return at, (series >= 0) & (self.times[rank] == moment) & (sorted_code[at] == code)
 
     def with_key_of(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every row of the chunk with the keys at these places, and the place each came from."""
@@ -287,6 +295,9 @@ def _there(table: DeltaTable, chunk: pa.Table) -> Iterator[pa.Table]:
         & (pc.field("time") <= span["max"])
         & pc.field("asset").isin(pc.unique(chunk["asset"]))
     )
+    if "sensor" in chunk.column_names:  # a range, for statistics rule out by it
+        tags = pc.min_max(chunk["sensor"])
+        where &= (pc.field("sensor") >= tags["min"]) & (pc.field("sensor") <= tags["max"])
     columns = [*chunk.column_names, "content_id", "ingest"]
     known = {field.name for field in table.schema().fields}
     for batch in rows(table, columns=[name for name in columns if name in known], where=where):
@@ -313,7 +324,8 @@ def _conflicting(chunk: pa.Table, which: np.ndarray) -> pa.Table:
     """The rows that other values of the same key keep out, as the quarantine has them."""
     rows_out = chunk.take(pa.array(which, pa.int64()))
     raw = [_as_json(row) for row in rows_out.drop_columns(["row"]).to_pylist()]
-    detail = "another row with this asset and time, but other values, was there first and stays"
+    key = "asset, time and tag" if "sensor" in chunk.column_names else "asset and time"
+    detail = f"another row with this {key}, but other values, was there first and stays"
     return pa.table(
         {
             "row": rows_out["row"],
@@ -330,10 +342,12 @@ def _as_json(row: dict[str, object]) -> str:
     return json.dumps({name: None if v is None else str(v) for name, v in row.items()})
 
 
-def _codes(assets: pa.ChunkedArray, known: pa.Array) -> np.ndarray:
-    """(n,) place of each asset among the known ones, −1 where it is none of them."""
-    found = pc.index_in(assets, value_set=known)
-    codes: np.ndarray = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+def _codes(table: pa.Table, known: dict[str, pa.Array]) -> np.ndarray:
+    """(n,) a number for the series of each row, −1 where it is none of the known ones."""
+    codes = np.zeros(table.num_rows, np.int64)
+    for name, names in known.items():
+        place = pc.fill_null(pc.index_in(table[name], value_set=names), -1).to_numpy()
+        codes = np.where((codes < 0) | (place < 0), -1, codes * len(names) + place)
     return codes
 
 

@@ -2,7 +2,9 @@
 
 A cell ends in exactly one state: *value*; *empty*; *text* (it says that there is no value, as
 ``I/O Timeout`` does); *quality* (its code is not a good one); *refused* (its row is in the
-quarantine because of it). The states of a sensor add up to the rows that were read.
+quarantine because of it). The states of a sensor add up to the rows that were read. In a long table
+there are also cells of tags that the contract does not name: they are counted by tag, as *unused*,
+and belong to no sensor.
 """
 
 from __future__ import annotations

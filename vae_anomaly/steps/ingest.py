@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from vae_anomaly.data.lake import (
     rows,
     until_committed,
 )
-from vae_anomaly.data.landing import CHUNK_ROWS, Counts, land
+from vae_anomaly.data.landing import CHUNK_ROWS, LONG_CHUNK_ROWS, Counts, land
+from vae_anomaly.data.layout import Shaped, refuse_other_layout, shape
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.data.sources import (
     SourceFile,
@@ -71,11 +72,15 @@ class FileReport:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Counts of one ingest; they add up to the rows that were read."""
+    """Counts of one ingest; they add up to the rows that were read.
+
+    `shaped` says what readings were formed, where they are formed from samples.
+    """
 
     files: tuple[FileReport, ...]
     reasons: Mapping[str, int] = field(default_factory=dict)
     readings_version: int = 0
+    shaped: Shaped | None = None
 
     @property
     def counts(self) -> Counts:
@@ -115,10 +120,21 @@ def ingest(
         The lake is of a newer version, or its counts contradict each other.
     """
     lake = Lake(plant.lake_path, plant.contract)
-    if plant.source.database is not None:
-        return _pull(lake, plant, plant.source.database, on_file)
-    files = [f for f in list_files(plant.source) if lake.root not in Path(f.path).parents]
+    refuse_other_layout(lake)
     lake.writable(READINGS)
+    if plant.source.database is not None:
+        report = _pull(lake, plant, plant.source.database, on_file)
+    else:
+        report = _read_files(lake, plant, on_file)
+    shaped = shape(lake) if plant.contract.is_shaped else None
+    return replace(report, shaped=shaped, readings_version=lake.open(READINGS).version())
+
+
+def _read_files(
+    lake: Lake, plant: PlantConfig, on_file: Callable[[FileReport, int], None]
+) -> IngestReport:
+    """Land what is new in the files of the source."""
+    files = [f for f in list_files(plant.source) if lake.root not in Path(f.path).parents]
     known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
     growing = still_growing((f for f in files if not known.is_unchanged(f)), plant.source)
     reports: list[FileReport] = []
@@ -134,7 +150,7 @@ def ingest(
             logger.info("%s: %s %s", file.path, report.status, report.counts)
         reports.append(report)
         on_file(report, len(files))
-    return IngestReport(tuple(reports), dict(reasons), lake.open(READINGS).version())
+    return IngestReport(tuple(reports), dict(reasons))
 
 
 def _pull(
@@ -147,13 +163,14 @@ def _pull(
 
     A pull that was killed begins again under the same content id, so its rows are its own.
     """
-    lake.writable(READINGS)
     place, digest = place_of(database), settings_digest(plant.contract)
     before = _last_pull(lake, place, digest)
     lower = lower_bound(before.watermark, database.overlap)
     content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
     seen = Watermark(before.watermark)
-    batches = read_table(database, plant.contract, lower=lower, batch_rows=CHUNK_ROWS, seen=seen)
+    batches = read_table(
+        database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
+    )
     name = database.table.rpartition(".")[2].strip('"')
     report = _land(lake, plant, batches, place, name, content_id, comes_again=True)
     if report.status == "quarantined":  # a table that cannot be read is no dirty file
@@ -166,7 +183,7 @@ def _pull(
     logger.info("%s: %s, watermark %s", place, report.counts, seen.text or "none")
     on_file(reports[0], 1)
     reasons = _reasons(lake, content_id, reports[0], exact=False)
-    return IngestReport(tuple(reports), dict(reasons), lake.open(READINGS).version())
+    return IngestReport(tuple(reports), dict(reasons))
 
 
 @dataclass(frozen=True)
@@ -243,8 +260,12 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
     return report
 
 
+def _batch_rows(plant: PlantConfig) -> int:
+    return CHUNK_ROWS if plant.contract.long is None else LONG_CHUNK_ROWS
+
+
 def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
-    batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
+    batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
     return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id)
 
 

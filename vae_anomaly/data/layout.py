@@ -1,0 +1,378 @@
+"""Samples → readings: each moment once, nothing invented across a gap, memory flat.
+
+The *watermark* of an asset is its latest sample. Its readings are formed for the moments up to
+``sampling.wait_s`` before that; where a column is interpolated, only as far as the next sample is
+known, or the fill limit has passed. What was formed is never changed: a sample that comes later
+than that is *late*, stays in `samples`, and is counted. A moment is a reading if a sensor has a
+sample in its period, or a value that still stands by its rule; other moments are a gap. Without
+resampling, the moments of an asset are the times of its sensors' samples.
+
+These transactions of `readings` make that happen once, whoever is killed or comes in between:
+
+================== =======================================================================
+``shaped:<asset>`` the moment, in microseconds since 1970, through which readings are formed
+``looked``         the ingest number of samples through which late ones are counted
+``late``           how many were late, ever
+``shaped``         the ingest number of samples from which all that can be formed is formed
+================== =======================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from vae_anomaly.data.lake import (
+    INGEST,
+    MAX_TRIES,
+    READINGS,
+    SAMPLES,
+    Lake,
+    as_timestamp,
+    commit,
+    rows,
+)
+from vae_anomaly.data.landing import CHUNK_ROWS
+from vae_anomaly.data.resampling import Rule, rules_of
+from vae_anomaly.data.spans import Formed, Reach, form
+from vae_anomaly.errors import LakeError
+
+__all__ = ["Shaped", "refuse_other_layout", "shape"]
+
+logger = logging.getLogger(__name__)
+
+Micros = npt.NDArray[np.int64]
+
+#: Samples, or cells of readings, that are in memory at once.
+SPAN_CELLS = 2_000_000
+#: Narrowest bin in which samples are counted over time, and how many bins there are at most.
+BIN_US, MAX_BINS = 60_000_000, 100_000
+
+UNKNOWN = np.iinfo(np.int64).min
+
+
+@dataclass
+class Shaped:
+    """What became of the samples of one ingest.
+
+    Attributes
+    ----------
+    n_readings : int
+        Readings formed.
+    n_late : int
+        Samples that came after the readings of their time were formed.
+    filled : Counter
+        Cells of each column that were carried or interpolated, out of `n_readings`.
+    """
+
+    n_readings: int = 0
+    n_late: int = 0
+    filled: Counter[str] = field(default_factory=Counter)
+
+
+def refuse_other_layout(lake: Lake) -> None:
+    """Refuse a lake whose readings came about otherwise than the contract says now.
+
+    Raises
+    ------
+    LakeError
+        Its readings are rows of files where they are to be formed from samples, or the other way
+        round, or its samples are of the other layout.
+    """
+    kept = "; set lake in plant.yml to a new folder, or the contract back"
+    contract = lake.contract
+    readings = lake.found(READINGS)
+    if readings is not None and readings.transaction_version(INGEST):
+        was_shaped = readings.transaction_version("shaped") is not None
+        if was_shaped and not contract.is_shaped:
+            raise LakeError(f"the readings in {lake.root} were formed from samples{kept}")
+        if contract.is_shaped and not was_shaped and not _has(readings, "filled"):
+            raise LakeError(
+                f"the readings in {lake.root} are rows as the files have them; contract.long and "
+                f"sampling.resample form readings from samples{kept}"
+            )
+    samples = lake.found(SAMPLES) if contract.is_shaped else None
+    if samples is not None and _has(samples, "sensor") != (contract.long is not None):
+        is_long = "long" if contract.long is None else "wide"
+        raise LakeError(f"the samples in {lake.root} are of the {is_long} layout{kept}")
+
+
+def _has(table: DeltaTable, column: str) -> bool:
+    return any(f.name == column for f in table.schema().fields)
+
+
+def shape(lake: Lake) -> Shaped:
+    """Form all readings that the samples in the lake allow, and that are not formed yet.
+
+    Parameters
+    ----------
+    lake : Lake
+        Of a contract whose readings are formed from samples.
+
+    Returns
+    -------
+    Shaped
+        What this process formed; what a rival formed meanwhile, the rival tells.
+
+    Raises
+    ------
+    LakeError
+        A commit failed again and again although no rival was first.
+    """
+    shaped, jitter = Shaped(), random.Random()
+    tries, number = 0, 0
+    while not _shape_once(lake, shaped):
+        now = lake.writable(READINGS).transaction_version(INGEST) or 0
+        tries = tries + 1 if now == number else 0  # a rival who gets on may take its time
+        number = now
+        if tries == MAX_TRIES:
+            raise LakeError(f"readings in {lake.root} cannot be written; see the log of the lake")
+        time.sleep(jitter.uniform(0, 0.2))
+    if shaped.n_late:
+        logger.warning(
+            "%s samples came after the readings of their time were formed; raise "
+            "contract.sampling.wait_s if that is to wait for them",
+            f"{shaped.n_late:,}",
+        )
+    return shaped
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the readings say of themselves, on the object that commits."""
+
+    readings: DeltaTable
+    samples: DeltaTable
+    rules: Mapping[str, Rule]
+    period_us: int
+
+    @classmethod
+    def of(cls, lake: Lake) -> _State:
+        sampling = lake.contract.sampling
+        period = sampling.period_s if sampling.resample != "none" else None
+        period_us = 1 if period is None else max(1, round(period * 1e6))
+        readings = lake.writable(READINGS)  # before the samples: these are not behind
+        return cls(readings, lake.writable(SAMPLES), rules_of(lake.contract), period_us)
+
+    def number(self, transaction: str) -> int:
+        return self.readings.transaction_version(transaction) or 0
+
+    def through(self, asset: str) -> int:
+        shaped = self.readings.transaction_version(f"shaped:{asset}")
+        return UNKNOWN if shaped is None else shaped
+
+
+@dataclass(frozen=True)
+class _News:
+    """Assets with samples that were not looked at yet, from where on, and how many are late."""
+
+    assets: pa.Array
+    through: Micros  # (n_assets,) formed through this moment; before the first sample if never
+    is_new: npt.NDArray[np.bool_]  # (n_assets,) never
+    n_late: int
+
+
+def _shape_once(lake: Lake, shaped: Shaped) -> bool:
+    """Form what can be; False where a rival formed something meanwhile."""
+    state = _State.of(lake)
+    newest = state.samples.transaction_version(INGEST) or 0
+    if newest <= state.number("shaped"):
+        return True
+    news = _news(state)
+    reach, spans = _plan(lake, state, news)
+    first = {"looked": newest, "late": state.number("late") + news.n_late}
+    number, n_late = state.number(INGEST), news.n_late
+    for piece, end, is_last in _pieces(lake, state, reach, spans):
+        readings = lake.writable(READINGS)
+        if (readings.transaction_version(INGEST) or 0) != number:
+            return False
+        number += 1
+        # an asset of which nothing is ready yet is noted too, lest its samples be forgotten
+        moved = _moved(reach, end, news.is_new & is_last)
+        transactions = {INGEST: number} | first | moved
+        if is_last:
+            transactions["shaped"] = newest
+        data = _with_number(piece.table, readings, number)
+        if not commit(readings, data, transactions):
+            return False
+        shaped.n_late += n_late
+        shaped.n_readings += data.num_rows
+        shaped.filled += piece.filled
+        first, n_late = {}, 0
+    return True
+
+
+def _moved(reach: Reach, end: int, is_noted: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """The moment through which each asset's readings are formed, once those until `end` are."""
+    moved = np.minimum(reach.last, end) // reach.period_us * reach.period_us
+    assets, is_moved = reach.assets.to_pylist(), (moved > reach.first) | is_noted
+    return {f"shaped:{assets[at]}": int(moved[at]) for at in np.flatnonzero(is_moved)}
+
+
+def _with_number(table: pa.Table, readings: DeltaTable, number: int) -> pa.Table:
+    """Formed readings with all the columns of the table; null where a column is no longer named."""
+    schema = pa.schema(readings.schema().to_arrow())
+    n = table.num_rows
+    columns = {name: table[name] for name in table.column_names}
+    columns["ingest"] = pa.repeat(pa.scalar(number, pa.int64()), n)
+    found = [columns.get(f.name, pa.nulls(n, f.type)).cast(f.type) for f in schema]
+    return pa.table(found, schema=schema)
+
+
+def _pieces(
+    lake: Lake, state: _State, reach: Reach, spans: list[int]
+) -> Iterator[tuple[Formed, int, bool]]:
+    """Readings of one commit after another, through which moment they go, and the last of them."""
+    for nth, end in enumerate(spans):
+        start = spans[nth - 1] if nth else int(reach.first.min(initial=end))
+        is_due = (reach.first < end) & (reach.last > start)
+        due = reach.of(is_due)
+        start = start if is_due.any() else end
+        formed = form(state.samples, lake.contract, due, state.rules, start, end)
+        cuts = formed.cuts(CHUNK_ROWS)
+        for at, (first, last) in enumerate(zip([0, *cuts], [*cuts, formed.n_rows], strict=True)):
+            is_end = at == len(cuts)
+            through = end if is_end else int(formed.moments[last - 1])
+            is_last = is_end and nth == len(spans) - 1
+            if last > first or is_last:
+                yield formed.part(first, last), through, is_last
+
+
+# ------------------------------------------------------------------------- what is there to form
+
+
+def _news(state: _State) -> _News:
+    """One pass over the samples that landed since."""
+    done, looked = state.number("shaped"), state.number("looked")
+    places: dict[str, int] = {}
+    through: list[int] = []
+    earliest = np.zeros(0, np.int64)
+    n_late = 0
+    where = pc.field("ingest") > min(done, looked)
+    for batch in rows(state.samples, columns=["asset", "time", "ingest"], where=where):
+        encoded = batch["asset"].dictionary_encode()
+        for asset in encoded.dictionary.to_pylist():
+            if asset not in places:
+                places[asset] = len(through)
+                through.append(state.through(asset))
+                earliest = np.append(earliest, np.iinfo(np.int64).max)
+        own = np.array([places[a] for a in encoded.dictionary.to_pylist()])[
+            encoded.indices.to_numpy()
+        ]
+        moment, ingest = batch["time"].cast(pa.int64()).to_numpy(), batch["ingest"].to_numpy()
+        np.minimum.at(earliest, own, moment)
+        n_late += int(((ingest > looked) & (moment <= np.array(through)[own])).sum())
+    bounds = np.array(through, np.int64)
+    is_new = bounds == UNKNOWN
+    before = np.where(is_new, (earliest - 1) // state.period_us * state.period_us, bounds)
+    return _News(pa.array(list(places), pa.string()), before, is_new, n_late)
+
+
+def _plan(lake: Lake, state: _State, news: _News) -> tuple[Reach, list[int]]:
+    """Through which moment each asset's readings are ready, and the ends of spans until then."""
+    limit = max(rule.limit_us for rule in state.rules.values())
+    counted = _Counted(news)
+    where = pc.field("asset").isin(news.assets)
+    if len(news.assets):
+        where &= pc.field("time") > as_timestamp(int(news.through.min()))
+        for batch in rows(state.samples, columns=["asset", "time"], where=where):
+            counted.add(batch)
+    horizon = counted.latest - round(lake.contract.sampling.wait_s * 1e6)
+    last = _ready(lake, state, news, horizon) // state.period_us * state.period_us
+    last = np.where(news.is_new, last, np.maximum(last, news.through))
+    reach = Reach(news.assets, news.through, last, state.period_us, limit)
+    return reach, counted.ends(reach, lake.contract.long is None, len(state.rules))
+
+
+def _ready(lake: Lake, state: _State, news: _News, horizon: Micros) -> Micros:
+    """(n_assets,) moments through which every rule knows all that it needs to.
+
+    A column that is interpolated is decided up to its last sample within the horizon, and beyond
+    it if that sample has no value, or the next one would be too far from it.
+    """
+    names = [name for name, rule in state.rules.items() if rule.how == "interpolate"]
+    if not names or not len(horizon):
+        return horizon
+    limit = np.array([state.rules[name].limit_us for name in names])
+    last = np.full((len(horizon), len(names)), UNKNOWN)  # time of each column's last sample
+    is_good = np.zeros(last.shape, bool)
+    where = (
+        pc.field("asset").isin(news.assets)
+        & (pc.field("time") > as_timestamp(int(horizon.min() - limit.max() - 1)))
+        & (pc.field("time") <= as_timestamp(int(horizon.max())))
+    )
+    is_long = lake.contract.long is not None
+    columns = ["sensor", "value"] if is_long else names
+    for batch in rows(state.samples, columns=["asset", "time", *columns], where=where):
+        own = pc.index_in(batch["asset"], value_set=news.assets).to_numpy()
+        moment = batch["time"].cast(pa.int64()).to_numpy()
+        for place, name in enumerate(names):
+            mask = moment <= horizon[own]
+            if is_long:
+                mask &= pc.equal(batch["sensor"], name).to_numpy(zero_copy_only=False)
+            value = batch["value" if is_long else name].is_valid().to_numpy(zero_copy_only=False)
+            best = last[:, place].copy()
+            np.maximum.at(best, own[mask], moment[mask])
+            is_best = mask & (moment == best[own]) & (moment > last[own, place])
+            is_good[own[is_best], place] = value[is_best]
+            last[:, place] = best
+    is_open = is_good & (last > horizon[:, None] - limit)
+    ready: Micros = np.where(is_open, last, horizon[:, None]).min(axis=1)
+    return ready
+
+
+class _Counted:
+    """Samples over time, in bins that grow wider as the time grows long."""
+
+    def __init__(self, news: _News) -> None:
+        self.news = news
+        self.latest = news.through.copy()
+        self.width = BIN_US
+        self.bins = np.zeros(0, np.int64)
+        self.counts = np.zeros(0, np.int64)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        own = pc.index_in(batch["asset"], value_set=self.news.assets).to_numpy()
+        moment = batch["time"].cast(pa.int64()).to_numpy()
+        is_new = moment > self.news.through[own]
+        np.maximum.at(self.latest, own[is_new], moment[is_new])
+        bins, counts = np.unique(moment // self.width, return_counts=True)
+        self._merge(np.concatenate([self.bins, bins]), np.concatenate([self.counts, counts]))
+        while len(self.bins) > MAX_BINS:
+            self.width *= 2
+            self._merge(self.bins // 2, self.counts)
+
+    def _merge(self, bins: Micros, counts: Micros) -> None:
+        self.bins, place = np.unique(bins, return_inverse=True)
+        self.counts = np.bincount(place, weights=counts).astype(np.int64)
+
+    def ends(self, reach: Reach, is_wide: bool, n_columns: int) -> list[int]:
+        """Ends of spans whose samples, and whose cells of readings, are not too many."""
+        stop = int(reach.last.max(initial=UNKNOWN + 1))
+        starts = self.bins * self.width
+        length = np.diff(starts, append=max(stop, int(starts.max(initial=stop))))
+        length = np.minimum(length, self.width + reach.limit_us)
+        # without a grid there are no more readings than samples
+        moments = length / reach.period_us * len(reach.assets) if reach.period_us > 1 else 0.0
+        cost = np.maximum(self.counts * (n_columns if is_wide else 1), moments * n_columns)
+        found: list[int] = []
+        spent = 0.0
+        for start, span, cells in zip(starts.tolist(), length.tolist(), cost.tolist(), strict=True):
+            if spent and spent + cells > SPAN_CELLS:
+                found.append(start - 1)
+                spent = 0.0
+            n_parts = int(cells // SPAN_CELLS) + 1
+            found += [start + span * part // n_parts for part in range(1, n_parts)]
+            spent += cells / n_parts
+        begin = int(reach.first.min(initial=stop))
+        return [*(end for end in found if begin < end < stop), stop]
