@@ -67,7 +67,7 @@ def write_plant(folder: Path) -> Path:
 def ingest(plant: Path) -> None:
     """In a process of its own: what landing took, and what shaping took."""
     from vae_anomaly.config import read_plant
-    from vae_anomaly.steps.ingest import FileReport
+    from vae_anomaly.steps.file_records import FileReport
     from vae_anomaly.steps.ingest import ingest as run
 
     began, landed = (time.process_time(), time.monotonic()), [0.0, 0.0, 0.0]

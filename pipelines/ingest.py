@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from pipelines.parameters import PlantParameters, may_pass
 from vae_anomaly.progress import ingest_progress
 from vae_anomaly.report import ingest_table
-from vae_anomaly.steps.ingest import IngestReport
+from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest as ingest_files
 
 

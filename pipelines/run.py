@@ -13,7 +13,7 @@ from pipelines.register import register
 from pipelines.score import score
 from pipelines.train import train
 from vae_anomaly.steps.calibrate import CalibrateReport
-from vae_anomaly.steps.ingest import IngestReport
+from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.train import TrainReport

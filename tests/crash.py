@@ -32,7 +32,7 @@ POINTS = {
     "ingest": (
         "vae_anomaly.data.landing.commit",
         "vae_anomaly.data.landing._quarantine",
-        "vae_anomaly.steps.ingest.commit",
+        "vae_anomaly.steps.file_records.commit",
     ),
     "train": (
         "vae_anomaly.steps.train.commit",

@@ -15,7 +15,8 @@ from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.packed import PACKED_ENDINGS
 from vae_anomaly.data.sources import SOURCES, asset_stem, list_files, still_growing
 from vae_anomaly.report import ingest_table
-from vae_anomaly.steps.ingest import IngestReport, ingest
+from vae_anomaly.steps.file_records import IngestReport
+from vae_anomaly.steps.ingest import ingest
 
 
 def plant_in(folder: Path, *, settle_s: float = 0.0) -> PlantConfig:

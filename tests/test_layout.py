@@ -22,7 +22,8 @@ from vae_anomaly.data.lake import READINGS, SAMPLES, Lake, rows
 from vae_anomaly.data.landing import land
 from vae_anomaly.data.layout import Shaped, shape
 from vae_anomaly.errors import LakeError
-from vae_anomaly.steps.ingest import IngestReport, ingest
+from vae_anomaly.steps.file_records import IngestReport
+from vae_anomaly.steps.ingest import ingest
 
 Sample = tuple[str, int, str, float | str | None]
 Cells = dict[str, float | str | None]

@@ -14,7 +14,8 @@ from crash import Kill, finish, start
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.errors import SourceError
-from vae_anomaly.steps.ingest import IngestReport, ingest
+from vae_anomaly.steps.file_records import IngestReport
+from vae_anomaly.steps.ingest import ingest
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -175,7 +176,7 @@ KILLS = [
     for point in (
         "vae_anomaly.data.landing.commit",
         "vae_anomaly.data.landing._quarantine_once",
-        "vae_anomaly.steps.ingest.commit",
+        "vae_anomaly.steps.file_records.commit",
     )
     for after in (False, True)
     for count in (1, 2)

@@ -18,7 +18,7 @@ from vae_anomaly.data.simulate import Simulation, Written, demo, plant_yaml, tru
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.report import Table, figure_text, places_table, share_text
 from vae_anomaly.steps.calibrate import CalibrateReport
-from vae_anomaly.steps.ingest import IngestReport
+from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 

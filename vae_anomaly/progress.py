@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from vae_anomaly.models.training import Check
-from vae_anomaly.steps.ingest import FileReport
+from vae_anomaly.steps.file_records import FileReport
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["ingest_progress", "scoring_progress", "training_progress"]

@@ -19,7 +19,7 @@ from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation, Figures
-from vae_anomaly.steps.ingest import FileReport, IngestReport
+from vae_anomaly.steps.file_records import FileReport, IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.survey import survey_tables
