@@ -69,7 +69,7 @@ def test_help_and_a_wrong_file_answer_at_once(tmp_path: Path) -> None:
     assert min(cpu_seconds("run", plant) for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n != "demo"])
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("demo", "init")])
 def test_wrong_plant_file_is_said_in_one_piece(name: str, tmp_path: Path) -> None:
     missing = command(name, tmp_path / "nothing.yml")
     assert missing.returncode == 1

@@ -36,6 +36,7 @@ TOLD_BY_TABLES = ("vae_anomaly.steps.ingest", "vae_anomaly.steps.train")
 
 EPILOG = """\
 examples:
+  vae-anomaly init incoming/ --out plant.yml    look at files, and write the plant file for them
   vae-anomaly demo                              a simulated plant, through the whole loop
   vae-anomaly run plant.yml                     ingest, train, calibrate, register, score
   vae-anomaly ingest plant.yml --source new/    only read what is new
@@ -101,8 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "demo":
             sub.add_argument("--folder", type=Path, default=Path("demo"), help="where it all goes")
             continue
+        if name == "init":
+            _add_init_options(sub)
+            continue
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
-        if name in ("ingest", "run"):
+        if name in ("check", "ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
         if name == "survey":
             sub.add_argument("--pictures", type=Path, help="folder for the page and its pictures")
@@ -115,7 +119,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("files", nargs="+", metavar="FILES", help="files, a folder, a glob or a URL")
+    sub.add_argument("--out", type=Path, default=Path("plant.yml"), help="default plant.yml")
+    sub.add_argument("--name", default="", help="of the plant; default that of the files")
+    sub.add_argument("--dry-run", action="store_true", help="print the plant file, write nothing")
+    sub.add_argument("--force", action="store_true", help="replace a plant file that is there")
+
+
 # -------------------------------------------------------------------------------------- commands
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vae_anomaly.steps.init import init, init_table
+
+    report = init(
+        options.files, options.out, name=options.name, dry_run=options.dry_run, force=options.force
+    )
+    if options.dry_run:
+        print(report.text, end="")
+    else:
+        _show(init_table(report))
+
+
+def _check(options: argparse.Namespace) -> None:
+    from vae_anomaly.config import read_plant
+
+    plant = read_plant(options.plant, source=options.source)
+    from vae_anomaly.progress import check_progress
+    from vae_anomaly.steps.check import check, check_table
+
+    with check_progress() as on_file:
+        report = check(plant, on_file=on_file)
+    _show(check_table(report))
+    if not report.is_clean:
+        raise SourceError("not every row would be accepted; the reasons stand above")
 
 
 def _step(options: argparse.Namespace) -> None:
@@ -316,6 +354,10 @@ STEPS: dict[str, Callable[[argparse.Namespace], Table]] = {
 
 #: command → function, what it does, an example
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
+    "init": (_init, "look at files as they are and write a plant file with comments for them",
+             "vae-anomaly init incoming/*.csv --out plant.yml"),
+    "check": (_check, "hold the files against the plant file, and write nothing",
+              "vae-anomaly check plant.yml --source incoming/"),
     "run": (_run, "ingest, train, calibrate, register and score, in this order",
             "vae-anomaly run plant.yml --source incoming/2026-11/"),
     "ingest": (_step, "read what is new in the source into the lake",

@@ -17,10 +17,11 @@ from rich.progress import (
 )
 
 from vae_anomaly.models.training import Check
+from vae_anomaly.steps.check import FileCheck
 from vae_anomaly.steps.file_records import FileReport
 from vae_anomaly.streaming import EVERY_ASSET
 
-__all__ = ["ingest_progress", "scoring_progress", "training_progress"]
+__all__ = ["check_progress", "ingest_progress", "scoring_progress", "training_progress"]
 
 
 def _progress(*columns: str) -> Progress:
@@ -45,6 +46,18 @@ def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
         task = progress.add_task("Ingest", total=None, file="")
 
         def on_file(report: FileReport, n_files: int) -> None:
+            progress.update(task, total=n_files, advance=1, file=report.path.rpartition("/")[2])
+
+        yield on_file
+
+
+@contextmanager
+def check_progress() -> Iterator[Callable[[FileCheck, int], None]]:
+    """A bar over the files of a check."""
+    with _progress("{task.fields[file]}") as progress:
+        task = progress.add_task("Check", total=None, file="")
+
+        def on_file(report: FileCheck, n_files: int) -> None:
             progress.update(task, total=n_files, advance=1, file=report.path.rpartition("/")[2])
 
         yield on_file

@@ -67,19 +67,29 @@ def show(table: Table, console: Console) -> None:
 
 
 def _grid(table: Table, width: int) -> RichTable:
-    """Columns of figures; only the first is cut where the terminal is narrow."""
+    """Columns of figures, of which only the first is cut; columns of prose share what is left."""
     rows = table.shown()
     gap = 1 if len(table.columns) > 5 else 2
     widths = [
         max(len(column), *(len(row[number]) for row in rows))
         for number, column in enumerate(table.columns)
     ]
-    first = max(8, min(widths[0], width - sum(widths[1:]) - gap * (len(widths) - 1)))
+    prose = [number for number, column in enumerate(table.columns) if column in table.prose]
+    left = width - gap * (len(widths) - 1)
+    left -= sum(w for number, w in enumerate(widths) if number and number not in prose)
+    first = max(8, min(widths[0], left - 20 * len(prose)))
+    for number in prose:
+        widths[number] = max(20, min(widths[number], (left - first) // len(prose)))
     grid = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     for number, column in enumerate(table.columns):
-        side: Literal["left", "right"] = "right" if number else "left"
+        is_prose = number in prose
+        side: Literal["left", "right"] = "left" if is_prose or not number else "right"
         exact = widths[number] if number else first
-        grid.add_column(column, justify=side, no_wrap=True, min_width=exact, max_width=exact)
+        fold: Literal["fold", "ellipsis"] = "fold" if is_prose else "ellipsis"
+        grid.add_column(
+            column, justify=side, no_wrap=not is_prose, overflow=fold, min_width=exact,
+            max_width=exact,
+        )  # fmt: skip
     for row in rows:
         grid.add_row(*(escape(cell) for cell in row))
     return grid

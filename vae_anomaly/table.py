@@ -20,6 +20,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()  # columns of sentences: from the left, and folded
 
     def markdown(self) -> str:
         """The table as Markdown, headed by its title.

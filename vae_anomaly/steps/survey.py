@@ -320,7 +320,9 @@ def _cells_table(found: Survey) -> Table:
     whole = len(found.sensors) - len(body)
     notes = (f"{whole:,} of {len(found.sensors):,} sensors have a value in every row",)
     columns = ("sensor", "missing", *STATES[1:], "most often")
-    return Table("Missing", summary, columns, tuple(body), notes if whole else ())
+    return Table(
+        "Missing", summary, columns, tuple(body), notes if whole else (), prose=("most often",)
+    )
 
 
 def _quarantine_table(found: Survey) -> Table:
@@ -333,7 +335,8 @@ def _quarantine_table(found: Survey) -> Table:
         )
         for refused in found.refused
     )
-    return Table("Quarantine", f"{n_rows:,} rows.", ("reason", "rows", "for example"), body)
+    columns = ("reason", "rows", "for example")
+    return Table("Quarantine", f"{n_rows:,} rows.", columns, body, prose=("for example",))
 
 
 def _cut(text: str) -> str:
