@@ -253,3 +253,13 @@ class Contract(Frozen):
     @property
     def context_names(self) -> tuple[str, ...]:
         return tuple(sensor.name for sensor in self.context)
+
+    @property
+    def context_width(self) -> int:
+        """Columns of a matrix that the context takes up: one a level of a categorical one."""
+        return sum(len(entry.levels) or 1 for entry in self.context)
+
+    @property
+    def categories(self) -> tuple[Sensor, ...]:
+        """Context whose values are texts."""
+        return tuple(entry for entry in self.context if entry.kind == "categorical")

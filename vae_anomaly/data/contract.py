@@ -27,6 +27,7 @@ from vae_anomaly.data.cells import (
     as_mask,
     as_plain,
     as_texts,
+    read_category,
     read_labels,
     read_names,
     read_sensor,
@@ -110,12 +111,15 @@ def readings_schema(contract: Contract) -> pa.Schema:
     ``asset, time``, the sensors, the context, ``label`` (null = unknown), ``mode``, the file's
     ``content_id``, the ``row`` in it, and ``ingest``, the number of the commit.
     """
-    numbers = [(name, pa.float64()) for name in contract.sensor_names + contract.context_names]
+    values = [
+        (sensor.name, pa.string() if sensor.kind == "categorical" else pa.float64())
+        for sensor in (*contract.sensors, *contract.context)
+    ]
     return pa.schema(
         [
             ("asset", pa.string()),
             ("time", MOMENT),
-            *numbers,
+            *values,
             ("label", pa.int32()),
             ("mode", pa.string()),
             ("content_id", pa.string()),
@@ -213,7 +217,8 @@ def check_batch(
     counts: CellCounts = Counter()
     for sensor in (*contract.sensors, *contract.context):
         code = codes.get(sensor.quality or contract.quality.column)
-        read = reads[sensor.name] = read_sensor(
+        reader = read_category if sensor.kind == "categorical" else read_sensor
+        read = reads[sensor.name] = reader(
             cells[sensor.name],
             sensor,
             decimal,

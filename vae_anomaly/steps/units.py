@@ -12,15 +12,16 @@ import torch
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
+from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.parts import Interval, read_part
-from vae_anomaly.data.windows import Matrix, matrix_of
+from vae_anomaly.data.windows import Matrix, cut, matrix_of
 from vae_anomaly.errors import PartsError
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, ModelPackage, Unit
 from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
-from vae_anomaly.streaming import EVERY_ASSET, is_scored
+from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [
     "FittedUnits",
@@ -85,7 +86,9 @@ def of_part(
     for name in sorted(set(asset.tolist())):
         inside = asset == name
         table = found.table.filter(pa.array(inside))
-        judged[name] = Judged(matrix_of(table, contract), found.judged[inside], table)
+        taken = any_of(set_aside(table, contract), table.num_rows)
+        matrix = matrix_of(table, contract, taken)
+        judged[name] = Judged(matrix, found.judged[inside] & ~taken, table)
     return judged
 
 
@@ -114,11 +117,18 @@ def of_units(
     else:
         per_unit = {name: found for name, found in per_asset.items() if name in package.units}
     return {
-        name: replace(
-            found, judged=found.judged & is_scored(package.units[name].scorer, found.matrix)
-        )
+        name: _served(found, package.units[name].scorer, package.contract)
         for name, found in per_unit.items()
     }
+
+
+def _served(rows: Judged, scorer: Scorer, contract: Contract) -> Judged:
+    """Those of the rows that a scorer gives a score, cut where it gives none."""
+    taken = any_of(
+        set_aside(rows.table, contract, learnt_levels(scorer, contract)), len(rows.judged)
+    )
+    matrix = replace(rows.matrix, run=cut(rows.matrix.run, taken))
+    return replace(rows, matrix=matrix, judged=rows.judged & is_scored(scorer, matrix) & ~taken)
 
 
 def alone(
@@ -202,6 +212,10 @@ def fit_units(
         part: dict(unit_matrices(plant, alone(readings, intervals, part, plant.contract)))
         for part in PARTS[:2]
     }
+    for name in set(matrices["train"]) & set(matrices["stop"]):
+        matrices["stop"][name] = _of_learnt_levels(
+            matrices["stop"][name], matrices["train"][name], plant.contract
+        )
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
     notes: list[str] = []
@@ -223,6 +237,21 @@ def fit_units(
     if not units:
         raise PartsError("; ".join(notes) or "there are no rows to train on; ingest some first")
     return FittedUnits(units, histories, tuple(notes))
+
+
+def _of_learnt_levels(rows: Matrix, train: Matrix, contract: Contract) -> Matrix:
+    """Rows of `stop` without those of a level that no normal training row has."""
+    if not contract.categories:
+        return rows
+    unlearnt, at = np.zeros(len(rows.run), bool), len(contract.sensors)
+    for entry in contract.context:
+        if entry.kind == "categorical":
+            own = slice(at, at + len(entry.levels))
+            used = (train.values[train.label <= 0, own] == 1).any(axis=0)
+            unlearnt |= ((rows.values[:, own] == 1) & ~used).any(axis=1)
+        at += len(entry.levels) or 1
+    run = cut(rows.run, unlearnt)
+    return Matrix(rows.values[~unlearnt], run[~unlearnt], rows.label[~unlearnt])
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:
@@ -258,7 +287,7 @@ def _fit(
     return fit_scorer(
         _series(train),
         _series(stop),
-        n_context=len(plant.contract.context),
+        n_context=plant.contract.context_width,
         variant=variant_of(plant.model.variant, plant.model.settings),
         training=plant.training,
         anomaly_score=plant.model.score,
