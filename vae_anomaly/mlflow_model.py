@@ -84,6 +84,9 @@ def _table(frame: pd.DataFrame, contract: Contract) -> pa.Table:
         for sensor in (*contract.sensors, *contract.context)
         if sensor.kind != "categorical" and sensor.name in frame.columns
     }
+    for name, kind in contract.carried.items():
+        if kind == "number" and name in frame.columns:
+            numbers[name] = _numbers(frame[name], name)
     return pa.Table.from_pandas(frame.assign(**numbers), preserve_index=False)
 
 

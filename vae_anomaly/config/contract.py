@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from vae_anomaly.config.condition import Kind, columns_of, held_against, parse
 from vae_anomaly.config.section import Frozen, as_column, as_named
 
 __all__ = [
@@ -193,6 +194,12 @@ class RunCondition(Frozen):
         default=0.0, ge=0, description="seconds before a stop that are not learned from"
     )
 
+    @field_validator("when")
+    @classmethod
+    def _understood(cls, when: str) -> str:
+        parse(when)
+        return when
+
 
 def _as_condition(value: object) -> object:
     return {"when": value} if isinstance(value, str) else value
@@ -231,9 +238,59 @@ class Contract(Frozen):
         for name in names:
             if name and names.count(name) > 1:
                 raise ValueError(f"column '{name}' is named twice in the contract")
+        self._refuse_condition()
         if self.long is not None and not self.time.column:
             raise ValueError("contract.long needs the column with the time of each value")
         return self
+
+    def _refuse_condition(self) -> None:
+        """Hold what a run condition asks of each column against what the column holds."""
+        if self.run_condition is None:
+            return
+        holds: dict[str, Kind] = {self.mode: "text"} if self.mode is not None else {}
+        for sensor in (*self.sensors, *self.context):
+            holds[sensor.name] = "text" if sensor.kind == "categorical" else "number"
+        asked = columns_of(parse(self.run_condition.when))
+        for name, kind in asked.items():
+            if name in (self.time.column, self.asset, self.label):
+                raise ValueError(
+                    f"run_condition: column '{name}' is the time, the asset or the label; ask for "
+                    "sensors, context, the mode or other columns of the file"
+                )
+            if name in holds:
+                if holds[name] != kind and not self._is_asked_only_if_missing(name):
+                    raise ValueError(
+                        f"run_condition: column '{name}' holds {holds[name]}s and is held against "
+                        f"a {kind}; texts stand in quotes, numbers do not"
+                    )
+            elif name in RESERVED or name.startswith("_"):
+                raise ValueError(
+                    f"run_condition: the name '{name}' is the lake's own; rename the column, or "
+                    "name the column of the operating mode in contract.mode"
+                )
+
+    def _is_asked_only_if_missing(self, name: str) -> bool:
+        assert self.run_condition is not None
+        return name not in held_against(parse(self.run_condition.when))
+
+    @property
+    def start_up_s(self) -> float:
+        """Seconds after a start that are off."""
+        return 0.0 if self.run_condition is None else self.run_condition.start_up_s
+
+    @property
+    def shut_down_s(self) -> float:
+        """Seconds before a stop that are not learned from."""
+        return 0.0 if self.run_condition is None else self.run_condition.shut_down_s
+
+    @property
+    def carried(self) -> dict[str, Kind]:
+        """Further columns of the file that the run condition asks for, and what they hold."""
+        if self.run_condition is None:
+            return {}
+        known = {*self.sensor_names, *self.context_names, self.mode}
+        asked = columns_of(parse(self.run_condition.when))
+        return {name: kind for name, kind in asked.items() if name not in known}
 
     def columns(self) -> Iterator[str]:
         """Every column of a source file that the contract names, each once."""
@@ -244,6 +301,7 @@ class Contract(Frozen):
             columns += [self.label, self.mode]
             for sensor in (*self.sensors, *self.context):
                 columns += [sensor.name, sensor.quality]
+            columns += self.carried
         yield from dict.fromkeys(name for name in columns if name)
 
     @property

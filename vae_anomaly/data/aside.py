@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_anomaly.config import Contract, Sensor
+from vae_anomaly.data.condition import off_rows
 
 __all__ = ["Aside", "any_of", "set_aside"]
 
@@ -38,7 +40,8 @@ def set_aside(
     """
     found: list[Aside] = []
     taken = np.zeros(table.num_rows, bool)
-    for entry in _strange(table, contract, learnt or {}):
+    off = (Aside(mask, "off", reason) for mask, reason in off_rows(table, contract))
+    for entry in chain(off, _strange(table, contract, learnt or {})):
         mask = entry.mask & ~taken
         if mask.any():
             found.append(entry._replace(mask=mask))

@@ -30,6 +30,7 @@ from vae_anomaly.data.cells import (
     read_category,
     read_labels,
     read_names,
+    read_numbers,
     read_sensor,
 )
 from vae_anomaly.data.clocks import FileClock
@@ -108,18 +109,22 @@ class Checked:
 def readings_schema(contract: Contract) -> pa.Schema:
     """Columns of the table of readings under a contract.
 
-    ``asset, time``, the sensors, the context, ``label`` (null = unknown), ``mode``, the file's
+    ``asset, time``, the sensors, the context, what the run condition asks for beside them,
+    ``label`` (null = unknown), ``mode``, the file's
     ``content_id``, the ``row`` in it, and ``ingest``, the number of the commit.
     """
     values = [
         (sensor.name, pa.string() if sensor.kind == "categorical" else pa.float64())
         for sensor in (*contract.sensors, *contract.context)
     ]
+    kinds = {"number": pa.float64(), "text": pa.string()}
+    carried = [(name, kinds[kind]) for name, kind in contract.carried.items()]
     return pa.schema(
         [
             ("asset", pa.string()),
             ("time", MOMENT),
             *values,
+            *carried,
             ("label", pa.int32()),
             ("mode", pa.string()),
             ("content_id", pa.string()),
@@ -226,6 +231,14 @@ def check_batch(
             is_good=None if code is None else code.is_good,
         )
         counts += count_cells(read, code, ~is_broken)
+    for name, kind in contract.carried.items():
+        reads[name] = (
+            read_names(name, cells[name])
+            if kind == "text"
+            else read_numbers(
+                name, cells[name], decimal, truths=True, no_value=contract.quality.texts
+            )
+        )
     return _told_apart(batch, contract, decimal, reads, is_broken, counts)
 
 
@@ -361,6 +374,8 @@ def _place(column: str, contract: Contract) -> str:
     """Where plant.yml names a column."""
     if column in contract.sensor_names or column in contract.context_names:
         return "sensors" if column in contract.sensor_names else "context"
+    if column in contract.carried:
+        return "run_condition"
     places = {contract.time.column: "time", contract.asset: "asset", contract.label: "label"}
     if column in _quality_columns(contract):
         return "quality"

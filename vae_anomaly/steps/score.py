@@ -196,7 +196,11 @@ def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> p
         if column.name not in fresh.column_names:  # the lake has never had it: missing throughout
             fresh = fresh.append_column(column, pa.nulls(fresh.num_rows, column.type))
     table = with_left_context(
-        readings, fresh, package.left_context, package.contract.sampling.max_gap_s
+        readings,
+        fresh,
+        package.left_context,
+        package.contract.sampling.max_gap_s,
+        package.contract.start_up_s,
     )
     judged = judge(table, package.judges(), package.contract)
     judged = judged.append_column("readings_version", table["_commit_version"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
 from vae_anomaly.data.aside import any_of, set_aside
+from vae_anomaly.data.condition import before_stop
 from vae_anomaly.data.parts import Interval, read_part
 from vae_anomaly.data.windows import Matrix, cut, matrix_of
 from vae_anomaly.errors import PartsError
@@ -39,6 +41,10 @@ __all__ = [
 MIN_TRAIN, MIN_STOP = 20, 5
 
 
+#: What takes rows out of a part, by the status that their verdicts have.
+CAUSES = {"off": "the run condition", "unseen_mode": "levels that the contract does not name"}
+
+
 @dataclass(frozen=True)
 class Judged:
     """Rows of one part as they will be served: with their left context.
@@ -51,11 +57,14 @@ class Judged:
         Which rows count: those of the part, without its left context.
     table : pa.Table
         The readings behind the matrix.
+    aside : Counter
+        How many rows of the part do not count, by cause.
     """
 
     matrix: Matrix
     judged: np.ndarray
     table: pa.Table
+    aside: Counter[str] = field(default_factory=Counter)
 
     @property
     def label(self) -> np.ndarray:
@@ -80,15 +89,21 @@ def of_part(
     own = [i for i in intervals if i.part == part]
     if not own:
         return {}
-    found = read_part(readings, own)
+    found = read_part(readings, own, look_ahead_s=contract.shut_down_s)
     asset = np.asarray(found.table["asset"].to_pylist(), dtype=object)
     judged = {}
     for name in sorted(set(asset.tolist())):
         inside = asset == name
         table = found.table.filter(pa.array(inside))
-        taken = any_of(set_aside(table, contract), table.num_rows)
+        asides = set_aside(table, contract)
+        taken = any_of(asides, table.num_rows)
+        stopping = before_stop(table, contract) & ~taken
+        own = found.judged[inside]
+        causes = Counter({"a stop that follows": int((stopping & own).sum())})
+        for entry in asides:
+            causes[CAUSES[entry.status]] += int((entry.mask & own).sum())
         matrix = matrix_of(table, contract, taken)
-        judged[name] = Judged(matrix, found.judged[inside] & ~taken, table)
+        judged[name] = Judged(matrix, own & ~taken & ~stopping, table, causes)
     return judged
 
 
@@ -184,6 +199,7 @@ def fit_units(
     readings: DeltaTable,
     intervals: Sequence[Interval],
     *,
+    excluded: Mapping[str, int] | None = None,
     checkpoints: Path,
     on_check: Callable[[str, Check], None],
     on_fitted: Callable[[str, History], None],
@@ -196,6 +212,8 @@ def fit_units(
     readings : DeltaTable
         At the version that the intervals were cut from.
     intervals : sequence of Interval
+    excluded : mapping of str to int, optional
+        Rows of each part that exclusions took out; for what the operator is told.
     checkpoints : Path
         Folder for one checkpoint a scorer; training goes on from those that are there.
     on_check : callable
@@ -208,8 +226,9 @@ def fit_units(
     PartsError
         A scorer has too few normal rows in one of the parts.
     """
+    left_out = LeftOut(plant.contract, dict(excluded or {}))
     matrices = {
-        part: dict(unit_matrices(plant, alone(readings, intervals, part, plant.contract)))
+        part: dict(unit_matrices(plant, left_out.alone(readings, intervals, part)))
         for part in PARTS[:2]
     }
     for name in set(matrices["train"]) & set(matrices["stop"]):
@@ -218,12 +237,12 @@ def fit_units(
         )
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
-    notes: list[str] = []
+    notes = left_out.notes()
     for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
         parts = {part: matrices[part].get(name) for part in matrices}
         if (lacking := _too_few(name, parts)) is not None:
             if plant.model.per == "plant":
-                raise PartsError(lacking)
+                raise PartsError(". ".join([lacking, *left_out.notes()]))
             notes.append(f"{lacking}; its rows will not be scored")
             continue
         fitted = _fit(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
@@ -252,6 +271,40 @@ def _of_learnt_levels(rows: Matrix, train: Matrix, contract: Contract) -> Matrix
         at += len(entry.levels) or 1
     run = cut(rows.run, unlearnt)
     return Matrix(rows.values[~unlearnt], run[~unlearnt], rows.label[~unlearnt])
+
+
+@dataclass
+class LeftOut:
+    """What takes rows out of the parts that are learnt from: counts that grow part by part."""
+
+    contract: Contract
+    excluded: dict[str, int]
+    aside: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def alone(
+        self, readings: DeltaTable, intervals: Sequence[Interval], part: Part
+    ) -> dict[str, Matrix]:
+        """As the function of this name, and counted."""
+        found = of_part(readings, intervals, part, self.contract)
+        self.aside[part] = sum((rows.aside for rows in found.values()), Counter())
+        if not found:
+            why = ". ".join(["", *self.notes()])
+            raise PartsError(
+                f"part '{part}' holds no rows; give it a larger share in parts, or ingest more{why}"
+            )
+        return {asset: rows.alone() for asset, rows in found.items()}
+
+    def notes(self) -> list[str]:
+        """A sentence for each part and cause."""
+        counts = {part: {"exclusions": n} for part, n in self.excluded.items()}
+        for part, by_cause in self.aside.items():
+            counts[part] = counts.get(part, {}) | dict(by_cause)
+        return [
+            f"part '{part}': {n} rows are left out by {cause}"
+            for part, causes in counts.items()
+            for cause, n in causes.items()
+            if n
+        ]
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:

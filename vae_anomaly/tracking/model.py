@@ -139,6 +139,10 @@ def signature(contract: Contract) -> ModelSignature:
             )
             for sensor in (*contract.sensors, *contract.context)
         ),
+        *(
+            ColSpec(DataType.string if kind == "text" else DataType.double, name)
+            for name, kind in contract.carried.items()
+        ),
     ]
     outputs = [column(entry.name, str(entry.type)) for entry in VERDICT_SCHEMA]
     params = ParamSchema([ParamSpec("threshold", DataType.double, None)])
