@@ -473,3 +473,33 @@ def lagged(values: list[float], lag: float) -> list[float]:
     for value in values[1:]:
         result.append(kept * result[-1] + (1 - kept) * value)
     return result
+
+
+def held(tree: object, row: dict[str, object]) -> bool | None:  # noqa: PLR0911
+    """Whether a run condition holds in a row; None where a missing value leaves it open."""
+    kind = type(tree).__name__
+    if kind == "Missing":
+        return row[tree.column] is None
+    if kind == "Not":
+        inner = held(tree.part, row)
+        return None if inner is None else not inner
+    if kind in ("Both", "Either"):
+        found = [held(part, row) for part in tree.parts]
+        decisive = kind == "Either"
+        if decisive in found:
+            return decisive
+        return None if None in found else not decisive
+    value = row[tree.column]
+    if value is None:
+        return None
+    if kind == "OneOf":
+        return value in tree.values
+    signs = {
+        "<": lambda a, b: a < b,
+        "<=": lambda a, b: a <= b,
+        ">": lambda a, b: a > b,
+        ">=": lambda a, b: a >= b,
+        "==": lambda a, b: a == b,
+        "!=": lambda a, b: a != b,
+    }
+    return signs[tree.sign](value, tree.value)

@@ -75,15 +75,18 @@ def _threshold(params: dict[str, float | None]) -> float | None:
 
 
 def _table(frame: pd.DataFrame, contract: Contract) -> pa.Table:
-    """The frame as Arrow, its sensors and context in float64."""
+    """The frame as Arrow, its numbers in float64."""
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise InputError(f"column '{twice}' is there twice; keep one of them")
     numbers = {
-        name: _numbers(frame[name], name)
-        for name in (*contract.sensor_names, *contract.context_names)
-        if name in frame.columns
+        sensor.name: _numbers(frame[sensor.name], sensor.name)
+        for sensor in (*contract.sensors, *contract.context)
+        if sensor.kind != "categorical" and sensor.name in frame.columns
     }
+    for name, kind in contract.carried.items():
+        if kind == "number" and name in frame.columns:
+            numbers[name] = _numbers(frame[name], name)
     return pa.Table.from_pandas(frame.assign(**numbers), preserve_index=False)
 
 

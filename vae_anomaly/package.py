@@ -186,15 +186,18 @@ class ModelPackage:
         }
         columns = {}
         wanted = {"asset", "time", *self.contract.sensor_names, *self.contract.context_names}
+        needed = {*wanted, *self.contract.carried} - {"asset", "time"}
+        wanted |= needed
         wanted |= {"mode"} if self.contract.mode else set()
         for column in (c for c in readings_schema(self.contract) if c.name in wanted):
             name = own.get(column.name, column.name)
             if name in table.column_names:
                 columns[column.name] = _cast(table[name], column, self.contract.time.zone)
-            elif column.name in self.contract.sensor_names + self.contract.context_names:
+            elif column.name in needed:
                 raise InputError(
                     f"column '{name}' is missing; {closest(name, table.column_names)}. "
-                    "Give every sensor and context column of the contract (null = no value)"
+                    "Give every sensor and context column of the contract, and those of its run "
+                    "condition (null = no value)"
                 )
         n = table.num_rows
         columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")

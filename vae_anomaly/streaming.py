@@ -15,12 +15,22 @@ import pyarrow.compute as pc
 import torch
 
 from vae_anomaly.config import Contract
+from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
 from vae_anomaly.errors import PackageError
 from vae_anomaly.scoring.scorer import Scorer
 
-__all__ = ["EVERY_ASSET", "STATUSES", "VERDICT_SCHEMA", "Judge", "is_scored", "judge", "score_rows"]
+__all__ = [
+    "EVERY_ASSET",
+    "STATUSES",
+    "VERDICT_SCHEMA",
+    "Judge",
+    "is_scored",
+    "judge",
+    "learnt_levels",
+    "score_rows",
+]
 
 #: Key of the one judge of a plant whose model is shared by all its assets.
 EVERY_ASSET = "*"
@@ -92,6 +102,26 @@ def is_scored(scorer: Scorer, matrix: Matrix) -> np.ndarray:
     return scored
 
 
+def learnt_levels(scorer: Scorer, contract: Contract) -> dict[str, tuple[str, ...]]:
+    """Levels of each categorical context column that had rows in training.
+
+    The standardiser knows: a column that was 0 in every row has centre 0 and no spread.
+    """
+    if not contract.categories:
+        return {}
+    standardizer = scorer.standardizer
+    unused = standardizer.scale.isinf() & (standardizer.center == 0)
+    learnt, at = {}, len(contract.sensors)
+    for entry in contract.context:
+        if entry.kind == "categorical":
+            used = ~unused[at : at + len(entry.levels)]
+            learnt[entry.name] = tuple(
+                level for level, is_used in zip(entry.levels, used.tolist(), strict=True) if is_used
+            )
+        at += len(entry.levels) or 1
+    return learnt
+
+
 def judge(
     table: pa.Table,
     judges: Mapping[str, Judge],
@@ -130,15 +160,24 @@ def judge(
 
 
 def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float | None) -> pa.Table:
-    matrix = matrix_of(table, contract)
+    asides = set_aside(table, contract, learnt_levels(by.scorer, contract))
+    taken = any_of(asides, table.num_rows) if asides else None
+    matrix = matrix_of(table, contract, taken)
     scores = score_rows(by.scorer, matrix)
     limit = np.float32(by.threshold.value if override is None else override)
     scored = is_scored(by.scorer, matrix)
+    if taken is not None:
+        scored &= ~taken
     if not np.isfinite(scores.score[scored]).all():
         raise PackageError("the scorer gave a score that is not finite; the package is unusable")
     anomalous = (scores.score > limit) & scored
     status = np.where(scored, np.where(anomalous, "anomaly", "normal"), "not_scored")
+    status = status.astype(object) if asides else status
     n = table.num_rows
+    reason = pa.array(np.full(n, "no sensor of the model has a value"), mask=scored)
+    for entry in asides:
+        status[entry.mask] = entry.status
+        reason = pc.if_else(pa.array(entry.mask), entry.reason, reason)
     columns = {
         "asset": table["asset"],
         "time": table["time"],
@@ -148,7 +187,7 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
             conformal_p_values(scores.score, by.reference), pa.float32(), mask=~scored
         ),
         "status": pa.array(status, pa.string()),
-        "reason": pa.array(np.full(n, "no sensor of the model has a value"), mask=scored),
+        "reason": reason,
         "mode": table["mode"] if "mode" in table.column_names else pa.nulls(n, pa.string()),
         **_top_sensors(by.scorer, matrix, scores, np.flatnonzero(anomalous), contract),
         "constant_changed": _changed_constants(by.scorer, matrix, contract),

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from vae_anomaly.config.condition import Kind, columns_of, held_against, parse
 from vae_anomaly.config.section import Frozen, as_column, as_named
 
 __all__ = [
@@ -193,6 +194,12 @@ class RunCondition(Frozen):
         default=0.0, ge=0, description="seconds before a stop that are not learned from"
     )
 
+    @field_validator("when")
+    @classmethod
+    def _understood(cls, when: str) -> str:
+        parse(when)
+        return when
+
 
 def _as_condition(value: object) -> object:
     return {"when": value} if isinstance(value, str) else value
@@ -231,15 +238,26 @@ class Contract(Frozen):
         for name in names:
             if name and names.count(name) > 1:
                 raise ValueError(f"column '{name}' is named twice in the contract")
+        self._refuse_condition()
         if self.long is not None and not self.time.column:
             raise ValueError("contract.long needs the column with the time of each value")
         for sensor in (*self.sensors, *self.context):
             self._check_layout(sensor)
+        if self.is_shaped and self.carried:
+            raise ValueError(
+                f"run_condition asks for column '{min(self.carried)}': where readings are formed "
+                "from samples, it can ask for sensors, context and the mode; name it in context"
+            )
         return self
 
     def _check_layout(self, sensor: Sensor) -> None:
         """A column's own rule must fit that of the plant."""
         name, sampling = f"sensor '{sensor.name}'", self.sampling
+        if self.is_shaped and sensor.kind == "categorical":
+            raise ValueError(
+                f"{name}: kind 'categorical' is not known where readings are formed from samples; "
+                "name the column in contract.mode, or leave it out"
+            )
         if self.long is not None and sensor.quality:
             raise ValueError(
                 f"{name}: in a long table the code stands in the row; name its column in "
@@ -264,6 +282,55 @@ class Contract(Frozen):
         """Whether readings are formed from samples, rather than being the rows of the files."""
         return self.long is not None or self.sampling.resample != "none"
 
+    def _refuse_condition(self) -> None:
+        """Hold what a run condition asks of each column against what the column holds."""
+        if self.run_condition is None:
+            return
+        holds: dict[str, Kind] = {self.mode: "text"} if self.mode is not None else {}
+        for sensor in (*self.sensors, *self.context):
+            holds[sensor.name] = "text" if sensor.kind == "categorical" else "number"
+        asked = columns_of(parse(self.run_condition.when))
+        for name, kind in asked.items():
+            if name in (self.time.column, self.asset, self.label):
+                raise ValueError(
+                    f"run_condition: column '{name}' is the time, the asset or the label; ask for "
+                    "sensors, context, the mode or other columns of the file"
+                )
+            if name in holds:
+                if holds[name] != kind and not self._is_asked_only_if_missing(name):
+                    raise ValueError(
+                        f"run_condition: column '{name}' holds {holds[name]}s and is held against "
+                        f"a {kind}; texts stand in quotes, numbers do not"
+                    )
+            elif name in RESERVED or name.startswith("_"):
+                raise ValueError(
+                    f"run_condition: the name '{name}' is the lake's own; rename the column, or "
+                    "name the column of the operating mode in contract.mode"
+                )
+
+    def _is_asked_only_if_missing(self, name: str) -> bool:
+        assert self.run_condition is not None
+        return name not in held_against(parse(self.run_condition.when))
+
+    @property
+    def start_up_s(self) -> float:
+        """Seconds after a start that are off."""
+        return 0.0 if self.run_condition is None else self.run_condition.start_up_s
+
+    @property
+    def shut_down_s(self) -> float:
+        """Seconds before a stop that are not learned from."""
+        return 0.0 if self.run_condition is None else self.run_condition.shut_down_s
+
+    @property
+    def carried(self) -> dict[str, Kind]:
+        """Further columns of the file that the run condition asks for, and what they hold."""
+        if self.run_condition is None:
+            return {}
+        known = {*self.sensor_names, *self.context_names, self.mode}
+        asked = columns_of(parse(self.run_condition.when))
+        return {name: kind for name, kind in asked.items() if name not in known}
+
     def columns(self) -> Iterator[str]:
         """Every column of a source file that the contract names, each once."""
         columns = [self.time.column, self.asset, self.quality.column]
@@ -273,6 +340,7 @@ class Contract(Frozen):
             columns += [self.label, self.mode]
             for sensor in (*self.sensors, *self.context):
                 columns += [sensor.name, sensor.quality]
+            columns += self.carried
         yield from dict.fromkeys(name for name in columns if name)
 
     @property
@@ -282,3 +350,13 @@ class Contract(Frozen):
     @property
     def context_names(self) -> tuple[str, ...]:
         return tuple(sensor.name for sensor in self.context)
+
+    @property
+    def context_width(self) -> int:
+        """Columns of a matrix that the context takes up: one a level of a categorical one."""
+        return sum(len(entry.levels) or 1 for entry in self.context)
+
+    @property
+    def categories(self) -> tuple[Sensor, ...]:
+        """Context whose values are texts."""
+        return tuple(entry for entry in self.context if entry.kind == "categorical")

@@ -26,6 +26,7 @@ __all__ = [
     "as_texts",
     "decode_texts",
     "means_missing",
+    "read_category",
     "read_labels",
     "read_names",
     "read_numbers",
@@ -242,6 +243,34 @@ def read_sensor(
         is_either = pc.or_(pc.equal(read.values, 0), pc.equal(read.values, 1))
         faults["not_binary"] = as_mask(pc.invert(is_either))
     return read._replace(faults=faults)
+
+
+def read_category(
+    cells: pa.Array,
+    sensor: Sensor,
+    decimal: str,
+    *,
+    no_value: Sequence[str] = (),
+    is_good: Mask | None = None,
+) -> Read:
+    """Texts of a categorical column, also those that are none of its levels.
+
+    Parameters as for `read_sensor`; a text of `no_value` that is a level is the level.
+    """
+    read = read_names(sensor.name, cells)
+    texts, faults = read.values, dict(read.faults)
+    is_level = pc.is_in(texts, pa.array(sensor.levels, pa.string()))
+    is_said = pc.and_(
+        means_missing(texts, no_value), pc.and_(texts.is_valid(), pc.invert(is_level))
+    )
+    values = pc.if_else(is_said, None, texts)
+    if is_good is not None:
+        values = pc.if_else(pa.array(is_good), values, None)
+        faults = {reason: mask & is_good for reason, mask in faults.items()}
+    if sensor.missing == "refused":
+        faults["missing_value"] = as_mask(values.is_null()) & ~faults["bad_text"]
+    said = pc.if_else(is_said, texts, None) if pc.any(is_said).as_py() else None
+    return Read(sensor.name, values, faults, said)
 
 
 def read_labels(column: str, cells: pa.Array, decimal: str) -> Read:

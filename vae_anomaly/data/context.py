@@ -37,8 +37,29 @@ class _Spans:
         return _Spans(self.assets.filter(pa.array(chosen)), self.first[chosen], self.last[chosen])
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """How far back of a new row others are needed: rows, and from there on microseconds."""
+
+    left_context: int
+    max_gap_s: float | None
+    look_back: int
+
+    def is_in(self, times: np.ndarray, first: int) -> bool:
+        """Whether rising times hold all that is needed before a row."""
+        there = int(np.searchsorted(times, first))
+        if there < self.left_context or not self.look_back:
+            return there >= self.left_context
+        earliest = times[there - self.left_context] if self.left_context else first
+        return bool(there and times[0] <= earliest - self.look_back)
+
+
 def with_left_context(
-    readings: DeltaTable, fresh: pa.Table, left_context: int, max_gap_s: float | None
+    readings: DeltaTable,
+    fresh: pa.Table,
+    left_context: int,
+    max_gap_s: float | None,
+    look_back_s: float = 0.0,
 ) -> pa.Table:
     """New rows among the older ones that their windows and smoothing look back on.
 
@@ -55,6 +76,9 @@ def with_left_context(
         Rows of the same asset that must stand before a row.
     max_gap_s : float, optional
         A longer gap ends a series, so nothing before it is looked for.
+    look_back_s : float, optional
+        Seconds before each of all these rows that must be there too, and one row more: they say
+        whether a machine has been running for so long.
 
     Returns
     -------
@@ -62,12 +86,13 @@ def with_left_context(
         Sorted by asset and time, with a column `_fresh`.
     """
     table = fresh.append_column("_fresh", pa.repeat(True, fresh.num_rows))
-    if left_context and fresh.num_rows:
+    reach = _Reach(left_context, max_gap_s, int(look_back_s * 1e6))
+    if (left_context or look_back_s) and fresh.num_rows:
         spans = _Spans.of(fresh)
         before = pc.min(fresh["ingest"]).as_py()  # numbers rise: what is lower was there before
-        times = _known_times(readings, spans, before, left_context, max_gap_s)
+        times = _known_times(readings, spans, before, reach)
         needed = {
-            asset: _needed(known, _times_of(fresh, asset), left_context)
+            asset: _needed(known, _times_of(fresh, asset), left_context, reach.look_back)
             for asset, known in times.items()
         }
         known = _read(readings, needed, before)
@@ -77,20 +102,23 @@ def with_left_context(
 
 
 def _known_times(
-    readings: DeltaTable, spans: _Spans, before: int, left_context: int, max_gap_s: float | None
+    readings: DeltaTable, spans: _Spans, before: int, reach: _Reach
 ) -> dict[str, np.ndarray]:
     """Rising times of the older rows of each asset, from far enough back to its last new row."""
     found: dict[str, np.ndarray] = {}
     oldest = _oldest(readings)
-    look_s = FIRST_LOOK_S if max_gap_s is None else max_gap_s * left_context
+    look_s = FIRST_LOOK_S + reach.look_back / 1e6
+    if reach.max_gap_s is not None:
+        look_s = reach.max_gap_s * (reach.left_context + bool(reach.look_back))
+        look_s += reach.look_back / 1e6
     waiting = spans
     while len(waiting.assets):
         times = _times_within(readings, waiting, int(look_s * 1e6), before)
         enough = np.array(
             [
-                max_gap_s is not None
+                reach.max_gap_s is not None
                 or first - look_s * 1e6 <= oldest
-                or np.searchsorted(times[asset], first) >= left_context
+                or reach.is_in(times[asset], first)
                 for asset, first in zip(waiting.assets.to_pylist(), waiting.first, strict=True)
             ]
         )
@@ -116,16 +144,25 @@ def _times_within(
     return {name: np.sort(np.concatenate(pieces)) for name, pieces in found.items()}
 
 
-def _needed(known: np.ndarray, fresh: np.ndarray, left_context: int) -> np.ndarray:
-    """Those of the known times that are among the `left_context` rows before a new one."""
+def _needed(
+    known: np.ndarray, fresh: np.ndarray, left_context: int, look_back: int = 0
+) -> np.ndarray:
+    """Known times among the `left_context` rows before a new one, and `look_back` before those."""
     times = np.concatenate([known, fresh])
     is_fresh = np.repeat([False, True], [len(known), len(fresh)])
     order = np.argsort(times, kind="stable")
     at = np.arange(len(times))
     following = np.where(is_fresh[order], at, len(times) + left_context)
     following = np.minimum.accumulate(following[::-1])[::-1]
-    keep = (following - at <= left_context) & ~is_fresh[order]
-    needed: np.ndarray = times[order][keep]
+    keep = following - at <= left_context
+    rising = times[order]
+    if look_back:
+        first = np.searchsorted(rising, rising[keep] - look_back, side="right") - 1
+        change = np.zeros(len(times) + 1, np.int64)
+        np.add.at(change, np.maximum(first, 0), 1)
+        np.add.at(change, np.flatnonzero(keep), -1)
+        keep = keep | (np.cumsum(change)[:-1] > 0)
+    needed: np.ndarray = rising[keep & ~is_fresh[order]]
     return needed
 
 

@@ -27,8 +27,10 @@ from vae_anomaly.data.cells import (
     as_mask,
     as_plain,
     as_texts,
+    read_category,
     read_labels,
     read_names,
+    read_numbers,
     read_sensor,
 )
 from vae_anomaly.data.clocks import FileClock
@@ -111,18 +113,25 @@ class Checked:
 def readings_schema(contract: Contract) -> pa.Schema:
     """Columns of the table of readings under a contract.
 
-    ``asset, time``, the sensors, the context, ``label`` (null = unknown), ``mode``, the file's
-    ``content_id``, the ``row`` in it, and ``ingest``, the number of the commit. Where readings are
-    formed from samples, they have no ``content_id`` and ``row``, and ``filled`` is the number of
-    sensor and context cells without a sample of their own (null without resampling).
+    ``asset, time``, the sensors, the context, what the run condition asks for beside them,
+    ``label`` (null = unknown), ``mode``, the file's ``content_id``, the ``row`` in it, and
+    ``ingest``, the number of the commit. Where readings are formed from samples, they have no
+    ``content_id`` and ``row``, and ``filled`` is the number of sensor and context cells without a
+    sample of their own (null without resampling).
     """
     filled = [("filled", pa.int32())] if contract.is_shaped else []
-    numbers = [(name, pa.float64()) for name in contract.sensor_names + contract.context_names]
+    values = [
+        (sensor.name, pa.string() if sensor.kind == "categorical" else pa.float64())
+        for sensor in (*contract.sensors, *contract.context)
+    ]
+    kinds = {"number": pa.float64(), "text": pa.string()}
+    carried = [(name, kinds[kind]) for name, kind in contract.carried.items()]
     return pa.schema(
         [
             ("asset", pa.string()),
             ("time", MOMENT),
-            *numbers,
+            *values,
+            *carried,
             ("label", pa.int32()),
             ("mode", pa.string()),
             ("content_id", pa.string()),
@@ -248,7 +257,8 @@ def check_batch(
     counts: CellCounts = Counter()
     for sensor in (*contract.sensors, *contract.context):
         code = codes.get(sensor.quality or contract.quality.column)
-        read = reads[sensor.name] = read_sensor(
+        reader = read_category if sensor.kind == "categorical" else read_sensor
+        read = reads[sensor.name] = reader(
             cells[sensor.name],
             sensor,
             decimal,
@@ -256,6 +266,14 @@ def check_batch(
             is_good=None if code is None else code.is_good,
         )
         counts += count_cells(read, code, ~is_broken)
+    for name, kind in contract.carried.items():
+        reads[name] = (
+            read_names(name, cells[name])
+            if kind == "text"
+            else read_numbers(
+                name, cells[name], decimal, truths=True, no_value=contract.quality.texts
+            )
+        )
     return _told_apart(batch, contract, decimal, reads, is_broken, counts)
 
 
@@ -407,6 +425,8 @@ def _place(column: str, contract: Contract) -> str:
     """Where plant.yml names a column."""
     if column in contract.sensor_names or column in contract.context_names:
         return "sensors" if column in contract.sensor_names else "context"
+    if column in contract.carried:
+        return "run_condition"
     places = {contract.time.column: "time", contract.asset: "asset", contract.label: "label"}
     if column in _quality_columns(contract):
         return "quality"

@@ -8,7 +8,7 @@ window is left out, so that no row helps in two jobs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -74,6 +74,7 @@ def split(
     *,
     gap: int,
     left_context: int = 0,
+    look_back_s: float = 0.0,
 ) -> tuple[Interval, ...]:
     """Cut each asset's rows into parts.
 
@@ -87,6 +88,8 @@ def split(
         Rows left out after the end of a part where the next part of the asset follows at once.
     left_context : int
         Rows before a part that its first windows may look back on.
+    look_back_s : float, optional
+        Seconds before those that say whether a machine has been running for so long.
 
     Returns
     -------
@@ -134,7 +137,11 @@ def split(
             if before is not None and before[1] != part:
                 first = max(start, before[0][1] + gap)
             if first < stop:
-                context = moments[max(0, first - left_context)]
+                at = max(0, first - left_context)
+                if look_back_s:
+                    long_ago = moments[at] - int(look_back_s * 1e6)
+                    at = max(0, int(np.searchsorted(moments, long_ago, side="right")) - 1)
+                context = moments[at]
                 bounds = (int(context), int(moments[first]), int(moments[stop - 1]))
                 intervals.append(Interval(part, asset, *bounds, stop - first))
     return tuple(sorted(intervals, key=lambda i: (PARTS.index(i.part), i.asset, i.start)))
@@ -154,8 +161,10 @@ def _span(moments: np.ndarray, entry: PartRange) -> list[tuple[int, int]]:
     return [(low, high)] if low < high else []
 
 
-def read_part(readings: DeltaTable, intervals: Sequence[Interval]) -> PartRows:
-    """Read the rows of some intervals, with the left context of each.
+def read_part(
+    readings: DeltaTable, intervals: Sequence[Interval], *, look_ahead_s: float = 0.0
+) -> PartRows:
+    """Read the rows of some intervals, with the left context of each, and some seconds behind.
 
     Raises
     ------
@@ -164,15 +173,16 @@ def read_part(readings: DeltaTable, intervals: Sequence[Interval]) -> PartRows:
     """
     if not intervals:
         raise PartsError("the part holds no rows; change parts in plant.yml, or ingest more")
+    far = [replace(i, end=i.end + int(look_ahead_s * 1e6)) for i in intervals]
     where = (
         (pc.field("time") >= as_timestamp(min(i.context_start for i in intervals)))
-        & (pc.field("time") <= as_timestamp(max(i.end for i in intervals)))
+        & (pc.field("time") <= as_timestamp(max(i.end for i in far)))
         & pc.field("asset").isin(sorted({i.asset for i in intervals}))
     )
     pieces = [
         piece
         for batch in rows(readings, where=where)
-        if (piece := batch.filter(pa.array(_within(batch, intervals, context=True)))).num_rows
+        if (piece := batch.filter(pa.array(_within(batch, far, context=True)))).num_rows
     ]
     if not pieces:
         raise PartsError("the readings no longer hold the rows of this part; run again")

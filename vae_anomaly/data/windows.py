@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import Contract, Sensor
 
-__all__ = ["Matrix", "matrix_of", "runs", "sorted_readings"]
+__all__ = ["Matrix", "cut", "matrix_of", "runs", "sorted_readings"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Matrix:
     Attributes
     ----------
     values : ndarray of shape (n, d + c)
-        Sensors, then context, in float64 and their own units; NaN = missing.
+        Sensors, then context, in float64 and their own units; NaN = missing. Categorical context
+        is a column a level, 1 where it holds.
     run : ndarray of shape (n,)
         How many rows of the same unbroken series stand directly before each row.
     label : ndarray of shape (n,)
@@ -32,7 +34,7 @@ class Matrix:
     label: np.ndarray
 
 
-def matrix_of(table: pa.Table, contract: Contract) -> Matrix:
+def matrix_of(table: pa.Table, contract: Contract, aside: np.ndarray | None = None) -> Matrix:
     """Turn readings, sorted by asset and time, into a matrix.
 
     A new series starts with each asset, and after a gap of more than
@@ -44,17 +46,45 @@ def matrix_of(table: pa.Table, contract: Contract) -> Matrix:
         Readings, as `sorted_readings` gives them; a missing `label` column means unknown.
     contract : Contract
         Names the sensors and the context.
+    aside : ndarray of shape (n,), optional
+        Rows that belong to no series: no window reaches into them or across.
     """
-    names = [*contract.sensor_names, *contract.context_names]
-    values = np.empty((table.num_rows, len(names)), np.float64)
-    for column, name in enumerate(names):
-        numbers = table[name].cast(pa.float64(), safe=False)
-        values[:, column] = pc.fill_null(numbers, float("nan")).to_numpy()
+    width = len(contract.sensors) + contract.context_width
+    values = np.empty((table.num_rows, width), np.float64)
+    column = 0
+    for sensor in (*contract.sensors, *contract.context):
+        for numbers in _numbers(table[sensor.name], sensor):
+            values[:, column] = pc.fill_null(numbers, float("nan")).to_numpy()
+            column += 1
     if "label" in table.column_names:
         label = pc.fill_null(table["label"].cast(pa.int64()), -1).to_numpy().copy()
     else:
         label = np.full(table.num_rows, -1, np.int64)
-    return Matrix(values, runs(table, contract.sampling.max_gap_s), label)
+    run = runs(table, contract.sampling.max_gap_s)
+    return Matrix(values, run if aside is None else cut(run, aside), label)
+
+
+def _numbers(cells: pa.ChunkedArray, sensor: Sensor) -> Iterator[pa.ChunkedArray]:
+    """The columns of one sensor: one, or one a level."""
+    if sensor.kind != "categorical":
+        yield cells.cast(pa.float64(), safe=False)
+    for level in sensor.levels:
+        yield pc.equal(cells, level).cast(pa.float64())
+
+
+def cut(run: np.ndarray, aside: np.ndarray) -> np.ndarray:
+    """(n,) runs of series that end where a row is set aside, and begin anew behind it.
+
+    Examples
+    --------
+    >>> cut(np.array([0, 1, 2, 3, 4]), np.array([False, False, True, False, False]))
+    array([0, 1, 0, 0, 1])
+    """
+    starts = (run == 0) | aside
+    starts[1:] |= aside[:-1]
+    at = np.arange(len(run))
+    since: np.ndarray = at - np.maximum.accumulate(np.where(starts, at, 0))
+    return since
 
 
 def runs(table: pa.Table, max_gap_s: float | None) -> np.ndarray:

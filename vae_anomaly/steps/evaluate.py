@@ -108,7 +108,7 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
     readings = readings_of(plant, trained)
     columns = {field.name for field in readings.schema().fields}
     contract = package.contract
-    if not columns >= {*contract.sensor_names, *contract.context_names}:
+    if not columns >= {*contract.sensor_names, *contract.context_names, *contract.carried}:
         return None
     assets = {i.asset for i in trained.intervals if i.part == "test"}
     test = of_units(readings, trained.intervals, "test", package)

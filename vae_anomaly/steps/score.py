@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.context import with_left_context
+from vae_anomaly.data.contract import readings_schema
 from vae_anomaly.data.lake import (
     READINGS,
     VERDICTS,
@@ -191,11 +192,15 @@ def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> p
     fresh = new_rows(readings, first, last)
     if not fresh.num_rows:
         return lake.schema(VERDICTS).empty_table().drop_columns([*SIGNED_BY, "scored_at"])
-    for name in (*package.contract.sensor_names, *package.contract.context_names):
-        if name not in fresh.column_names:  # the lake has never had it: missing throughout
-            fresh = fresh.append_column(name, pa.nulls(fresh.num_rows, pa.float64()))
+    for column in readings_schema(package.contract):
+        if column.name not in fresh.column_names:  # the lake has never had it: missing throughout
+            fresh = fresh.append_column(column, pa.nulls(fresh.num_rows, column.type))
     table = with_left_context(
-        readings, fresh, package.left_context, package.contract.sampling.max_gap_s
+        readings,
+        fresh,
+        package.left_context,
+        package.contract.sampling.max_gap_s,
+        package.contract.start_up_s,
     )
     judged = judge(table, package.judges(), package.contract)
     judged = judged.append_column("readings_version", table["_commit_version"])

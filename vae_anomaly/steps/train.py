@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from vae_anomaly.config import PlantConfig, settings_digest
+from vae_anomaly.data.exclusions import read_exclusions, without
 from vae_anomaly.data.lake import PARTS, READINGS, Lake, as_timestamp, commit, rows, until_committed
 from vae_anomaly.data.parts import Interval, asset_times, split
 from vae_anomaly.errors import RegistryError, VAEAnomalyError
@@ -62,6 +63,7 @@ class Trained(BaseModel):
     run_id: str
     readings_version: int
     intervals: tuple[Interval, ...]
+    excluded: dict[str, int] = {}  # rows of each part that plant.yml takes out of it
 
     @property
     def short(self) -> str:
@@ -210,6 +212,9 @@ def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
     names = ("name", "contract", "parts", "window", "smoothing", "model", "training",
              "calibration", "seed")  # fmt: skip
     settings: dict[str, JsonValue] = plant.model_dump(mode="json", include=set(names))
+    if plant.exclusions:  # by content: a table that changes makes another training
+        excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
+        settings["exclusions"] = [[e.start, e.end, [*e.assets], e.reason] for e in excluded]
     return settings
 
 
@@ -223,9 +228,16 @@ def _begin(
     if (folder / TRAINED).is_file():
         return read_trained(folder)
     look_back = left_context(plant.window, plant.smoothing)
+    times = asset_times(readings)
     intervals = split(
-        asset_times(readings), plant.parts.ranges(), gap=plant.window, left_context=look_back
+        times,
+        plant.parts.ranges(),
+        gap=plant.window,
+        left_context=look_back,
+        look_back_s=plant.contract.start_up_s,
     )
+    excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
+    intervals, lost = without(intervals, excluded, times)
     until_committed(lambda: _store_parts(lake, fingerprint, readings.version(), intervals))
     return Trained(
         plant=plant.name,
@@ -234,6 +246,7 @@ def _begin(
         run_id="",
         readings_version=readings.version(),
         intervals=intervals,
+        excluded=lost,
     )
 
 
@@ -282,6 +295,7 @@ def _train_draft(
             plant,
             lake.open(READINGS, version=trained.readings_version),
             trained.intervals,
+            excluded=trained.excluded,
             checkpoints=folder,
             on_check=log.check,
             on_fitted=log.fitted,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
+from vae_anomaly.data.aside import any_of, set_aside
+from vae_anomaly.data.condition import before_stop
 from vae_anomaly.data.parts import Interval, read_part
-from vae_anomaly.data.windows import Matrix, matrix_of
+from vae_anomaly.data.windows import Matrix, cut, matrix_of
 from vae_anomaly.errors import PartsError
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, ModelPackage, Unit
 from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
-from vae_anomaly.streaming import EVERY_ASSET, is_scored
+from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [
     "FittedUnits",
@@ -38,6 +41,10 @@ __all__ = [
 MIN_TRAIN, MIN_STOP = 20, 5
 
 
+#: What takes rows out of a part, by the status that their verdicts have.
+CAUSES = {"off": "the run condition", "unseen_mode": "levels that the contract does not name"}
+
+
 @dataclass(frozen=True)
 class Judged:
     """Rows of one part as they will be served: with their left context.
@@ -50,11 +57,14 @@ class Judged:
         Which rows count: those of the part, without its left context.
     table : pa.Table
         The readings behind the matrix.
+    aside : Counter
+        How many rows of the part do not count, by cause.
     """
 
     matrix: Matrix
     judged: np.ndarray
     table: pa.Table
+    aside: Counter[str] = field(default_factory=Counter)
 
     @property
     def label(self) -> np.ndarray:
@@ -79,13 +89,21 @@ def of_part(
     own = [i for i in intervals if i.part == part]
     if not own:
         return {}
-    found = read_part(readings, own)
+    found = read_part(readings, own, look_ahead_s=contract.shut_down_s)
     asset = np.asarray(found.table["asset"].to_pylist(), dtype=object)
     judged = {}
     for name in sorted(set(asset.tolist())):
         inside = asset == name
         table = found.table.filter(pa.array(inside))
-        judged[name] = Judged(matrix_of(table, contract), found.judged[inside], table)
+        asides = set_aside(table, contract)
+        taken = any_of(asides, table.num_rows)
+        stopping = before_stop(table, contract) & ~taken
+        own = found.judged[inside]
+        causes = Counter({"a stop that follows": int((stopping & own).sum())})
+        for entry in asides:
+            causes[CAUSES[entry.status]] += int((entry.mask & own).sum())
+        matrix = matrix_of(table, contract, taken)
+        judged[name] = Judged(matrix, own & ~taken & ~stopping, table, causes)
     return judged
 
 
@@ -114,11 +132,18 @@ def of_units(
     else:
         per_unit = {name: found for name, found in per_asset.items() if name in package.units}
     return {
-        name: replace(
-            found, judged=found.judged & is_scored(package.units[name].scorer, found.matrix)
-        )
+        name: _served(found, package.units[name].scorer, package.contract)
         for name, found in per_unit.items()
     }
+
+
+def _served(rows: Judged, scorer: Scorer, contract: Contract) -> Judged:
+    """Those of the rows that a scorer gives a score, cut where it gives none."""
+    taken = any_of(
+        set_aside(rows.table, contract, learnt_levels(scorer, contract)), len(rows.judged)
+    )
+    matrix = replace(rows.matrix, run=cut(rows.matrix.run, taken))
+    return replace(rows, matrix=matrix, judged=rows.judged & is_scored(scorer, matrix) & ~taken)
 
 
 def alone(
@@ -174,6 +199,7 @@ def fit_units(
     readings: DeltaTable,
     intervals: Sequence[Interval],
     *,
+    excluded: Mapping[str, int] | None = None,
     checkpoints: Path,
     on_check: Callable[[str, Check], None],
     on_fitted: Callable[[str, History], None],
@@ -186,6 +212,8 @@ def fit_units(
     readings : DeltaTable
         At the version that the intervals were cut from.
     intervals : sequence of Interval
+    excluded : mapping of str to int, optional
+        Rows of each part that exclusions took out; for what the operator is told.
     checkpoints : Path
         Folder for one checkpoint a scorer; training goes on from those that are there.
     on_check : callable
@@ -198,18 +226,23 @@ def fit_units(
     PartsError
         A scorer has too few normal rows in one of the parts.
     """
+    left_out = LeftOut(plant.contract, dict(excluded or {}))
     matrices = {
-        part: dict(unit_matrices(plant, alone(readings, intervals, part, plant.contract)))
+        part: dict(unit_matrices(plant, left_out.alone(readings, intervals, part)))
         for part in PARTS[:2]
     }
+    for name in set(matrices["train"]) & set(matrices["stop"]):
+        matrices["stop"][name] = _of_learnt_levels(
+            matrices["stop"][name], matrices["train"][name], plant.contract
+        )
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
-    notes: list[str] = []
+    notes = left_out.notes()
     for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
         parts = {part: matrices[part].get(name) for part in matrices}
         if (lacking := _too_few(name, parts)) is not None:
             if plant.model.per == "plant":
-                raise PartsError(lacking)
+                raise PartsError(". ".join([lacking, *left_out.notes()]))
             notes.append(f"{lacking}; its rows will not be scored")
             continue
         fitted = _fit(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
@@ -223,6 +256,55 @@ def fit_units(
     if not units:
         raise PartsError("; ".join(notes) or "there are no rows to train on; ingest some first")
     return FittedUnits(units, histories, tuple(notes))
+
+
+def _of_learnt_levels(rows: Matrix, train: Matrix, contract: Contract) -> Matrix:
+    """Rows of `stop` without those of a level that no normal training row has."""
+    if not contract.categories:
+        return rows
+    unlearnt, at = np.zeros(len(rows.run), bool), len(contract.sensors)
+    for entry in contract.context:
+        if entry.kind == "categorical":
+            own = slice(at, at + len(entry.levels))
+            used = (train.values[train.label <= 0, own] == 1).any(axis=0)
+            unlearnt |= ((rows.values[:, own] == 1) & ~used).any(axis=1)
+        at += len(entry.levels) or 1
+    run = cut(rows.run, unlearnt)
+    return Matrix(rows.values[~unlearnt], run[~unlearnt], rows.label[~unlearnt])
+
+
+@dataclass
+class LeftOut:
+    """What takes rows out of the parts that are learnt from: counts that grow part by part."""
+
+    contract: Contract
+    excluded: dict[str, int]
+    aside: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def alone(
+        self, readings: DeltaTable, intervals: Sequence[Interval], part: Part
+    ) -> dict[str, Matrix]:
+        """As the function of this name, and counted."""
+        found = of_part(readings, intervals, part, self.contract)
+        self.aside[part] = sum((rows.aside for rows in found.values()), Counter())
+        if not found:
+            why = ". ".join(["", *self.notes()])
+            raise PartsError(
+                f"part '{part}' holds no rows; give it a larger share in parts, or ingest more{why}"
+            )
+        return {asset: rows.alone() for asset, rows in found.items()}
+
+    def notes(self) -> list[str]:
+        """A sentence for each part and cause."""
+        counts = {part: {"exclusions": n} for part, n in self.excluded.items()}
+        for part, by_cause in self.aside.items():
+            counts[part] = counts.get(part, {}) | dict(by_cause)
+        return [
+            f"part '{part}': {n} rows are left out by {cause}"
+            for part, causes in counts.items()
+            for cause, n in causes.items()
+            if n
+        ]
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:
@@ -258,7 +340,7 @@ def _fit(
     return fit_scorer(
         _series(train),
         _series(stop),
-        n_context=len(plant.contract.context),
+        n_context=plant.contract.context_width,
         variant=variant_of(plant.model.variant, plant.model.settings),
         training=plant.training,
         anomaly_score=plant.model.score,

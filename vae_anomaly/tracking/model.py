@@ -130,11 +130,19 @@ def signature(contract: Contract) -> ModelSignature:
     unknown columns, and a misspelt optional one would be scored as missing throughout.
     """
     texts = [contract.asset or "asset"] + ([contract.mode] if contract.mode else [])
-    numbers = (*contract.sensor_names, *contract.context_names)
     inputs = [
         ColSpec(DataType.datetime, contract.time.column),
         *(ColSpec(DataType.string, name, required=False) for name in texts),
-        *(ColSpec(DataType.double, name) for name in numbers),
+        *(
+            ColSpec(
+                DataType.string if sensor.kind == "categorical" else DataType.double, sensor.name
+            )
+            for sensor in (*contract.sensors, *contract.context)
+        ),
+        *(
+            ColSpec(DataType.string if kind == "text" else DataType.double, name)
+            for name, kind in contract.carried.items()
+        ),
     ]
     outputs = [column(entry.name, str(entry.type)) for entry in VERDICT_SCHEMA]
     params = ParamSchema([ParamSpec("threshold", DataType.double, None)])
