@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from crash import run_all
@@ -83,8 +85,9 @@ def test_engines_without_a_header(tmp_path: Path) -> None:
 
 
 def test_milling_machine_with_types_and_failures(tmp_path: Path) -> None:
-    path = needs("ai4i2020") / "ai4i2020.csv"
-    contract = init([str(path)], tmp_path / "plant.yml").plant.contract
+    ran = init_and_run(needs("ai4i2020") / "ai4i2020.csv", tmp_path)
+    assert ran.accepted == ran.read == 10_000
+    contract = ran.plant.contract
     assert (contract.time.column, contract.time.step_s) == ("UDI", 1)
     assert contract.label == "Machine failure"
     assert [(s.name, s.levels) for s in contract.context] == [("Type", ("H", "L", "M"))]
@@ -108,6 +111,37 @@ def test_batches_without_a_clock(tmp_path: Path) -> None:
     assert len(contract.sensors) == 10
     assert ran.accepted == ran.read == 6641
     assert len(set(ran.readings["asset"].to_pylist())) == 57
+
+
+def test_long_table_with_codes_and_a_deadband(tmp_path: Path) -> None:
+    """Tags report when they change; a value whose quality is bad is none."""
+    generator = np.random.default_rng(0)
+    lines = ["TagName;TimeStamp;Value;Quality"]
+    start = datetime(2026, 3, 1)
+    load = np.sin(np.arange(3000) / 40)
+    for number, tag in enumerate(("PT-101", "FT-102", "TT-103")):
+        level = 0.0
+        for minute, value in enumerate(load * (number + 1) + generator.normal(0, 0.05, 3000)):
+            if abs(value - level) < 0.1 * (number + 1):
+                continue
+            level, moment = value, start + timedelta(minutes=minute)
+            quality = "Bad" if generator.random() < 0.01 else "Good"
+            lines.append(f"{tag};{moment:%Y-%m-%d %H:%M:%S};{value + 20:.3f};{quality}")
+    (tmp_path / "export.csv").write_text("\n".join(lines) + "\n")
+    report = init([str(tmp_path / "export.csv")], tmp_path / "plant.yml")
+    contract = report.plant.contract
+    assert contract.long is not None
+    assert (contract.long.tag, contract.long.value) == ("TagName", "Value")
+    assert contract.quality.column == "Quality"
+    assert set(contract.sensor_names) == {"PT-101", "FT-102", "TT-103"}
+    assert contract.sampling.resample == "last"
+    run_all(report.plant)
+    files = table_of(report.plant, FILES)
+    assert sum(files["n_read"].to_pylist()) == sum(files["n_accepted"].to_pylist())
+    assert sum(files["n_read"].to_pylist()) == len(lines) - 1
+    readings, verdicts = (table_of(report.plant, name) for name in (READINGS, VERDICTS))
+    assert readings.num_rows == verdicts.num_rows > 500
+    assert set(verdicts["status"].to_pylist()) <= {"normal", "anomaly"}
 
 
 def test_hostile_file(tmp_path: Path) -> None:

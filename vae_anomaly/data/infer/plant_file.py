@@ -64,7 +64,7 @@ def scalar(value: Value) -> str:
     """
     if isinstance(value, tuple):
         return f"[{', '.join(map(scalar, value))}]"
-    if isinstance(value, float):
+    if isinstance(value, int | float):
         text = f"{value:.10g}" if abs(value) < 1e300 else repr(value)
         # YAML 1.1 takes 1e-07 for a text
         return re.sub(r"^(-?\d+)e", r"\1.0e", text)
