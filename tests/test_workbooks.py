@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from vae_anomaly.config import Source
-from vae_anomaly.data import workbooks
+from vae_anomaly.data import sheets, workbooks
 from vae_anomaly.data.sources import SourceFile, read_batches
 from vae_anomaly.errors import SourceError
 
@@ -112,18 +112,24 @@ def test_open_document_is_read(tmp_path: Path) -> None:
 
 def test_sheet_of_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.xlsx", [["a"], [1], [2]])
-    monkeypatch.setattr(workbooks, "MAX_ROWS", 2)
-    with pytest.raises(SourceError, match="its sheet has 3 rows; at most 2"):
-        read(tmp_path / "a.xlsx")
+    monkeypatch.setattr(sheets, "MAX_ROWS", 2)
+    with (
+        (tmp_path / "a.xlsx").open("rb") as stream,
+        pytest.raises(SourceError, match="its sheet has 3 rows; at most 2"),
+    ):
+        list(sheets.read_sheet(stream, Source(path=""), 100))
 
 
 def test_archive_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a.xlsx", [["a"], [1], [2]])
-    monkeypatch.setattr(workbooks, "MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(SourceError, match="bytes unpacked: save its rows as CSV"):
-        read(tmp_path / "a.xlsx")
+    monkeypatch.setattr(sheets, "MAX_UNPACKED_BYTES", 1000)
+    with (
+        (tmp_path / "a.xlsx").open("rb") as stream,
+        pytest.raises(SourceError, match="bytes unpacked: save its rows as CSV"),
+    ):
+        list(sheets.read_sheet(stream, Source(path=""), 100))
 
 
 def test_absent_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,3 +137,42 @@ def test_absent_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(SourceError, match=r"pip install 'vae-anomaly\[excel\]'"):
         read(tmp_path / "a.xlsx")
+
+
+def sparse(path: Path) -> None:
+    """A sheet with cells in its first and in its last place, 17 billion apart."""
+    write(path, [["a"]])
+    with ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = next(part for part in parts if part.endswith("sheet1.xml"))
+    last = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+    parts[name] = parts[name].replace(b"</sheetData>", last)
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits for processes")
+def test_sheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    sparse(tmp_path / "a.xlsx")
+    with pytest.raises(SourceError, match="more than 6 GiB of memory to open; save its sheet"):
+        read(tmp_path / "a.xlsx")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits for processes")
+def test_workbook_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.xlsx", [[f"c{i}" for i in range(30)], *([[1.5] * 30] * 10_000)])
+    monkeypatch.setattr(workbooks, "CPU_S", 1)
+    monkeypatch.setattr(workbooks, "CPU_S_PER_BYTE", 0)
+    with pytest.raises(SourceError, match="not open after 1 CPU-seconds; save its sheet"):
+        read(tmp_path / "a.xlsx")
+
+
+def test_reader_ends_with_the_one_who_asked(tmp_path: Path) -> None:
+    write(tmp_path / "a.xlsx", [["a"], *([[1.5]] * 5000)])
+    file = SourceFile(str(tmp_path / "a.xlsx"), (tmp_path / "a.xlsx").stat().st_size, 0)
+    batches = read_batches(file, Source(path=file.path), batch_rows=10)
+    assert next(batches).num_rows <= 10
+    batches.close()  # and no process, pipe or warning is left

@@ -1,158 +1,84 @@
-"""Sheets of workbooks (Excel, OpenDocument) as batches.
-
-A workbook is in memory as a whole; a sheet cannot be larger than its program allows.
-"""
+"""Workbooks, read by a process of their own: whatever is in one, memory and time are bounded."""
 
 from __future__ import annotations
 
-import zipfile
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import suppress
+from importlib.util import find_spec
 
 import pyarrow as pa
 
 from vae_anomaly.config import Source
-from vae_anomaly.data.batches import checked_names, gathered, numbered
-from vae_anomaly.data.storage import SourceFile, open_file
-from vae_anomaly.errors import SourceError, closest
-
-if TYPE_CHECKING:
-    from python_calamine import CalamineSheet
+from vae_anomaly.data.sheets import OUT_OF_MEMORY, UNREADABLE
+from vae_anomaly.data.storage import SourceFile, is_remote, open_file
+from vae_anomaly.errors import SourceError
 
 __all__ = ["read_excel"]
 
-#: Rows of the largest sheet (Excel 2007 and later).
-MAX_ROWS = 1 << 20
-#: Rows that are turned into a batch at once.
-BLOCK_ROWS = 1 << 14
-
-#: Bytes of a workbook's parts; more is an archive made to fill the memory.
-MAX_UNPACKED_BYTES = 1 << 32
-
-#: What a cell can be; nothing is the empty text.
-Cell = str | float | int | bool | date | time | timedelta
-
-#: Kinds of cells that a column may have → its type.
-KINDS: tuple[tuple[set[type], pa.DataType], ...] = (
-    ({float, int}, pa.float64()),
-    ({datetime, date}, pa.timestamp("us")),
-    ({bool}, pa.bool_()),
-)
+#: Address space of the reader: a sheet of a million rows and ten columns takes about one.
+MAX_BYTES = 6 << 30
+#: CPU seconds of the reader, and more for each byte of the file: ten times what numbers take.
+CPU_S, CPU_S_PER_BYTE = 30, 40 / 1e6
+#: Bytes that are copied at once.
+COPY_BYTES = 1 << 20
 
 
 def read_excel(file: SourceFile, source: Source, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches of a sheet: numbers as float64, dates as timestamps, what is mixed as texts.
-
-    An empty row is no row. The header is the first row that is not empty, behind `skip_lines`.
+    """Batches of a sheet, as `sheets.read_sheet` gives them.
 
     Raises
     ------
     SourceError
-        The file is no workbook, or has no such sheet; or the package that reads it is missing.
+        The file is no workbook, has no such sheet, or takes too much memory or time to open; or
+        the package that reads it is missing.
     """
-    with open_file(file, source) as stream:
-        sheet = _sheet(stream, source.sheet)
-    n_rows = 1 + sheet.end[0] if sheet.end else 0
-    if n_rows > MAX_ROWS:
-        raise SourceError(f"its sheet has {n_rows:,} rows; at most {MAX_ROWS:,} can be")
-    rows = _rows(sheet, source.skip_lines)
-    first = next(rows, None)
-    if first is None:
-        raise SourceError("its sheet is empty; correct source.sheet, or leave it out")
-    n_above = 1 if source.header else 0
-    names = checked_names([_text(cell).strip() if source.header else "" for cell in first])
-    kinds = _kinds(islice(_rows(sheet, source.skip_lines), n_above, None), len(names))
-    rows = islice(_rows(sheet, source.skip_lines), n_above, None)
-    yield from gathered(_blocks(rows, names, kinds), batch_rows)
-
-
-def _sheet(stream: BinaryIO, name: str) -> CalamineSheet:
-    """A sheet of a workbook, by its name or the first."""
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum
-    except ImportError as error:
+    if find_spec("python_calamine") is None:
         raise SourceError(
             "workbooks need python-calamine; install it with: pip install 'vae-anomaly[excel]'"
-        ) from error
-    _refuse_bomb(stream)
-    try:
-        workbook = CalamineWorkbook.from_filelike(stream)
-        sheets = [s.name for s in workbook.sheets_metadata if s.typ == SheetTypeEnum.WorkSheet]
-        if name and name not in sheets:
-            raise SourceError(
-                f"it has no sheet {name!r}; {closest(name, sheets)}; set source.sheet"
-            )
-        if not sheets:
-            raise SourceError("it has no sheet with cells; leave it out")
-        return workbook.get_sheet_by_name(name or sheets[0])
-    except CalamineError as error:
-        raise SourceError(f"it is no workbook that can be read: {error}") from error
+        ) from ImportError("python_calamine")
+    with open_file(file, source) as stream, tempfile.TemporaryFile() as copy:
+        while is_remote(file.path) and (piece := stream.read(COPY_BYTES)):
+            copy.write(piece)
+        copy.seek(0)
+        workbook = copy if is_remote(file.path) else stream
+        yield from _batches_of_process(workbook.fileno(), file.size, source, batch_rows)
 
 
-def _refuse_bomb(stream: BinaryIO) -> None:
-    """Refuse an archive that would fill the memory when it is unpacked."""
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        try:
-            n_bytes = sum(member.file_size for member in zipfile.ZipFile(stream).infolist())
-        except zipfile.BadZipFile as error:
-            raise SourceError(f"it is no workbook that can be read: {error}") from error
-        if n_bytes > MAX_UNPACKED_BYTES:
-            raise SourceError(f"it has {n_bytes:,} bytes unpacked: save its rows as CSV instead")
-    stream.seek(0)
-
-
-def _rows(sheet: CalamineSheet, n_skipped: int) -> Iterator[list[Cell]]:
-    """Rows of a sheet that have a cell, behind the first few."""
-    for row in islice(sheet.iter_rows(), n_skipped, None):
-        if any(cell != "" for cell in row):
-            yield row
-
-
-def _kinds(rows: Iterator[list[Cell]], n_columns: int) -> list[pa.DataType]:
-    """Type of each column; where cells are of several kinds, or texts, it is bytes."""
-    seen: list[set[type]] = [set() for _ in range(n_columns)]
-    for row in rows:
-        for kinds, cell in zip(seen, row, strict=True):
-            if cell != "":
-                kinds.add(type(cell))
-    return [
-        next((kind for types, kind in KINDS if kinds and kinds <= types), pa.binary())
-        for kinds in seen
-    ]
-
-
-def _blocks(
-    rows: Iterator[list[Cell]], names: list[str], kinds: list[pa.DataType]
+def _batches_of_process(
+    workbook: int, n_bytes: int, source: Source, batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """Rows as batches; first, none at all, with the header's columns."""
-    yield numbered([pa.array([], kind) for kind in kinds], names, 1, pa.nulls(0, pa.string()))
-    first = 1
-    while block := list(islice(rows, BLOCK_ROWS)):
-        cells = zip(*block, strict=True)
-        columns = [_column(column, kind) for column, kind in zip(cells, kinds, strict=True)]
-        yield numbered(columns, names, first, pa.nulls(len(block), pa.string()))
-        first += len(block)
+    """What the process hands over; its end, if it is not a good one, as a SourceError."""
+    cpu_s = int(CPU_S + CPU_S_PER_BYTE * max(n_bytes, 0))
+    given = Source(path="", **source.model_dump(include={"sheet", "skip_lines", "header"}))
+    numbers = (str(number) for number in (batch_rows, MAX_BYTES, cpu_s))
+    command = [sys.executable, "-m", "vae_anomaly.data.sheets", given.model_dump_json(), *numbers]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=workbook, stdout=subprocess.PIPE, stderr=said)
+        assert process.stdout is not None
+        try:
+            with suppress(pa.ArrowInvalid), pa.ipc.open_stream(process.stdout) as reader:
+                yield from reader  # what breaks off, the process tells
+            if process.wait() != 0:
+                said.seek(0)
+                raise SourceError(_why(process.returncode, said.read().decode(), cpu_s))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
-def _column(cells: tuple[Cell, ...], kind: pa.DataType) -> pa.Array:
-    if kind == pa.binary():
-        return pa.array([None if c == "" else _text(c).encode() for c in cells], kind)
-    if pa.types.is_floating(kind):
-        return pa.array([None if c == "" else float(c) for c in cells], kind)  # type: ignore[arg-type]
-    if pa.types.is_timestamp(kind):  # midnight comes as a date
-        midnight = time()
-        moments = (datetime.combine(c, midnight) if type(c) is date else c for c in cells)
-        return pa.array([None if moment == "" else moment for moment in moments], kind)
-    return pa.array([None if c == "" else c for c in cells], kind)
-
-
-def _text(cell: Cell) -> str:
-    """A cell as a program would show it: 5.0 as ``5``."""
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
+def _why(status: int, said: str, cpu_s: int) -> str:
+    """Why a process ended, in a sentence."""
+    advice = "save its sheet as CSV, and read that"
+    if status == UNREADABLE:
+        return said
+    if status == -signal.SIGXCPU:
+        return f"it was not open after {cpu_s} CPU-seconds; {advice}"
+    if status in (OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL):
+        return f"it takes more than {MAX_BYTES / 2**30:.0f} GiB of memory to open; {advice}"
+    reason = said.strip().rpartition("\n")[2] or f"status {status}"
+    return f"its reader failed ({reason}); {advice}"
