@@ -246,7 +246,7 @@ def _csv_cells(
 
 def checked_row(cells: dict, contract, asset: str, decimal: str) -> tuple[str | None, dict]:
     """(reason, reading) of a row; its texts are bytes, its times (count, unit in ns, UTC?)."""
-    from vae_anomaly.data.contract import REASONS
+    from vae_anomaly.data.refusals import REASONS
 
     faults: set[str] = set()
     reading: dict[str, object] = {"asset": asset, "mode": None, "label": None}

@@ -30,8 +30,8 @@ from vae_anomaly.config.condition import (
 )
 from vae_anomaly.data.aside import set_aside
 from vae_anomaly.data.condition import truth
-from vae_anomaly.data.lake import VERDICTS, Lake, rows
-from vae_anomaly.errors import ConfigError
+from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
+from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import latest_trained
@@ -228,6 +228,40 @@ def test_rows_outside_are_off_and_change_no_other_verdict(
         elif i % 100 < 97:
             assert (one["status"], one["score"]) == (other["status"], other["score"])
             assert one["status"] in ("normal", "anomaly")
+
+
+def test_package_alone_says_the_same_and_needs_the_columns_of_the_condition(
+    pair: tuple[PlantConfig, PlantConfig],
+) -> None:
+    calm = pair[0]
+    package = ModelPackage.read(latest_trained(calm) / "package")
+    lake = Lake(calm.lake_path, calm.contract)
+    readings = pa.Table.from_batches(list(rows(lake.open(READINGS)))).sort_by("time")
+    given = readings.select(["asset", "time", "flow", "power", "speed", "state"])
+    alone = package.score(given).select(["status", "reason", "score"]).to_pylist()
+    told = [{name: row[name] for name in ("status", "reason", "score")} for row in verdicts(calm)]
+    assert alone == told
+    for name in ("speed", "state", "time"):
+        with pytest.raises(InputError, match=f"column '{name}' is missing"):
+            package.score(given.drop_columns([name]))
+
+
+def test_a_condition_can_ask_for_the_mode() -> None:
+    contract = Contract(
+        time="time", mode="recipe", sensors=("speed",),
+        run_condition={"when": "recipe in ('A', 'B') and not speed < 1"},
+    )  # fmt: skip
+    assert contract.carried == {}
+    table = pa.table(
+        {
+            "asset": ["a"] * 4,
+            "time": pa.array([0, 1, 2, 3], pa.timestamp("us", "UTC")),
+            "speed": [5.0, 5.0, 0.5, 5.0],
+            "mode": ["A", "C", "B", None],
+        }
+    )
+    held = truth(parse(contract.run_condition.when), table, contract.mode)
+    assert held.to_pylist() == [True, False, False, None]
 
 
 @pytest.mark.slow

@@ -19,15 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract, Sensor, Source, TimeColumn
-from vae_anomaly.data.contract import (
-    REASONS,
-    REJECTED_SCHEMA,
-    Checked,
-    check_batch,
-    check_header,
-    readings_schema,
-)
+from vae_anomaly.data.contract import Checked, check_batch, check_header
 from vae_anomaly.data.quality import Cell
+from vae_anomaly.data.refusals import REASONS, REJECTED_SCHEMA
+from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.sources import list_files, read_batches
 from vae_anomaly.errors import ContractError
 

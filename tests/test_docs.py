@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.data.contract import REASONS
+from vae_anomaly.data.refusals import REASONS
 from vae_anomaly.streaming import STATUSES
 
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract
-from vae_anomaly.data.contract import REJECTED_SCHEMA, Checked, readings_schema
+from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.lake import QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.landing import Counts, land
+from vae_anomaly.data.refusals import REJECTED_SCHEMA
+from vae_anomaly.data.schemas import readings_schema
 
 CONTRACT = Contract(time="time", asset="asset", sensors=("flow", "p (bar)"))
 

@@ -17,10 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract, LongLayout, Sampling, Sensor, read_plant
-from vae_anomaly.data.contract import REJECTED_SCHEMA, Checked, samples_schema
+from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.lake import READINGS, SAMPLES, Lake, rows
 from vae_anomaly.data.landing import land
 from vae_anomaly.data.layout import Shaped, shape
+from vae_anomaly.data.refusals import REJECTED_SCHEMA
+from vae_anomaly.data.schemas import samples_schema
 from vae_anomaly.errors import LakeError
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest

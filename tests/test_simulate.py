@@ -21,7 +21,8 @@ from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly.config import read_plant
-from vae_anomaly.data.contract import REASONS, check_batch
+from vae_anomaly.data.contract import check_batch
+from vae_anomaly.data.refusals import REASONS
 from vae_anomaly.data.simulate import (
     CONTEXT,
     DIRT,

@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import Contract
-from vae_anomaly.data.contract import readings_schema
+from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.windows import Matrix, sorted_readings
 from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
@@ -154,8 +154,8 @@ class ModelPackage:
         ----------
         table : pa.Table
             The contract's columns by the names that they have in the source. A missing asset or
-            time column makes it one series in the order given; the first rows of a series are
-            scored with the left context that they have.
+            time column makes it one series in the order given (a start-up time needs the time);
+            the first rows of a series are scored with the left context that they have.
         threshold : float, optional
             Replaces the calibrated threshold.
 
@@ -167,7 +167,7 @@ class ModelPackage:
         Raises
         ------
         InputError
-            A sensor or context column is missing, or is not numeric.
+            A column of the contract or its run condition is missing, or is not of its type.
         """
         n = table.num_rows
         readings = self._as_readings(table).append_column("_order", pa.array(np.arange(n)))
@@ -187,6 +187,8 @@ class ModelPackage:
         columns = {}
         wanted = {"asset", "time", *self.contract.sensor_names, *self.contract.context_names}
         needed = {*wanted, *self.contract.carried} - {"asset", "time"}
+        needed |= {"mode"} if self.contract.mode in self.contract.asked else set()
+        needed |= {"time"} if self.contract.start_up_s else set()
         wanted |= needed
         wanted |= {"mode"} if self.contract.mode else set()
         for column in (c for c in readings_schema(self.contract) if c.name in wanted):
@@ -196,8 +198,8 @@ class ModelPackage:
             elif column.name in needed:
                 raise InputError(
                     f"column '{name}' is missing; {closest(name, table.column_names)}. "
-                    "Give every sensor and context column of the contract, and those of its run "
-                    "condition (null = no value)"
+                    "Give every sensor and context column of the contract, and what its run "
+                    "condition asks for (null = no value)"
                 )
         n = table.num_rows
         columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")

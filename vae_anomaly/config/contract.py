@@ -323,13 +323,15 @@ class Contract(Frozen):
         return 0.0 if self.run_condition is None else self.run_condition.shut_down_s
 
     @property
+    def asked(self) -> dict[str, Kind]:
+        """Columns of the file that the run condition asks for, and what they hold."""
+        return {} if self.run_condition is None else columns_of(parse(self.run_condition.when))
+
+    @property
     def carried(self) -> dict[str, Kind]:
-        """Further columns of the file that the run condition asks for, and what they hold."""
-        if self.run_condition is None:
-            return {}
+        """Those of them that nothing else names: readings carry them along."""
         known = {*self.sensor_names, *self.context_names, self.mode}
-        asked = columns_of(parse(self.run_condition.when))
-        return {name: kind for name, kind in asked.items() if name not in known}
+        return {name: kind for name, kind in self.asked.items() if name not in known}
 
     def columns(self) -> Iterator[str]:
         """Every column of a source file that the contract names, each once."""

@@ -1,7 +1,7 @@
 """Cells of a column as texts, names, numbers and labels.
 
 Each reader takes a whole column of any type that a source may have, texts as bytes, and says in
-which rows it was not understood and why, by the codes of ``contract.REASONS``. A column is read as
+which rows it was not understood and why, by the codes of ``refusals.REASONS``. A column is read as
 a whole where pyarrow can do that, and cell by cell, still vectorised, where it cannot.
 """
 

@@ -1,25 +1,22 @@
 """From a batch of rows to accepted and rejected ones: what a row must have to be a reading.
 
-Every row ends in exactly one of the two tables. A rejected row has one reason, the first of
-``REASONS`` that applies (and for one reason, the first column in the order of the contract).
-What becomes of a row never depends on the rows beside it. How a cell is read, `data.cells` says.
+Every row ends in exactly one of the two tables. What becomes of it does not depend on the rows
+beside it, but for an hour that clocks show twice (`data.clocks`). How a cell is read, `data.cells`
+says; why a row is refused, `data.refusals`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vae_anomaly.config import Contract, Sensor, TimeColumn
+from vae_anomaly.config import Contract
 from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import (
     Mask,
@@ -36,66 +33,16 @@ from vae_anomaly.data.cells import (
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.long import read_values
 from vae_anomaly.data.quality import CellCounts, count_cells, read_codes
-from vae_anomaly.data.times import MOMENT, read_times
+from vae_anomaly.data.refusals import REASONS, REJECTED_SCHEMA, Fault, rejected_rows, shown
+from vae_anomaly.data.schemas import samples_schema
+from vae_anomaly.data.times import read_times
 from vae_anomaly.errors import ContractError
 
 __all__ = [
-    "REASONS",
-    "REJECTED_SCHEMA",
     "Checked",
     "check_batch",
     "check_header",
-    "readings_schema",
-    "samples_schema",
 ]
-
-#: Why a row is rejected: code → one sentence. The first that applies is the row's.
-REASONS: dict[str, str] = {
-    "broken_line": "The line does not have the columns of the header.",
-    "no_asset": "The cell that names the asset is empty.",
-    "bad_text": "The name of an asset or a mode is not a text in the file's encoding.",
-    "no_time": "The cell with the time is empty.",
-    "no_tag": "The cell of a long table that names the tag is empty.",
-    "bad_time": "The time cannot be read, or lies outside the years 1900 to 2199.",
-    "nonexistent_local_time": "The zone's clocks were put forward past this local time.",
-    "not_a_number": "A cell holds something that is not a number.",
-    "not_finite": "A number is infinite.",
-    "missing_value": "A cell is empty where the contract refuses missing values.",
-    "below_range": "A value lies below the sensor's physical range.",
-    "above_range": "A value lies above the sensor's physical range.",
-    "not_binary": "A value of a binary sensor is neither 0 nor 1.",
-    "bad_label": "The label is not a whole number.",
-}
-
-#: What `detail` says of a rejected row.
-DETAILS: dict[str, str] = {
-    "broken_line": "the line does not have the {n_columns} columns of the header",
-    "no_asset": "column '{column}' is empty; it must name the asset",
-    "bad_text": "column '{column}': {value} is not a text; set source.encoding to the file's",
-    "no_time": "column '{column}' is empty; it must hold a time",
-    "no_tag": "column '{column}' is empty; it must name the tag",
-    "bad_time": "column '{column}': {value} is not a time of 1900 to 2199 {time_format}",
-    "nonexistent_local_time": "column '{column}': {value} was skipped by the clocks of {zone}",
-    "not_a_number": "column '{column}': {value} is not a number with decimal sign '{decimal}'",
-    "not_finite": "column '{column}': {value} is not finite; numbers of float64 are allowed",
-    "missing_value": "column '{column}' is empty, and the contract refuses missing values",
-    "below_range": "column '{column}': {value} is below the lowest allowed, {low}",
-    "above_range": "column '{column}': {value} is above the highest allowed, {high}",
-    "not_binary": "column '{column}': {value} is not 0 or 1, as the contract's kind 'binary' says",
-    "bad_label": "column '{column}': {value} is not a label; whole numbers and none are allowed",
-}
-
-#: Columns of a rejected row; `raw` is a JSON object of the row's cells, or the broken line.
-REJECTED_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("raw", pa.string()),
-        ("asset", pa.string()),
-        ("time", MOMENT),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -108,61 +55,6 @@ class Checked:
     accepted: pa.Table
     rejected: pa.Table
     cells: CellCounts = field(default_factory=Counter)
-
-
-def readings_schema(contract: Contract) -> pa.Schema:
-    """Columns of the table of readings under a contract.
-
-    ``asset, time``, the sensors, the context, what the run condition asks for beside them,
-    ``label`` (null = unknown), ``mode``, the file's ``content_id``, the ``row`` in it, and
-    ``ingest``, the number of the commit. Where readings are formed from samples, they have no
-    ``content_id`` and ``row``, and ``filled`` is the number of sensor and context cells without a
-    sample of their own (null without resampling).
-    """
-    filled = [("filled", pa.int32())] if contract.is_shaped else []
-    values = [
-        (sensor.name, pa.string() if sensor.kind == "categorical" else pa.float64())
-        for sensor in (*contract.sensors, *contract.context)
-    ]
-    kinds = {"number": pa.float64(), "text": pa.string()}
-    carried = [(name, kinds[kind]) for name, kind in contract.carried.items()]
-    return pa.schema(
-        [
-            ("asset", pa.string()),
-            ("time", MOMENT),
-            *values,
-            *carried,
-            ("label", pa.int32()),
-            ("mode", pa.string()),
-            ("content_id", pa.string()),
-            ("row", pa.int64()),
-            ("ingest", pa.int64()),
-            *filled,
-        ]
-    )
-
-
-def samples_schema(contract: Contract) -> pa.Schema:
-    """Columns of the table of samples: the accepted rows, where readings are formed from them.
-
-    In the wide layout those of the readings. In the long one ``sensor`` (the tag), ``value`` (null
-    = missing) and ``text`` (of a tag whose values are names), beside asset, time and provenance.
-    """
-    if contract.long is None:
-        schema = readings_schema(contract)
-        return schema.remove(schema.get_field_index("filled")) if contract.is_shaped else schema
-    return pa.schema(
-        [
-            ("asset", pa.string()),
-            ("time", MOMENT),
-            ("sensor", pa.string()),
-            ("value", pa.float64()),
-            ("text", pa.string()),
-            ("content_id", pa.string()),
-            ("row", pa.int64()),
-            ("ingest", pa.int64()),
-        ]
-    )
 
 
 def check_header(names: Iterable[str], contract: Contract) -> None:
@@ -188,7 +80,7 @@ or change contract.sensors in plant.yml.
         return
     if len(there) == 1 and (signs := [sign for sign in ";\t|," if sign in there[0]]):
         raise ContractError(
-            f"the header is one column, {_shown(there[0])}; set source.delimiter to {signs[0]!r}"
+            f"the header is one column, {shown(there[0])}; set source.delimiter to {signs[0]!r}"
         )
     first, *others = missing
     near = get_close_matches(first, there, n=1) or there[:5]
@@ -286,9 +178,9 @@ def _told_apart(
     counts: CellCounts,
 ) -> Checked:
     """Rows without a fault as readings, the others with the first reason that applies."""
-    faults = [_Fault("broken_line", "", is_broken)]
+    faults = [Fault("broken_line", "", is_broken)]
     for read in reads.values():
-        faults += [_Fault(reason, read.column, mask) for reason, mask in read.faults.items()]
+        faults += [Fault(reason, read.column, mask) for reason, mask in read.faults.items()]
     order = list(REASONS)
     faults = sorted(
         (f for f in faults if f.mask.any()), key=lambda fault: order.index(fault.reason)
@@ -302,15 +194,7 @@ def _told_apart(
     for place, fault in enumerate(faults):
         why[fault.mask & (why < 0)] = place
     accepted = table.filter(pa.array(why < 0))
-    return Checked(accepted, _rejected(batch, table, why, faults, contract, decimal), counts)
-
-
-class _Fault(NamedTuple):
-    """Rows to which a reason applies, by a column of the file."""
-
-    reason: str
-    column: str
-    mask: Mask
+    return Checked(accepted, rejected_rows(batch, table, why, faults, contract, decimal), counts)
 
 
 def _keys(
@@ -353,74 +237,6 @@ def _quality_columns(contract: Contract) -> set[str]:
     return {contract.quality.column, *(sensor.quality for sensor in sensors)} - {""}
 
 
-def _rejected(
-    batch: pa.RecordBatch,
-    table: pa.Table,
-    why: npt.NDArray[np.int64],
-    faults: list[_Fault],
-    contract: Contract,
-    decimal: str,
-) -> pa.Table:
-    """The rows that have a fault, with what the file says in them."""
-    which = pa.array(np.flatnonzero(why >= 0))
-    rows = batch.take(which)
-    texts = {name: as_texts(rows[name]) for name in batch.schema.names if name not in OWN}
-    raw = [
-        json.dumps(dict(zip(texts, row, strict=True)), ensure_ascii=False) if line is None else line
-        for line, row in zip(
-            rows["_broken"].to_pylist(), zip(*texts.values(), strict=True), strict=True
-        )
-    ]
-    places = why[why >= 0].tolist()
-    facts = [
-        _facts(fault, contract) | {"decimal": decimal, "n_columns": len(texts)} for fault in faults
-    ]
-    if contract.long is not None:  # cells of every tag stand in one column
-        for sensor in (
-            *contract.sensor_names,
-            *contract.context_names,
-            contract.label,
-            contract.mode,
-        ):
-            if sensor is not None:
-                texts[sensor] = texts[contract.long.value]
-    detail = [
-        DETAILS[faults[place].reason].format(
-            value=_shown(texts.get(faults[place].column, raw)[at]), **facts[place]
-        )
-        for at, place in enumerate(places)
-    ]
-    told = table.take(which)
-    reason = [faults[place].reason for place in places]
-    columns = [rows["_row"], reason, detail, raw, told["asset"], told["time"]]
-    return pa.table(columns, schema=REJECTED_SCHEMA)
-
-
-def _facts(fault: _Fault, contract: Contract) -> dict[str, object]:
-    """What the contract allows where a fault is."""
-    sensors = {sensor.name: sensor for sensor in (*contract.sensors, *contract.context)}
-    sensor = sensors.get(fault.column, Sensor(name="none"))
-    time, column = contract.time, fault.column
-    if contract.long is not None and column in {*sensors, contract.label, contract.mode}:
-        column = f"{contract.long.value}' of tag '{column}"
-    return {
-        "column": column,
-        "low": f"{sensor.low} {sensor.unit}".rstrip(),
-        "high": f"{sensor.high} {sensor.unit}".rstrip(),
-        "zone": contract.time.zone,
-        "time_format": _time_format(time),
-    }
-
-
-def _time_format(time: TimeColumn) -> str:
-    """How a time has to be written."""
-    if time.epoch is not None:
-        return f"as a number of {time.epoch} since 1970"
-    if time.step_s is not None:
-        return f"as a number of steps of {time.step_s:g} s"
-    return f"in the format {time.format}" if time.format else "in ISO 8601"
-
-
 def _place(column: str, contract: Contract) -> str:
     """Where plant.yml names a column."""
     if column in contract.sensor_names or column in contract.context_names:
@@ -431,8 +247,3 @@ def _place(column: str, contract: Contract) -> str:
     if column in _quality_columns(contract):
         return "quality"
     return places.get(column, "mode")
-
-
-def _shown(value: str | None) -> str:
-    """A cell's text, cut short."""
-    return repr(value if value is None or len(value) <= 60 else f"{value[:60]}...")

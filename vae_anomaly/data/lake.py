@@ -48,7 +48,18 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from vae_anomaly.config import Contract
-from vae_anomaly.data.contract import readings_schema, samples_schema
+from vae_anomaly.data.schemas import (
+    FILES,
+    PARTS,
+    QUARANTINE,
+    READINGS,
+    SAMPLES,
+    TABLES,
+    VERDICTS,
+    readings_schema,
+    samples_schema,
+)
+from vae_anomaly.data.times import MOMENT
 from vae_anomaly.errors import LakeError
 
 __all__ = [
@@ -72,13 +83,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-READINGS: Final = "readings"
-SAMPLES: Final = "samples"
-QUARANTINE: Final = "quarantine"
-FILES: Final = "files"
-PARTS: Final = "parts"
-VERDICTS: Final = "verdicts"
-
 #: Transaction id that every landing raises by one: two at once cannot both be first.
 INGEST: Final = "ingest"
 
@@ -97,84 +101,6 @@ CONFIGURATION = {
 
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
-
-_TIME = pa.timestamp("us", "UTC")
-_TEXTS = pa.list_(pa.string())
-_NUMBERS = pa.list_(pa.float64())
-
-_CELL = pa.struct(
-    [("sensor", pa.string()), ("state", pa.string()), ("text", pa.string()), ("n", pa.int64())]
-)
-
-_SCHEMAS: Mapping[str, pa.Schema] = {
-    QUARANTINE: pa.schema(
-        [
-            ("content_id", pa.string()),
-            ("path", pa.string()),
-            ("row", pa.int64()),
-            ("reason", pa.string()),
-            ("detail", pa.string()),
-            ("raw", pa.string()),
-            ("asset", pa.string()),
-            ("time", _TIME),
-            ("quarantined_at", _TIME),
-        ]
-    ),
-    FILES: pa.schema(
-        [
-            ("path", pa.string()),
-            ("size", pa.int64()),
-            ("modified_ns", pa.int64()),
-            ("contract_digest", pa.string()),
-            ("content_id", pa.string()),
-            ("status", pa.string()),
-            ("reason", pa.string()),
-            ("n_read", pa.int64()),
-            ("n_accepted", pa.int64()),
-            ("n_quarantined", pa.int64()),
-            ("n_duplicate", pa.int64()),
-            ("cells", pa.list_(_CELL)),
-            ("n_out_of_order", pa.int64()),
-            ("largest_step_back_s", pa.float64()),
-            ("watermark", pa.string()),
-            ("ingested_at", _TIME),
-        ]
-    ),
-    PARTS: pa.schema(
-        [
-            ("fingerprint", pa.string()),
-            ("readings_version", pa.int64()),
-            ("part", pa.string()),
-            ("asset", pa.string()),
-            ("start", _TIME),
-            ("end", _TIME),
-            ("n_rows", pa.int64()),
-        ]
-    ),
-    VERDICTS: pa.schema(
-        [
-            ("line", pa.string()),
-            ("asset", pa.string()),
-            ("time", _TIME),
-            ("score", pa.float32()),
-            ("threshold", pa.float32()),
-            ("p_value", pa.float32()),
-            ("status", pa.string()),
-            ("reason", pa.string()),
-            ("mode", pa.string()),
-            ("top_sensors", _TEXTS),
-            ("top_contributions", _NUMBERS),
-            ("top_directions", _TEXTS),
-            ("top_expected", _NUMBERS),
-            ("constant_changed", _TEXTS),
-            ("late", pa.bool_()),
-            ("model_version", pa.string()),
-            ("package_digest", pa.string()),
-            ("readings_version", pa.int64()),
-            ("scored_at", _TIME),
-        ]
-    ),
-}
 
 #: Text repeats itself and gains from a dictionary; numbers do not (measured: half the file).
 _DICTIONARY = (
@@ -206,7 +132,7 @@ class Lake:
         """Columns that this version writes into a table."""
         if name == SAMPLES:
             return samples_schema(self.contract)
-        return readings_schema(self.contract) if name == READINGS else _SCHEMAS[name]
+        return readings_schema(self.contract) if name == READINGS else TABLES[name]
 
     @property
     def landing(self) -> str:
@@ -410,7 +336,7 @@ def dataset(table: DeltaTable) -> pads.Dataset:
 
 def as_timestamp(microseconds: int) -> pa.Scalar:
     """A time as the tables have it, from microseconds since 1970."""
-    return pa.scalar(microseconds, _TIME)
+    return pa.scalar(microseconds, MOMENT)
 
 
 def version_groups(

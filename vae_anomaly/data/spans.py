@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.config import Contract
-from vae_anomaly.data.contract import readings_schema
 from vae_anomaly.data.lake import as_timestamp, rows
 from vae_anomaly.data.resampling import Rule, Series, at_moments, covered_moments
+from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.times import MOMENT
 from vae_anomaly.errors import LakeError
 

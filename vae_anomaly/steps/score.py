@@ -19,7 +19,6 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.context import with_left_context
-from vae_anomaly.data.contract import readings_schema
 from vae_anomaly.data.lake import (
     READINGS,
     VERDICTS,
@@ -30,6 +29,7 @@ from vae_anomaly.data.lake import (
     until_committed,
     version_groups,
 )
+from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.streaming import judge
 from vae_anomaly.tracking import champion_package

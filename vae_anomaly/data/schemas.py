@@ -1,0 +1,163 @@
+"""Columns of the Delta tables of a plant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+
+from vae_anomaly.config import Contract
+from vae_anomaly.data.times import MOMENT
+
+__all__ = [
+    "FILES",
+    "PARTS",
+    "QUARANTINE",
+    "READINGS",
+    "SAMPLES",
+    "TABLES",
+    "VERDICTS",
+    "readings_schema",
+    "samples_schema",
+]
+
+READINGS: Final = "readings"
+SAMPLES: Final = "samples"
+QUARANTINE: Final = "quarantine"
+FILES: Final = "files"
+PARTS: Final = "parts"
+VERDICTS: Final = "verdicts"
+
+_TEXTS = pa.list_(pa.string())
+_NUMBERS = pa.list_(pa.float64())
+
+_CELL = pa.struct(
+    [("sensor", pa.string()), ("state", pa.string()), ("text", pa.string()), ("n", pa.int64())]
+)
+
+#: Of the tables whose columns no contract changes.
+TABLES: Mapping[str, pa.Schema] = {
+    QUARANTINE: pa.schema(
+        [
+            ("content_id", pa.string()),
+            ("path", pa.string()),
+            ("row", pa.int64()),
+            ("reason", pa.string()),
+            ("detail", pa.string()),
+            ("raw", pa.string()),
+            ("asset", pa.string()),
+            ("time", MOMENT),
+            ("quarantined_at", MOMENT),
+        ]
+    ),
+    FILES: pa.schema(
+        [
+            ("path", pa.string()),
+            ("size", pa.int64()),
+            ("modified_ns", pa.int64()),
+            ("contract_digest", pa.string()),
+            ("content_id", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("n_read", pa.int64()),
+            ("n_accepted", pa.int64()),
+            ("n_quarantined", pa.int64()),
+            ("n_duplicate", pa.int64()),
+            ("cells", pa.list_(_CELL)),
+            ("n_out_of_order", pa.int64()),
+            ("largest_step_back_s", pa.float64()),
+            ("watermark", pa.string()),
+            ("ingested_at", MOMENT),
+        ]
+    ),
+    PARTS: pa.schema(
+        [
+            ("fingerprint", pa.string()),
+            ("readings_version", pa.int64()),
+            ("part", pa.string()),
+            ("asset", pa.string()),
+            ("start", MOMENT),
+            ("end", MOMENT),
+            ("n_rows", pa.int64()),
+        ]
+    ),
+    VERDICTS: pa.schema(
+        [
+            ("line", pa.string()),
+            ("asset", pa.string()),
+            ("time", MOMENT),
+            ("score", pa.float32()),
+            ("threshold", pa.float32()),
+            ("p_value", pa.float32()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("mode", pa.string()),
+            ("top_sensors", _TEXTS),
+            ("top_contributions", _NUMBERS),
+            ("top_directions", _TEXTS),
+            ("top_expected", _NUMBERS),
+            ("constant_changed", _TEXTS),
+            ("late", pa.bool_()),
+            ("model_version", pa.string()),
+            ("package_digest", pa.string()),
+            ("readings_version", pa.int64()),
+            ("scored_at", MOMENT),
+        ]
+    ),
+}
+
+
+def readings_schema(contract: Contract) -> pa.Schema:
+    """Columns of the table of readings under a contract.
+
+    ``asset, time``, the sensors, the context, what the run condition asks for beside them,
+    ``label`` (null = unknown), ``mode``, the file's ``content_id``, the ``row`` in it, and
+    ``ingest``, the number of the commit. Where readings are formed from samples, they have no
+    ``content_id`` and ``row``, and ``filled`` is the number of sensor and context cells without a
+    sample of their own (null without resampling).
+    """
+    filled = [("filled", pa.int32())] if contract.is_shaped else []
+    values = [
+        (sensor.name, pa.string() if sensor.kind == "categorical" else pa.float64())
+        for sensor in (*contract.sensors, *contract.context)
+    ]
+    kinds = {"number": pa.float64(), "text": pa.string()}
+    carried = [(name, kinds[kind]) for name, kind in contract.carried.items()]
+    return pa.schema(
+        [
+            ("asset", pa.string()),
+            ("time", MOMENT),
+            *values,
+            *carried,
+            ("label", pa.int32()),
+            ("mode", pa.string()),
+            ("content_id", pa.string()),
+            ("row", pa.int64()),
+            ("ingest", pa.int64()),
+            *filled,
+        ]
+    )
+
+
+def samples_schema(contract: Contract) -> pa.Schema:
+    """Columns of the table of samples: the accepted rows, where readings are formed from them.
+
+    In the wide layout those of the readings. In the long one ``sensor`` (the tag), ``value`` (null
+    = missing) and ``text`` (of a tag whose values are names), beside asset, time and provenance.
+    """
+    if contract.long is None:
+        schema = readings_schema(contract)
+        return schema.remove(schema.get_field_index("filled")) if contract.is_shaped else schema
+    return pa.schema(
+        [
+            ("asset", pa.string()),
+            ("time", MOMENT),
+            ("sensor", pa.string()),
+            ("value", pa.float64()),
+            ("text", pa.string()),
+            ("content_id", pa.string()),
+            ("row", pa.int64()),
+            ("ingest", pa.int64()),
+        ]
+    )
