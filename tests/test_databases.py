@@ -10,7 +10,7 @@ import pytest
 
 from vae_anomaly.config import Contract
 from vae_anomaly.config.source import Database
-from vae_anomaly.data.databases import quoted, read_table
+from vae_anomaly.data.sources.databases import quoted, read_table
 from vae_anomaly.errors import SourceError
 
 Run = Callable[[str], None]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from vae_anomaly.config import PlantConfig, Source, read_plant
-from vae_anomaly.data.files import ENDINGS
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
-from vae_anomaly.data.packed import PACKED_ENDINGS
 from vae_anomaly.data.sources import SOURCES, asset_stem, list_files, still_growing
+from vae_anomaly.data.sources.files import ENDINGS
+from vae_anomaly.data.sources.packed import PACKED_ENDINGS
 from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest

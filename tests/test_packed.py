@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.data.batches import UNREADABLE, until_failure
-from vae_anomaly.data.packed import PACKED_ENDINGS, unpacked, unpacked_name
+from vae_anomaly.data.sources.packed import PACKED_ENDINGS, unpacked, unpacked_name
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,

@@ -22,13 +22,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract, Source
-from vae_anomaly.data import delimited
 from vae_anomaly.data.batches import MAX_BATCH_BYTES
 from vae_anomaly.data.contract import check_batch
 from vae_anomaly.data.sources import (
     SOURCES,
     SourceFile,
     content_digest,
+    delimited,
     list_files,
     read_batches,
 )

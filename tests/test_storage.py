@@ -23,7 +23,7 @@ from test_sources import TABLE, WRITERS
 from vae_anomaly.config import Source, read_plant
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.sources import SOURCES, content_digest, list_files, read_batches
-from vae_anomaly.data.storage import glob_pattern, open_store, public_url
+from vae_anomaly.data.sources.storage import glob_pattern, open_store, public_url
 from vae_anomaly.errors import SourceError
 from vae_anomaly.steps.ingest import ingest
 

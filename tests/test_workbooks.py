@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from vae_anomaly.config import Source
-from vae_anomaly.data import sheets, workbooks
-from vae_anomaly.data.sources import SourceFile, read_batches
+from vae_anomaly.data import sheets
+from vae_anomaly.data.sources import SourceFile, read_batches, workbooks
 from vae_anomaly.errors import SourceError
 
 #: Smallest OpenDocument sheet: a header and a row.

@@ -1,8 +1,9 @@
 """Sheets of workbooks (Excel, OpenDocument) as batches.
 
 A workbook is in memory as a whole, and what a damaged one makes its reader do is not known before:
-so `data.workbooks` runs this file as a process of its own, within limits. The workbook is its
-standard input, an Arrow stream its standard output, and why it cannot be read its standard error.
+so `data.sources.workbooks` runs this file as a process of its own, within limits. The workbook is
+its standard input, an Arrow stream its standard output, and why it cannot be read its standard
+error.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from vae_anomaly.config import Database, PlantConfig, settings_digest
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
-from vae_anomaly.data.databases import Watermark, lower_bound, place_of, read_table
 from vae_anomaly.data.lake import (
     READINGS,
     Lake,
@@ -36,6 +35,7 @@ from vae_anomaly.data.sources import (
     reading_of,
     still_growing,
 )
+from vae_anomaly.data.sources.databases import Watermark, lower_bound, place_of, read_table
 from vae_anomaly.errors import ContractError, LakeError, SourceError
 from vae_anomaly.steps.file_records import (
     FileReport,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_anomaly.config import PlantConfig, Source, read_plant
-from vae_anomaly.data.files import asset_stem, format_of
 from vae_anomaly.data.infer.findings import Findings, find
 from vae_anomaly.data.infer.plant_file import plant_text
 from vae_anomaly.data.infer.sample import take_sample
 from vae_anomaly.data.sources import SourceFile, list_files
+from vae_anomaly.data.sources.files import asset_stem, format_of
 from vae_anomaly.errors import ConfigError, SourceError
 from vae_anomaly.table import Table
 

@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 from vae_anomaly.config import Source
 from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import as_plain
-from vae_anomaly.data.files import format_of
 from vae_anomaly.data.infer.dialect import Dialect, infer_dialect, infer_encoding
-from vae_anomaly.data.packed import unpacked
 from vae_anomaly.data.sources import SourceFile, read_batches
-from vae_anomaly.data.storage import open_file
+from vae_anomaly.data.sources.files import format_of
+from vae_anomaly.data.sources.packed import unpacked
+from vae_anomaly.data.sources.storage import open_file
 from vae_anomaly.errors import SourceError
 
 __all__ = ["Sample", "beginning", "take_sample"]

@@ -25,7 +25,7 @@ from vae_anomaly.config import Contract
 from vae_anomaly.config.source import Database
 from vae_anomaly.data.batches import checked_names, numbered
 from vae_anomaly.data.cells import as_texts
-from vae_anomaly.data.storage import public_url
+from vae_anomaly.data.sources.storage import public_url
 from vae_anomaly.errors import SourceError
 
 __all__ = ["Watermark", "lower_bound", "place_of", "quoted", "read_table"]

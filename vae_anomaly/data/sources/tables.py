@@ -26,7 +26,7 @@ from vae_anomaly.data.batches import (
     numbered,
     sliced,
 )
-from vae_anomaly.data.storage import (
+from vae_anomaly.data.sources.storage import (
     SourceFile,
     from_environment,
     is_remote,

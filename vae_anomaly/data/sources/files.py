@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from vae_anomaly.config import Source
-from vae_anomaly.data.packed import PACKED_ENDINGS, unpacked_name
-from vae_anomaly.data.storage import (
+from vae_anomaly.data.sources.packed import PACKED_ENDINGS, unpacked_name
+from vae_anomaly.data.sources.storage import (
     SourceFile,
     is_remote,
     local_path,
@@ -21,7 +21,7 @@ from vae_anomaly.data.storage import (
     open_store,
     public_url,
 )
-from vae_anomaly.data.tables import delta_digest, delta_file, is_delta
+from vae_anomaly.data.sources.tables import delta_digest, delta_file, is_delta
 from vae_anomaly.errors import SourceError
 
 __all__ = [

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vae_anomaly.config import Source
 from vae_anomaly.data.sheets import OUT_OF_MEMORY, UNREADABLE
-from vae_anomaly.data.storage import SourceFile, is_remote, open_file
+from vae_anomaly.data.sources.storage import SourceFile, is_remote, open_file
 from vae_anomaly.errors import SourceError
 
 __all__ = ["read_excel"]

@@ -1,7 +1,15 @@
-"""Where rows come from: every kind of file, read as batches.
+"""Where rows come from: files of every kind, here or in a store, and tables of databases.
 
-What a batch is, `data.batches` says; which files there are, `data.files`. A new kind of file is one
-generator, one line in ``SOURCES`` and its endings in ``files.ENDINGS``.
+What a batch is, `data.batches` says. A new kind of file is one generator, one line in ``SOURCES``
+and its endings in ``files.ENDINGS``::
+
+    files       found, told apart by their endings, known by their digest, and settled
+    storage     opened, on this machine or in a store behind a URL
+    packed      unpacked, by what they are
+    delimited   CSV and its kin, by way of lines
+    tables      Parquet, Arrow, Delta
+    workbooks   Excel and OpenDocument, in a process of their own
+    databases   tables of PostgreSQL and SQLite, which are pulled
 """
 
 from __future__ import annotations
@@ -12,8 +20,8 @@ import pyarrow as pa
 
 from vae_anomaly.config import Source
 from vae_anomaly.data.batches import UNREADABLE
-from vae_anomaly.data.delimited import read_csv
-from vae_anomaly.data.files import (
+from vae_anomaly.data.sources.delimited import read_csv
+from vae_anomaly.data.sources.files import (
     ENDINGS,
     asset_stem,
     content_digest,
@@ -22,9 +30,9 @@ from vae_anomaly.data.files import (
     reading_of,
     still_growing,
 )
-from vae_anomaly.data.storage import SourceFile
-from vae_anomaly.data.tables import read_arrow, read_delta, read_parquet
-from vae_anomaly.data.workbooks import read_excel
+from vae_anomaly.data.sources.storage import SourceFile
+from vae_anomaly.data.sources.tables import read_arrow, read_delta, read_parquet
+from vae_anomaly.data.sources.workbooks import read_excel
 from vae_anomaly.errors import SourceError
 
 __all__ = [

@@ -23,9 +23,14 @@ import pyarrow.csv as pacsv
 
 from vae_anomaly.config import WHITESPACE, Source
 from vae_anomaly.data.batches import checked_names, gathered, numbered
-from vae_anomaly.data.lines import as_utf8, whole_lines, with_single_blanks, without_preamble
-from vae_anomaly.data.packed import unpacked, unpacked_name
-from vae_anomaly.data.storage import SourceFile, open_file
+from vae_anomaly.data.sources.lines import (
+    as_utf8,
+    whole_lines,
+    with_single_blanks,
+    without_preamble,
+)
+from vae_anomaly.data.sources.packed import unpacked, unpacked_name
+from vae_anomaly.data.sources.storage import SourceFile, open_file
 from vae_anomaly.errors import SourceError
 
 __all__ = ["read_csv"]
