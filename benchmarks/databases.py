@@ -62,17 +62,22 @@ def fill(uri: str, first: int, last: int, where: str = "true") -> None:
         )
 
 
-def pull(plant: Path, what: str, n_rows: int, kill_after_s: float | None = None) -> Pull:
-    """Run `vae-anomaly ingest`; with `kill_after_s`, kill it then."""
+def n_commits(plant: Path) -> int:
+    return len(list((plant.parent / "lake/readings/_delta_log").glob("*.json")))
+
+
+def pull(plant: Path, what: str, n_rows: int, kill_after: int = 0) -> Pull:
+    """Run `vae-anomaly ingest`; with `kill_after`, kill it after so many commits of readings."""
     command = [sys.executable, "-m", "vae_anomaly", "ingest", str(plant)]
-    began = time.monotonic()
+    began, before = time.monotonic(), n_commits(plant)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        if kill_after_s is not None:
-            time.sleep(kill_after_s)
+        if kill_after:
+            while n_commits(plant) < before + kill_after:
+                time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    expected = 0 if kill_after_s is None else -signal.SIGKILL
+    expected = -signal.SIGKILL if kill_after else 0
     if process.returncode != expected:
         raise SystemExit(f"{what} ended with {process.returncode}, not {expected}")
     took = time.monotonic() - began
@@ -114,11 +119,11 @@ def at_size(n_rows: int, folder: Path) -> tuple[list[Pull], str]:
             connection.execute("ANALYZE readings")
         plant = folder / "plant.yml"
         plant.write_text(PLANT.format(sensors=", ".join(sensors)), encoding="utf-8")
-        killed = pull(plant, "first pull, killed", n_rows, kill_after_s=3 + n_rows / 500_000)
+        killed = pull(plant, "first pull, killed", n_rows, kill_after=1 + n_rows // 200_000)
         done = [killed, pull(plant, "first pull, again", n_rows)]
         fill(uri, n_rows + 1, n_rows + 100_000)
         fill(uri, n_rows - 40_000, n_rows, late)
-        done.append(pull(plant, "100,000 more and 40 late, killed", 150_040, kill_after_s=4))
+        done.append(pull(plant, "100,000 more and 40 late, killed", 150_040, kill_after=1))
         done.append(pull(plant, "the same, again", 150_040))
         return done, compare(uri, folder / "lake")
     finally:

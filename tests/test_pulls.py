@@ -14,6 +14,7 @@ from crash import Kill, finish, start
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.errors import SourceError
+from vae_anomaly.steps.check import check
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest
 
@@ -146,6 +147,14 @@ def test_mended_contract_reads_the_table_from_its_begin(table: Table) -> None:
     assert counts(ingest(read_plant(path))) == (3, 1, 0, 2)
 
 
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "plant.yml"
+    uri = f"sqlite:///{tmp_path}/none.db"
+    path.write_text(PLANT.format(watermark="n", overlap=0).replace("${PULL_TEST_URI}", uri))
+    with pytest.raises(SourceError, match=r"there is no file .*none\.db"):
+        ingest(read_plant(path))
+
+
 def test_empty_table_and_a_table_without_a_column(table: Table) -> None:
     plant = table.plant()
     assert counts(ingest(plant)) == (0, 0, 0, 0)
@@ -155,6 +164,15 @@ def test_empty_table_and_a_table_without_a_column(table: Table) -> None:
     with pytest.raises(SourceError, match="flow"):
         ingest(plant)
     assert minutes(plant) == [1]
+
+
+def test_check_reads_the_table_and_writes_nothing(table: Table) -> None:
+    plant = table.plant()
+    table.insert([row(1, 1), row(2, 2, flow=900.0), row(3, 1, flow=5.0), row(4, 1)])
+    (found,) = check(plant).files
+    assert (found.n_read, found.n_refused, found.n_conflicting, found.n_repeated) == (4, 1, 1, 1)
+    assert not plant.lake_path.exists()
+    assert counts(ingest(plant)) == (4, 1, 2, 1)
 
 
 def test_password_is_nowhere_in_the_lake(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

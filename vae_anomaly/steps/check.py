@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import Checked, check_batch, check_header
 from vae_anomaly.data.landing import CHUNK_ROWS
-from vae_anomaly.data.sources import SourceFile, asset_stem, list_files, read_batches
+from vae_anomaly.data.sources import asset_stem, list_files, read_batches
+from vae_anomaly.data.sources.databases import asset_of, place_of, read_table
 from vae_anomaly.errors import ContractError, SourceError
 from vae_anomaly.table import Table
 
@@ -87,7 +88,7 @@ class CheckReport:
 def check(
     plant: PlantConfig, *, on_file: Callable[[FileCheck, int], None] = lambda report, n: None
 ) -> CheckReport:
-    """Read every file of the source and tell what an ingest into an empty lake would refuse.
+    """Read all of the source and tell what an ingest into an empty lake would refuse.
 
     Parameters
     ----------
@@ -100,30 +101,36 @@ def check(
     SourceError
         Nothing lies where the source points.
     """
+    seen = _Seen()
+    if plant.source.database is not None:
+        table = plant.source.database
+        batches = read_table(table, plant.contract, batch_rows=CHUNK_ROWS)
+        report = _check(batches, place_of(table), asset_of(table), plant, seen)
+        on_file(report, 1)
+        return CheckReport((report,), seen.n_keys < MOST_KEYS)
     lake = Path(plant.lake_path)
     files = [f for f in list_files(plant.source) if lake not in Path(f.path).parents]
-    seen = _Seen()
     reports: list[FileCheck] = []
     for file in files:
-        reports.append(_check_file(file, plant, seen))
+        batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
+        reports.append(_check(batches, file.path, asset_stem(file.path), plant, seen))
         on_file(reports[-1], len(files))
     return CheckReport(tuple(reports), seen.n_keys < MOST_KEYS)
 
 
-def _check_file(file: SourceFile, plant: PlantConfig, seen: _Seen) -> FileCheck:
+def _check(
+    batches: Iterator[pa.RecordBatch], path: str, asset: str, plant: PlantConfig, seen: _Seen
+) -> FileCheck:
+    """Hold the batches of a file or a table against the contract."""
     n_read = n_accepted = n_repeated = n_conflicting = 0
     refused: dict[str, Refused] = {}
     clock = FileClock(plant.contract.sampling.period_s or 0.0)
     error: str | None = None
     try:
-        for batch in read_batches(file, plant.source, batch_rows=CHUNK_ROWS):
+        for batch in batches:
             check_header(batch.schema.names, plant.contract)
             checked = check_batch(
-                batch,
-                plant.contract,
-                asset=asset_stem(file.path),
-                decimal=plant.source.decimal,
-                clock=clock,
+                batch, plant.contract, asset=asset, decimal=plant.source.decimal, clock=clock
             )
             n_read += batch.num_rows
             n_accepted += checked.accepted.num_rows
@@ -133,7 +140,7 @@ def _check_file(file: SourceFile, plant: PlantConfig, seen: _Seen) -> FileCheck:
             n_conflicting += again.n_conflicting
     except (SourceError, ContractError) as failure:
         error = str(failure)
-    return FileCheck(file.path, n_read, n_accepted, refused, n_repeated, n_conflicting, error)
+    return FileCheck(path, n_read, n_accepted, refused, n_repeated, n_conflicting, error)
 
 
 def _count(refused: dict[str, Refused], checked: Checked) -> None:

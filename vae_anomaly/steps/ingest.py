@@ -35,7 +35,13 @@ from vae_anomaly.data.sources import (
     reading_of,
     still_growing,
 )
-from vae_anomaly.data.sources.databases import Watermark, lower_bound, place_of, read_table
+from vae_anomaly.data.sources.databases import (
+    Watermark,
+    asset_of,
+    lower_bound,
+    place_of,
+    read_table,
+)
 from vae_anomaly.errors import ContractError, LakeError, SourceError
 from vae_anomaly.steps.file_records import (
     FileReport,
@@ -127,8 +133,8 @@ def _pull(
     batches = read_table(
         database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
     )
-    name = database.table.rpartition(".")[2].strip('"')
-    report = _land(lake, plant, batches, place, name, content_id, comes_again=True)
+    asset = asset_of(database)
+    report = _land(lake, plant, batches, place, asset, content_id, comes_again=True)
     if report.status == "quarantined":  # a table that cannot be read is no dirty file
         raise SourceError(report.reason)
     if not report.counts.complete:

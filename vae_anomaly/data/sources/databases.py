@@ -28,7 +28,7 @@ from vae_anomaly.data.cells import as_texts
 from vae_anomaly.data.sources.storage import public_url
 from vae_anomaly.errors import SourceError
 
-__all__ = ["Watermark", "lower_bound", "place_of", "quoted", "read_table"]
+__all__ = ["Watermark", "asset_of", "lower_bound", "place_of", "quoted", "read_table"]
 
 #: Transaction-local setting of PostgreSQL that carries the lower bound.
 LOWER = "vae_anomaly.lower"
@@ -109,6 +109,17 @@ def place_of(database: Database) -> str:
     return f"{public_url(uri)}/{database.table}"
 
 
+def asset_of(database: Database) -> str:
+    """What names the asset where no column does: the table.
+
+    Examples
+    --------
+    >>> asset_of(Database(uri="sqlite:///a.db", table='plant."pump 7"', watermark="n"))
+    'pump 7'
+    """
+    return quoted(database.table).rpartition('."')[2].strip('"').replace('""', '"')
+
+
 def read_table(
     database: Database,
     contract: Contract,
@@ -152,6 +163,11 @@ def read_table(
     if not is_postgres and not uri.startswith("sqlite:///"):
         raise SourceError("source.database.uri must begin with postgresql:// or sqlite:///")
     driver = _driver("postgresql" if is_postgres else "sqlite")
+    if not is_postgres and not os.path.isfile(uri.removeprefix("sqlite:///")):
+        raise SourceError(
+            f"there is no file {uri.removeprefix('sqlite:///')}; correct source.database.uri "
+            "(sqlite:////absolute/path.db)"
+        )
     place = uri if is_postgres else f"file:{quote(uri.removeprefix('sqlite:///'))}?mode=ro"
     names = checked_names(list(dict.fromkeys((*contract.columns(), database.watermark))))
     try:
