@@ -9,7 +9,12 @@ from prefect.tasks import Task
 from pydantic import BaseModel, Field
 
 from vae_anomaly.config import PlantConfig, read_plant
-from vae_anomaly.errors import LakeError, RegistryUnreachableError, VAEAnomalyError
+from vae_anomaly.errors import (
+    LakeError,
+    RegistryUnreachableError,
+    SourceUnreachableError,
+    VAEAnomalyError,
+)
 
 
 class PlantParameters(BaseModel):
@@ -37,7 +42,7 @@ def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> boo
     """Whether trying again can help: what the plant file or the data are to blame for stays so."""
     try:
         state.result()
-    except (LakeError, RegistryUnreachableError):
+    except (LakeError, RegistryUnreachableError, SourceUnreachableError):
         return True
     except VAEAnomalyError:
         return False

@@ -13,7 +13,7 @@ from crash import Kill, finish, start
 
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
-from vae_anomaly.errors import SourceError
+from vae_anomaly.errors import SourceError, SourceUnreachableError
 from vae_anomaly.steps.check import check
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest
@@ -145,6 +145,16 @@ def test_mended_contract_reads_the_table_from_its_begin(table: Table) -> None:
     path = table.folder / "plant.yml"
     path.write_text(path.read_text().replace("high: 100", "high: 200"))
     assert counts(ingest(read_plant(path))) == (3, 1, 0, 2)
+
+
+def test_server_that_does_not_answer_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULL_TEST_URI", "postgresql://me:s3cr3t@127.0.0.1:1/db")
+    plant = Table("", lambda statement, rows: None, tmp_path).plant()
+    with pytest.raises(SourceUnreachableError, match="check source.database") as caught:
+        ingest(plant)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
     VAEAnomalyError
     ├── ConfigError (ValueError)        plant.yml or mlflow.yml is wrong, or contradicts itself
     ├── SourceError (ValueError)        a file or a table cannot be read at all
+    │   └── SourceUnreachableError      a database does not answer; the same again may work
     ├── ContractError (ValueError)      a file does not have what the contract names
     ├── LakeError (RuntimeError)        the lake's tables are missing, newer or contradictory
     ├── PartsError (ValueError)         a part of the rows is empty or too small for its job
@@ -34,6 +35,7 @@ __all__ = [
     "RegistryError",
     "RegistryUnreachableError",
     "SourceError",
+    "SourceUnreachableError",
     "TrainingError",
     "VAEAnomalyError",
     "closest",
@@ -50,6 +52,10 @@ class ConfigError(VAEAnomalyError, ValueError):
 
 class SourceError(VAEAnomalyError, ValueError):
     """A file or a table cannot be read at all."""
+
+
+class SourceUnreachableError(SourceError):
+    """A database does not answer, or broke off; nothing is lost, and the same again may work."""
 
 
 class ContractError(VAEAnomalyError, ValueError):

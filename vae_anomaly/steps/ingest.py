@@ -135,8 +135,6 @@ def _pull(
     )
     asset = asset_of(database)
     report = _land(lake, plant, batches, place, asset, content_id, comes_again=True)
-    if report.status == "quarantined":  # a table that cannot be read is no dirty file
-        raise SourceError(report.reason)
     if not report.counts.complete:
         raise LakeError(f"{place}: the counts do not add up to the rows read: {report.counts}")
     reports = [report]
@@ -192,7 +190,7 @@ def _land(
     *,
     comes_again: bool = False,
 ) -> FileReport:
-    """Check and land batches one by one; what ends them is the report's reason."""
+    """Check and land batches one by one; what ends a file is the report's reason."""
     counts, cells, checked_header = Counts(), CellCounts(), False
     clock = FileClock(plant.contract.sampling.period_s or 0.0)
     try:
@@ -216,6 +214,8 @@ def _land(
                 comes_again=comes_again,
             )
     except (SourceError, ContractError) as error:
+        if comes_again:  # a table that cannot be read is no dirty file
+            raise
         logger.warning("file quarantined: %s", error)
         passing = _is_passing(error)
         return FileReport(path, "quarantined", counts, str(error), passing, cells, clock.order)

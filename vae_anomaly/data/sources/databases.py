@@ -26,7 +26,7 @@ from vae_anomaly.config.source import Database
 from vae_anomaly.data.batches import checked_names, numbered
 from vae_anomaly.data.cells import as_texts
 from vae_anomaly.data.sources.storage import public_url
-from vae_anomaly.errors import SourceError
+from vae_anomaly.errors import SourceError, SourceUnreachableError
 
 __all__ = ["Watermark", "asset_of", "lower_bound", "place_of", "quoted", "read_table"]
 
@@ -150,8 +150,10 @@ def read_table(
 
     Raises
     ------
+    SourceUnreachableError
+        The server does not answer, or broke off.
     SourceError
-        The driver is not installed, or the database refuses; the message has no password.
+        The driver is not installed, or the database refuses. No message has a password.
 
     Examples
     --------
@@ -183,7 +185,8 @@ def read_table(
     except (driver.Error, pa.ArrowException) as error:
         # not chained: the driver's own error may quote the address, and with it the password
         reason = _without_secrets(str(error).strip(), uri)
-        raise SourceError(
+        kind = SourceUnreachableError if isinstance(error, driver.OperationalError) else SourceError
+        raise kind(
             f"table {database.table} cannot be read: {reason}; check source.database and that "
             "the server answers"
         ) from None
