@@ -152,7 +152,7 @@ def test_server_that_does_not_answer_is_tried_again(
 ) -> None:
     monkeypatch.setenv("PULL_TEST_URI", "postgresql://me:s3cr3t@127.0.0.1:1/db")
     plant = Table("", lambda statement, rows: None, tmp_path).plant()
-    with pytest.raises(SourceUnreachableError, match="check source.database") as caught:
+    with pytest.raises(SourceUnreachableError, match=r"check source\.database") as caught:
         ingest(plant)
     assert "s3cr3t" not in str(caught.value)
 

@@ -185,8 +185,8 @@ def read_table(
     except (driver.Error, pa.ArrowException) as error:
         # not chained: the driver's own error may quote the address, and with it the password
         reason = _without_secrets(str(error).strip(), uri)
-        kind = SourceUnreachableError if isinstance(error, driver.OperationalError) else SourceError
-        raise kind(
+        is_away = isinstance(error, driver.OperationalError)
+        raise (SourceUnreachableError if is_away else SourceError)(
             f"table {database.table} cannot be read: {reason}; check source.database and that "
             "the server answers"
         ) from None
