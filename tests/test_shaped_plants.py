@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from crash import Row, lake_content, run_all
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import READINGS, SAMPLES, VERDICTS, Lake, rows
@@ -125,7 +127,8 @@ def table_of(plant: PlantConfig, name: str) -> pa.Table:
 
 def readings_of(plant: PlantConfig) -> dict[tuple[str, int], Row]:
     """Readings by (unit, ms); each once."""
-    found = table_of(plant, READINGS).to_pylist()
+    table = Lake(plant.lake_path, plant.contract).open(READINGS)
+    found = [row for batch in rows(table) for row in batch.to_pylist()]
     readings = {(r["asset"], round((r["time"] - START).total_seconds() * 1000)): r for r in found}
     assert len(readings) == len(found)
     return readings
@@ -217,6 +220,92 @@ def test_wide_files_of_irregular_times_end_in_one_verdict_a_reading(tmp_path: Pa
         assert all(ms % PERIOD_MS == 0 for _, ms in readings)
         assert abs(n_readings - sum(clock.values()) / PERIOD_MS) < 0.01 * n_readings
     assert (ingest(plant).counts.n_read, score(plant).n_rows) == (0, 0)
+
+
+MERGED = """\
+  label: alarm
+  mode: state
+  sensors:
+    - {name: flow, quality: flow_status, fill_limit_s: 8}
+    - {name: power, resample: mean}
+    - {name: level, resample: interpolate, fill_limit_s: 6}"""
+
+MERGED_RULES = {
+    "flow": ("last", 8),
+    "power": ("mean", 20),
+    "level": ("interpolate", 6),
+    "label": ("last", 20),
+    "mode": ("last", 20),
+}
+
+#: What may stand in a cell, and the sample that it is: a value, None where bad; none at all.
+NUMBERS = {"": (), " ": (), "NaN": (), "1.5": (1.5,), "-2.5": (-2.5,), "Bad": (None,)}
+LABELS = {"": (), "0": (0,), "1": (1,), "-1": (None,)}
+MODES = {"": (), "AUTO": ("AUTO",), "HAND": ("HAND",)}
+
+#: Unit, second, and the texts of flow, its status, power, level, alarm and state.
+Cells = tuple[str, int, str, str, str, str, str, str]
+
+
+def merged_samples(row: Cells) -> list[tuple[str, int, str, object]]:
+    unit, second, flow, status, power, level, alarm, state = row
+    flows = NUMBERS[flow]
+    if status == "Bad" or (status == "" and flows):
+        flows = (None,)
+    own = {"flow": flows, "power": NUMBERS[power], "level": NUMBERS[level]}
+    own |= {"label": LABELS[alarm], "mode": MODES[state], "row": (None,)}
+    return [(unit, second, name, value) for name, values in own.items() for value in values]
+
+
+def merged_rows() -> st.SearchStrategy[list[Cells]]:
+    """Rows of which most cells are empty, as in a table that was merged of several rates."""
+    numbers = st.one_of(st.just(""), st.sampled_from(sorted(NUMBERS)))
+    keys = st.tuples(st.sampled_from("ab"), st.integers(0, 50))
+    cells = st.tuples(
+        numbers, st.sampled_from(["", "Good", "Bad"]), numbers, numbers,
+        st.sampled_from(sorted(LABELS)), st.sampled_from(sorted(MODES)),
+    )  # fmt: skip
+    rows_ = st.dictionaries(keys, cells, min_size=2, max_size=30)
+    return rows_.map(lambda found: [(*key, *found[key]) for key in sorted(found, key=_second)])
+
+
+def _second(key: tuple[str, int]) -> tuple[int, str]:
+    return key[1], key[0]
+
+
+def write_merged(path: Path, rows_: list[Cells]) -> None:
+    header = "time,unit,flow,flow_status,power,level,alarm,state"
+    lines = [",".join([stamp(second * 1000), unit, *cells]) for unit, second, *cells in rows_]
+    path.write_text("\n".join([header, *lines]) + "\n")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows_=merged_rows(), edge=st.integers(1, 50))
+def test_empty_cells_of_a_wide_table_are_no_samples_and_bad_ones_are(
+    rows_: list[Cells], edge: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("merged")
+    plant = plant_in(folder, MERGED)
+    early, later = [r for r in rows_ if r[1] < edge], [r for r in rows_ if r[1] >= edge]
+    write_merged(folder / "incoming/0.csv", early)
+    ingest(plant)
+    write_merged(folder / "incoming/1.csv", early + later)
+    counts = ingest(plant).counts
+    if later:  # else it is the same file once more
+        assert (counts.n_duplicate, counts.n_accepted) == (len(early), len(later))
+    samples = [sample for row in rows_ for sample in merged_samples(row)]
+    shaping = naive.Shaping(samples, MERGED_RULES, ["flow", "power", "level"])
+    wanted = {(u, 1000 * t): cells for (u, t), cells in shaping.readings(2, 0).items()}
+    found = readings_of(plant)
+    assert found.keys() == wanted.keys()
+    for key, cells in wanted.items():
+        for column, (value, _) in cells.items():
+            close = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+            assert found[key][column] == close, (key, column)
+        n_filled = sum(cells[name][1] for name in ("flow", "power", "level"))
+        assert found[key]["filled"] == n_filled
 
 
 def test_pulls_of_a_long_table_end_in_one_verdict_a_reading(

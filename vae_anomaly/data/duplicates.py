@@ -142,6 +142,8 @@ def _equal(left: pa.Table, right: pa.Table, columns: dict[str, int]) -> np.ndarr
     for name, since in columns.items():
         a, b = left[name], right[name]
         both = pc.fill_null(pc.equal(a, b), False)
+        if pa.types.is_floating(a.type):  # a bad sample is as bad as another
+            both = pc.or_(both, pc.fill_null(pc.and_(pc.is_nan(a), pc.is_nan(b)), False))
         neither = pc.and_(pc.is_null(a), pc.is_null(b))
         agrees = pc.or_(both, neither).to_numpy(zero_copy_only=False)
         equal &= agrees | (right["ingest"].to_numpy() <= since) if since else agrees

@@ -111,7 +111,9 @@ def _ready(
             latest.note(first + place, moment, _is_valid(batch["value"]), is_within)
             continue
         for place, name in enumerate(names):
-            latest.note(first + place, moment, _is_valid(batch[name]), is_within)
+            is_sample = is_within & _is_valid(batch[name])
+            is_good = ~np.isnan(batch[name].to_numpy(zero_copy_only=False))
+            latest.note(first + place, moment, is_good, is_sample)
     return latest.open_until(horizon, limit)
 
 
