@@ -3,6 +3,7 @@
 The tests take a few kills. Many, at random moments and at every named step:
 
     python tests/crash.py --kills 100
+    python tests/crash.py --kills 100 --shaped
 """
 
 from __future__ import annotations
@@ -53,6 +54,16 @@ PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns")
 #: In a campaign a step is killed at most so often before it may end.
 KILLS_IN_A_ROW = 6
 
+#: Where readings are formed from samples, a kill between two of their commits shifts the rest.
+SHIFTED = ("ingest",)
+
+#: Sizes with which a small plant's readings are formed in many spans and commits.
+SMALL = {
+    "vae_anomaly.data.horizons.SPAN_CELLS": 150,
+    "vae_anomaly.data.horizons.BIN_US": 10_000_000,
+    "vae_anomaly.data.layout.CHUNK_ROWS": 40,
+}
+
 TABLES = ("samples", "readings", "quarantine", "files", "parts", "verdicts")
 
 
@@ -78,6 +89,10 @@ def child(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
+    if plant.contract.is_shaped:
+        for name, size in SMALL.items():
+            module, _, constant = name.rpartition(".")
+            setattr(importlib.import_module(module), constant, size)
     step = importlib.import_module(f"vae_anomaly.steps.{options.step}")
     run = getattr(step, options.step)
     if options.step in ("calibrate", "register"):
@@ -210,19 +225,7 @@ def write_historian(folder: Path, *, n_files: int = 3, n_rows: int = 300, seed: 
     incoming = folder / "incoming"
     incoming.mkdir(parents=True)
     for number in range(n_files):
-        rng = np.random.default_rng([seed, number])
-        begin = datetime(2026, 3, 1, tzinfo=UTC) + number * timedelta(seconds=n_rows)
-        lines = ["time,asset,tag,value"]
-        for i in range(n_rows):
-            stamp = (begin + timedelta(seconds=i + float(rng.random()) / 2)).isoformat()
-            value = "1e99?" if i % 61 == 5 else f"{rng.normal():.6f}"
-            tag = ("flow", "pressure", "other")[int(rng.integers(3))]
-            lines.append(f"{stamp},{'ab'[i % 2]},{tag},{value}")
-            if i % 50 == 7:
-                lines.append(lines[-1])
-            if i % 70 == 9:
-                lines.append(f"{stamp},{'ab'[i % 2]},{tag},0.5")
-        (incoming / f"{number}.csv").write_text("\n".join(lines) + "\n")
+        write_samples(incoming / f"{number}.csv", number, n_rows=n_rows, seed=seed)
     plant = folder / "plant.yml"
     plant.write_text(
         "name: crash\n"
@@ -235,6 +238,29 @@ def write_historian(folder: Path, *, n_files: int = 3, n_rows: int = 300, seed: 
         "  sensors: [flow, {name: pressure, resample: interpolate}]\n"
     )
     return plant
+
+
+def write_late(folder: Path) -> None:
+    """What a historian plant gets later: a file that goes on, and one that lies back."""
+    write_samples(folder / "incoming/3.csv", 3, n_rows=300, seed=0)
+    write_samples(folder / "incoming/4.csv", 1, n_rows=300, seed=7)
+
+
+def write_samples(path: Path, number: int, *, n_rows: int, seed: int) -> None:
+    """Samples of two assets, some of them refused, repeated or conflicting with earlier ones."""
+    rng = np.random.default_rng([seed, number])
+    begin = datetime(2026, 3, 1, tzinfo=UTC) + number * timedelta(seconds=n_rows)
+    lines = ["time,asset,tag,value"]
+    for i in range(n_rows):
+        stamp = (begin + timedelta(seconds=i + float(rng.random()) / 2)).isoformat()
+        value = "1e99?" if i % 61 == 5 else f"{rng.normal():.6f}"
+        tag = ("flow", "pressure", "other")[int(rng.integers(3))]
+        lines.append(f"{stamp},{'ab'[i % 2]},{tag},{value}")
+        if i % 50 == 7:
+            lines.append(lines[-1])
+        if i % 70 == 9:
+            lines.append(f"{stamp},{'ab'[i % 2]},{tag},0.5")
+    path.write_text("\n".join(lines) + "\n")
 
 
 def write_file(path: Path, number: int, *, n_rows: int, seed: int) -> None:
@@ -257,42 +283,82 @@ def write_file(path: Path, number: int, *, n_rows: int, seed: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def campaign(kills: int, seed: int) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """A step of a campaign, what comes into the plant's folder before it, and where to cut it."""
+
+    step: str
+    points: tuple[str, ...]
+    prepare: Callable[[Path], object] = lambda folder: None
+
+
+PLAIN = tuple(
+    Stage(step, points, write_plant if step == "ingest" else lambda folder: None)
+    for step, points in POINTS.items()
+)
+SHAPED = (
+    Stage("ingest", SHAPING_POINTS, write_historian),
+    Stage("ingest", SHAPING_POINTS, write_late),
+)
+
+
+def shaped_content(folder: Path) -> dict[str, list[Row]]:
+    """The lake of a plant whose readings are formed from samples, and how many came late."""
+    content = lake_content(folder / "lake/crash")
+    for row in content["readings"]:
+        for name in SHIFTED:
+            row.pop(name)
+    content["readings"].sort(key=repr)
+    readings = DeltaTable(str(folder / "lake/crash/readings"))
+    return content | {"late": [{"n": readings.transaction_version("late")}]}
+
+
+def campaign(kills: int, seed: int, *, shaped: bool) -> None:
     """Kill at named points and random moments until so many were killed, then compare."""
+    stages = SHAPED if shaped else PLAIN
     draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as stormy:
-        steps = tuple(POINTS)
-        undisturbed = write_plant(Path(calm))
-        disturbed = write_plant(Path(stormy))
-        durations = {}
-        for step in steps:
+    with tempfile.TemporaryDirectory() as parent:
+        calm, stormy = Path(parent) / "calm", Path(parent) / "stormy"
+        durations = []
+        for stage in stages:
+            stage.prepare(calm)
             began = time.monotonic()
-            assert finish(start(undisturbed, step))
-            durations[step] = time.monotonic() - began
-        expected = lake_content(Path(calm) / "lake/crash")
+            assert finish(start(calm / "plant.yml", stage.step))
+            durations.append(time.monotonic() - began)
+        expected = _content(calm, shaped)
         done = 0
         while done < kills:
-            shutil.rmtree(Path(stormy) / "lake", ignore_errors=True)
-            for step in steps:
+            shutil.rmtree(stormy, ignore_errors=True)
+            for stage, duration in zip(stages, durations, strict=True):
+                stage.prepare(stormy)
                 for _ in range(draw.randint(1, KILLS_IN_A_ROW)):
-                    if draw.random() < 0.5:
-                        point = draw.choice(POINTS[step])
-                        process = start(disturbed, step, Kill(point, draw.random() < 0.5, 1))
-                    else:
-                        process = start(disturbed, step)
-                        time.sleep(draw.uniform(0.4, 1.0) * durations[step])
-                        process.send_signal(signal.SIGKILL)
-                    done += not finish(process)
-                assert finish(start(disturbed, step))
-            same = lake_content(Path(stormy) / "lake/crash") == expected
+                    done += _cut(stormy / "plant.yml", stage, duration, draw)
+                assert finish(start(stormy / "plant.yml", stage.step))
+            same = _content(stormy, shaped) == expected
             print(f"{datetime.now(UTC):%H:%M:%S} {done} kills, tables equal: {same}", flush=True)
             assert same
+
+
+def _content(folder: Path, shaped: bool) -> dict[str, list[Row]]:
+    return shaped_content(folder) if shaped else lake_content(folder / "lake/crash")
+
+
+def _cut(plant: Path, stage: Stage, duration: float, draw: random.Random) -> bool:
+    """Kill a step at a named point or a random moment; True when it was still running."""
+    if draw.random() < 0.5:
+        kill = Kill(draw.choice(stage.points), draw.random() < 0.5, draw.randint(1, 4))
+        return not finish(start(plant, stage.step, kill))
+    process = start(plant, stage.step)
+    time.sleep(draw.uniform(0.4, 1.0) * duration)
+    process.send_signal(signal.SIGKILL)
+    return not finish(process)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shaped", action="store_true", help="readings formed from samples")
     parser.add_argument("--child", dest="step", help=argparse.SUPPRESS)
     parser.add_argument("--plant", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--point", help=argparse.SUPPRESS)
@@ -302,7 +368,7 @@ def main() -> None:
     if options.step:
         child(options)
     else:
-        campaign(options.kills, options.seed)
+        campaign(options.kills, options.seed, shaped=options.shaped)
 
 
 if __name__ == "__main__":

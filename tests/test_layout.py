@@ -12,7 +12,7 @@ import crash
 import naive
 import pyarrow as pa
 import pytest
-from crash import Kill, finish, kill_at, lake_content, start, write_historian
+from crash import Kill, finish, kill_at, shaped_content, start, write_historian, write_late
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,9 +153,9 @@ def test_readings_are_what_a_loop_says_however_the_samples_came(
         edges = [e for e in edges if not 0 < e < len(samples) or _is_between(samples, e)]
     with pytest.MonkeyPatch.context() as patch:
         if small:
-            patch.setattr("vae_anomaly.data.layout.SPAN_CELLS", 12)
-            patch.setattr("vae_anomaly.data.layout.BIN_US", 2 * SECOND)
-            patch.setattr("vae_anomaly.data.layout.MAX_BINS", 9)
+            patch.setattr("vae_anomaly.data.horizons.SPAN_CELLS", 12)
+            patch.setattr("vae_anomaly.data.horizons.BIN_US", 2 * SECOND)
+            patch.setattr("vae_anomaly.data.horizons.MAX_BINS", 9)
             patch.setattr("vae_anomaly.data.layout.CHUNK_ROWS", 3)
         for number, (first, last) in enumerate(pairwise(edges)):
             land_samples(lake, samples[first:last], f"c{number}")
@@ -350,20 +350,34 @@ def test_column_whose_rule_contradicts_the_plant_s_is_refused(tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def historian(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[crash.Row]]:
+    """What undisturbed ingests leave, each in one span and one commit."""
     folder = tmp_path_factory.mktemp("calm")
     report = ingest(read_plant(write_historian(folder)))
     assert min(report.counts.n_accepted, report.counts.n_quarantined) > 0
-    return lake_content(folder / "lake/crash")
+    write_late(folder)
+    again = ingest(read_plant(folder / "plant.yml"))
+    assert again.shaped is not None
+    assert again.shaped.n_late > 200
+    content = shaped_content(folder)
+    assert content["late"] == [{"n": again.shaped.n_late}]
+    return content
+
+
+BOTH = (False, True)
+KILLS = [Kill(point, after, 1) for point in crash.SHAPING_POINTS for after in BOTH]
+KILLS += [Kill("vae_anomaly.data.layout.commit", after, n) for n in (3, 6) for after in BOTH]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("point", crash.SHAPING_POINTS)
+@pytest.mark.parametrize("kill", KILLS, ids=str)
 def test_shaping_killed_at_a_named_step(
-    point: str, after: bool, historian: dict[str, list[crash.Row]], tmp_path: Path
+    kill: Kill, historian: dict[str, list[crash.Row]], tmp_path: Path
 ) -> None:
-    assert kill_at(write_historian(tmp_path), "ingest", Kill(point, after, 1))
-    assert lake_content(tmp_path / "lake/crash") == historian
+    plant = write_historian(tmp_path)
+    assert kill_at(plant, "ingest", kill)
+    write_late(tmp_path)
+    assert kill_at(plant, "ingest", kill)
+    assert shaped_content(tmp_path) == historian
 
 
 @pytest.mark.slow
@@ -371,9 +385,11 @@ def test_ingests_at_once_form_every_reading_once(
     historian: dict[str, list[crash.Row]], tmp_path: Path
 ) -> None:
     plant = write_historian(tmp_path)
-    for process in [start(plant, "ingest") for _ in range(3)]:
-        assert finish(process)
-    found = lake_content(tmp_path / "lake/crash")
+    for come in (lambda: None, lambda: write_late(tmp_path)):
+        come()
+        for process in [start(plant, "ingest") for _ in range(3)]:
+            assert finish(process)
+    found = shaped_content(tmp_path)
     for content in (*found.values(), *historian.values()):
         for row in content:
             row.pop("ingest", None)

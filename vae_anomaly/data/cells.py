@@ -273,8 +273,8 @@ def read_category(
     return Read(sensor.name, values, faults, said)
 
 
-def read_labels(column: str, cells: pa.Array, decimal: str) -> Read:
-    """Classes as int32, null where unknown: where the cell is empty or negative."""
+def read_labels(column: str, cells: pa.Array, decimal: str, *, unknown: int | None = None) -> Read:
+    """Classes as int32; null where the cell is empty, and `unknown` where it is negative."""
     read = read_numbers(column, cells, decimal, truths=True)
     values = read.values
     is_whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**31))
@@ -282,4 +282,8 @@ def read_labels(column: str, cells: pa.Array, decimal: str) -> Read:
     is_bad = ~(as_mask(values.is_null()) | as_mask(is_whole))
     for mask in read.faults.values():
         is_bad = is_bad | mask
-    return Read(column, pc.if_else(is_class, values, None).cast(pa.int32()), {"bad_label": is_bad})
+    is_negative = pc.and_(is_whole, pc.invert(is_class))
+    values = pc.if_else(
+        is_class, values, pc.if_else(is_negative, pa.scalar(unknown, pa.float64()), None)
+    )
+    return Read(column, values.cast(pa.int32()), {"bad_label": is_bad})

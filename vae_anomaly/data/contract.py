@@ -32,7 +32,7 @@ from vae_anomaly.data.cells import (
 )
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.long import read_values
-from vae_anomaly.data.quality import CellCounts, count_cells, read_codes
+from vae_anomaly.data.quality import CellCounts, count_cells, read_codes, with_bad_cells
 from vae_anomaly.data.refusals import REASONS, REJECTED_SCHEMA, Fault, rejected_rows, shown
 from vae_anomaly.data.schemas import samples_schema
 from vae_anomaly.data.times import read_times
@@ -150,7 +150,7 @@ def check_batch(
     for sensor in (*contract.sensors, *contract.context):
         code = codes.get(sensor.quality or contract.quality.column)
         reader = read_category if sensor.kind == "categorical" else read_sensor
-        read = reads[sensor.name] = reader(
+        read = reader(
             cells[sensor.name],
             sensor,
             decimal,
@@ -158,6 +158,8 @@ def check_batch(
             is_good=None if code is None else code.is_good,
         )
         counts += count_cells(read, code, ~is_broken)
+        is_sample = contract.is_shaped
+        reads[sensor.name] = with_bad_cells(read, cells[sensor.name], code) if is_sample else read
     for name, kind in contract.carried.items():
         reads[name] = (
             read_names(name, cells[name])
@@ -224,7 +226,10 @@ def _keys(
         return reads
     reads["label"] = Read("", pa.nulls(n_rows, pa.int32()), {})
     if contract.label is not None:
-        reads["label"] = read_labels(contract.label, cells[contract.label], decimal)
+        unknown = -1 if contract.is_shaped else None
+        reads["label"] = read_labels(
+            contract.label, cells[contract.label], decimal, unknown=unknown
+        )
     reads["mode"] = Read("", pa.nulls(n_rows, pa.string()), {})
     if contract.mode is not None:
         reads["mode"] = read_names(contract.mode, cells[contract.mode])

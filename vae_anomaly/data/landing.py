@@ -11,8 +11,6 @@ the key of a row is its asset, tag and time.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,13 +20,13 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.data.contract import Checked
+from vae_anomaly.data.duplicates import Sorted, told_apart
 from vae_anomaly.data.lake import (
     INGEST,
     QUARANTINE,
     Lake,
     commit,
     rows,
-    rows_before,
     until_committed,
 )
 
@@ -39,9 +37,6 @@ CHUNK_ROWS = 100_000
 
 #: Rows of a long table hold one value each.
 LONG_CHUNK_ROWS = 500_000
-
-#: Columns of names that, with the time, tell rows apart.
-KEYS = ("asset", "sensor")
 
 
 @dataclass(frozen=True)
@@ -64,16 +59,6 @@ class Counts:
     @property
     def complete(self) -> bool:
         return self.n_read == self.n_accepted + self.n_quarantined + self.n_duplicate
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """A chunk's valid rows, told apart by what `readings` holds."""
-
-    fresh: pa.Table  # not there yet: to be appended
-    n_there: int  # there already, under this content and row: landed by an earlier attempt
-    n_duplicate: int  # there already, with the same values
-    conflicting: pa.Table  # there already, with other values
 
 
 def land(
@@ -200,157 +185,3 @@ def _with_provenance(fresh: pa.Table, table: DeltaTable, content_id: str, number
 
 def _with_constant(table: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
     return table.append_column(name, pa.repeat(value, table.num_rows))
-
-
-# -------------------------------------------------------------------------- what is there already
-
-
-def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
-    """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already."""
-    chunk = chunk.combine_chunks()
-    n = chunk.num_rows
-    if not n:
-        return Sorted(chunk, 0, 0, _conflicting(chunk, np.zeros(0, np.int64)))
-    keys = _Keys.of(chunk)
-    first = keys.first_of_each()  # (n,) row of the chunk that came first with this key
-    mine = np.zeros(n, bool)
-    rival = np.zeros(n, bool)  # the key is taken by another row of the table
-    same = np.zeros(n, bool)  # ... which has the same values
-    names = [name for name in chunk.column_names if name not in (*KEYS, "time", "row")]
-    values = {name: rows_before(table, name) for name in names}
-    for near in _there(table, chunk):
-        at, found = keys.find(near)  # (m,) place of each row's key
-        there = near.filter(pa.array(found))
-        if not there.num_rows:
-            continue
-        own = pc.equal(there["content_id"], content_id).to_numpy(zero_copy_only=False)
-        its_row = there["row"].to_numpy()
-        every, source = keys.with_key_of(at[found])  # each chunk row of these keys
-        own_row = own[source] & (its_row[source] == chunk["row"].to_numpy()[every])
-        mine[every[own_row]] = True
-        rival[every[~own_row]] = True
-        equal = _equal(chunk.take(every), there.take(source), values)
-        same[every[equal & ~own_row]] = True
-    alone = np.arange(n)
-    inside = (first != alone) & ~mine  # a later row of the chunk with the same key
-    alike = _equal(chunk, chunk.take(first), dict.fromkeys(values, 0))
-    same[inside & ~rival] = alike[inside & ~rival]
-    taken = (rival | inside) & ~mine
-    fresh = chunk.filter(pa.array(~taken & ~mine))
-    conflicting = _conflicting(chunk, np.flatnonzero(taken & ~same))
-    return Sorted(fresh, int(mine.sum()), int((taken & same).sum()), conflicting)
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """The keys of a chunk's rows, (asset, time) or (asset, tag, time), as one number each."""
-
-    known: dict[str, pa.Array]  # the chunk's distinct assets, and tags in a long table
-    times: np.ndarray  # its distinct times, rising
-    code: np.ndarray  # (n,) one number a key
-    order: np.ndarray  # rows by (code, row)
-
-    @classmethod
-    def of(cls, chunk: pa.Table) -> _Keys:
-        known = {name: pc.unique(chunk[name]) for name in KEYS if name in chunk.column_names}
-        moments = _microseconds(chunk["time"])
-        times = np.unique(moments)
-        code = _codes(chunk, known) * len(times) + np.searchsorted(times, moments)
-        return cls(known, times, code, np.argsort(code, kind="stable"))
-
-    def first_of_each(self) -> np.ndarray:
-        """(n,) for each row, the first row of the chunk with the same key."""
-        sorted_code = self.code[self.order]
-        starts = np.flatnonzero(np.diff(sorted_code, prepend=-1))
-        first = np.empty(len(self.code), np.int64)
-        lengths = np.diff(starts, append=len(sorted_code))
-        first[self.order] = np.repeat(self.order[starts], lengths)
-        return first
-
-    def find(self, there: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """(m,) place in `order` of the first row with the key of each row there; (m,) found."""
-        series = _codes(there, self.known)
-        moment = _microseconds(there["time"])
-        rank = np.searchsorted(self.times, moment).clip(max=len(self.times) - 1)
-        code = series * len(self.times) + rank
-        sorted_code = self.code[self.order]
-        at = np.searchsorted(sorted_code, code).clip(max=len(sorted_code) - 1)
-        return at, (series >= 0) & (self.times[rank] == moment) & (sorted_code[at] == code)
-
-    def with_key_of(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every row of the chunk with the keys at these places, and the place each came from."""
-        sorted_code = self.code[self.order]
-        ends = np.searchsorted(sorted_code, sorted_code[at], side="right")
-        lengths = ends - at
-        source = np.repeat(np.arange(len(at)), lengths)
-        offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return self.order[at[source] + offset], source
-
-
-def _there(table: DeltaTable, chunk: pa.Table) -> Iterator[pa.Table]:
-    """Rows of `readings` within the chunk's assets and times, streamed."""
-    span = pc.min_max(chunk["time"])
-    where = (
-        (pc.field("time") >= span["min"])
-        & (pc.field("time") <= span["max"])
-        & pc.field("asset").isin(pc.unique(chunk["asset"]))
-    )
-    if "sensor" in chunk.column_names:  # a range, for statistics rule out by it
-        tags = pc.min_max(chunk["sensor"])
-        where &= (pc.field("sensor") >= tags["min"]) & (pc.field("sensor") <= tags["max"])
-    columns = [*chunk.column_names, "content_id", "ingest"]
-    known = {field.name for field in table.schema().fields}
-    for batch in rows(table, columns=[name for name in columns if name in known], where=where):
-        yield pa.Table.from_batches([batch])
-
-
-def _equal(left: pa.Table, right: pa.Table, columns: dict[str, int]) -> np.ndarray:
-    """(n,) whether two rows agree in every column; missing agrees with missing.
-
-    A column comes with the last ingest before it was there: a row of the table on the right that
-    is as old says nothing of it, and agrees.
-    """
-    equal = np.ones(left.num_rows, bool)
-    for name, since in columns.items():
-        a, b = left[name], right[name]
-        both = pc.fill_null(pc.equal(a, b), False)
-        neither = pc.and_(pc.is_null(a), pc.is_null(b))
-        agrees = pc.or_(both, neither).to_numpy(zero_copy_only=False)
-        equal &= agrees | (right["ingest"].to_numpy() <= since) if since else agrees
-    return equal
-
-
-def _conflicting(chunk: pa.Table, which: np.ndarray) -> pa.Table:
-    """The rows that other values of the same key keep out, as the quarantine has them."""
-    rows_out = chunk.take(pa.array(which, pa.int64()))
-    raw = [_as_json(row) for row in rows_out.drop_columns(["row"]).to_pylist()]
-    key = "asset, time and tag" if "sensor" in chunk.column_names else "asset and time"
-    detail = f"another row with this {key}, but other values, was there first and stays"
-    return pa.table(
-        {
-            "row": rows_out["row"],
-            "reason": pa.array(["conflicting"] * len(raw), pa.string()),
-            "detail": pa.array([detail] * len(raw), pa.string()),
-            "raw": pa.array(raw, pa.string()),
-            "asset": rows_out["asset"],
-            "time": rows_out["time"],
-        }
-    )
-
-
-def _as_json(row: dict[str, object]) -> str:
-    return json.dumps({name: None if v is None else str(v) for name, v in row.items()})
-
-
-def _codes(table: pa.Table, known: dict[str, pa.Array]) -> np.ndarray:
-    """(n,) a number for the series of each row, −1 where it is none of the known ones."""
-    codes = np.zeros(table.num_rows, np.int64)
-    for name, names in known.items():
-        place = pc.fill_null(pc.index_in(table[name], value_set=names), -1).to_numpy()
-        codes = np.where((codes < 0) | (place < 0), -1, codes * len(names) + place)
-    return codes
-
-
-def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    moments: np.ndarray = times.cast(pa.int64()).to_numpy()
-    return moments

@@ -32,13 +32,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.data.horizons import UNKNOWN, News, Plan, plan
 from vae_anomaly.data.lake import (
     INGEST,
     MAX_TRIES,
     READINGS,
     SAMPLES,
     Lake,
-    as_timestamp,
     commit,
     rows,
 )
@@ -52,13 +52,6 @@ __all__ = ["Shaped", "refuse_other_layout", "shape"]
 logger = logging.getLogger(__name__)
 
 Micros = npt.NDArray[np.int64]
-
-#: Samples, or cells of readings, that are in memory at once.
-SPAN_CELLS = 2_000_000
-#: Narrowest bin in which samples are counted over time, and how many bins there are at most.
-BIN_US, MAX_BINS = 60_000_000, 100_000
-
-UNKNOWN = np.iinfo(np.int64).min
 
 
 @dataclass
@@ -172,16 +165,6 @@ class _State:
         return UNKNOWN if shaped is None else shaped
 
 
-@dataclass(frozen=True)
-class _News:
-    """Assets with samples that were not looked at yet, from where on, and how many are late."""
-
-    assets: pa.Array
-    through: Micros  # (n_assets,) formed through this moment; before the first sample if never
-    is_new: npt.NDArray[np.bool_]  # (n_assets,) never
-    n_late: int
-
-
 def _shape_once(lake: Lake, shaped: Shaped) -> bool:
     """Form what can be; False where a rival formed something meanwhile."""
     state = _State.of(lake)
@@ -189,16 +172,16 @@ def _shape_once(lake: Lake, shaped: Shaped) -> bool:
     if newest <= state.number("shaped"):
         return True
     news = _news(state)
-    reach, spans = _plan(lake, state, news)
+    due = plan(state.samples, lake.contract, state.rules, state.period_us, news)
     first = {"looked": newest, "late": state.number("late") + news.n_late}
     number, n_late = state.number(INGEST), news.n_late
-    for piece, end, is_last in _pieces(lake, state, reach, spans):
+    for piece, end, is_last in _pieces(lake, state, due):
         readings = lake.writable(READINGS)
         if (readings.transaction_version(INGEST) or 0) != number:
             return False
         number += 1
         # an asset of which nothing is ready yet is noted too, lest its samples be forgotten
-        moved = _moved(reach, end, news.is_new & is_last)
+        moved = _moved(due.reach, end, news.is_new & is_last)
         transactions = {INGEST: number} | first | moved
         if is_last:
             transactions["shaped"] = newest
@@ -229,16 +212,14 @@ def _with_number(table: pa.Table, readings: DeltaTable, number: int) -> pa.Table
     return pa.table(found, schema=schema)
 
 
-def _pieces(
-    lake: Lake, state: _State, reach: Reach, spans: list[int]
-) -> Iterator[tuple[Formed, int, bool]]:
+def _pieces(lake: Lake, state: _State, due: Plan) -> Iterator[tuple[Formed, int, bool]]:
     """Readings of one commit after another, through which moment they go, and the last of them."""
+    reach, spans = due.reach, due.ends
     for nth, end in enumerate(spans):
         start = spans[nth - 1] if nth else int(reach.first.min(initial=end))
         is_due = (reach.first < end) & (reach.last > start)
-        due = reach.of(is_due)
         start = start if is_due.any() else end
-        formed = form(state.samples, lake.contract, due, state.rules, start, end)
+        formed = form(state.samples, lake.contract, reach.of(is_due), state.rules, start, end)
         cuts = formed.cuts(CHUNK_ROWS)
         for at, (first, last) in enumerate(zip([0, *cuts], [*cuts, formed.n_rows], strict=True)):
             is_end = at == len(cuts)
@@ -251,7 +232,7 @@ def _pieces(
 # ------------------------------------------------------------------------- what is there to form
 
 
-def _news(state: _State) -> _News:
+def _news(state: _State) -> News:
     """One pass over the samples that landed since."""
     done, looked = state.number("shaped"), state.number("looked")
     places: dict[str, int] = {}
@@ -275,104 +256,4 @@ def _news(state: _State) -> _News:
     bounds = np.array(through, np.int64)
     is_new = bounds == UNKNOWN
     before = np.where(is_new, (earliest - 1) // state.period_us * state.period_us, bounds)
-    return _News(pa.array(list(places), pa.string()), before, is_new, n_late)
-
-
-def _plan(lake: Lake, state: _State, news: _News) -> tuple[Reach, list[int]]:
-    """Through which moment each asset's readings are ready, and the ends of spans until then."""
-    limit = max(rule.limit_us for rule in state.rules.values())
-    counted = _Counted(news)
-    where = pc.field("asset").isin(news.assets)
-    if len(news.assets):
-        where &= pc.field("time") > as_timestamp(int(news.through.min()))
-        for batch in rows(state.samples, columns=["asset", "time"], where=where):
-            counted.add(batch)
-    horizon = counted.latest - round(lake.contract.sampling.wait_s * 1e6)
-    last = _ready(lake, state, news, horizon) // state.period_us * state.period_us
-    last = np.where(news.is_new, last, np.maximum(last, news.through))
-    reach = Reach(news.assets, news.through, last, state.period_us, limit)
-    return reach, counted.ends(reach, lake.contract.long is None, len(state.rules))
-
-
-def _ready(lake: Lake, state: _State, news: _News, horizon: Micros) -> Micros:
-    """(n_assets,) moments through which every rule knows all that it needs to.
-
-    A column that is interpolated is decided up to its last sample within the horizon, and beyond
-    it if that sample has no value, or the next one would be too far from it.
-    """
-    names = [name for name, rule in state.rules.items() if rule.how == "interpolate"]
-    if not names or not len(horizon):
-        return horizon
-    limit = np.array([state.rules[name].limit_us for name in names])
-    last = np.full((len(horizon), len(names)), UNKNOWN)  # time of each column's last sample
-    is_good = np.zeros(last.shape, bool)
-    where = (
-        pc.field("asset").isin(news.assets)
-        & (pc.field("time") > as_timestamp(int(horizon.min() - limit.max() - 1)))
-        & (pc.field("time") <= as_timestamp(int(horizon.max())))
-    )
-    is_long = lake.contract.long is not None
-    columns = ["sensor", "value"] if is_long else names
-    for batch in rows(state.samples, columns=["asset", "time", *columns], where=where):
-        own = pc.index_in(batch["asset"], value_set=news.assets).to_numpy()
-        moment = batch["time"].cast(pa.int64()).to_numpy()
-        for place, name in enumerate(names):
-            mask = moment <= horizon[own]
-            if is_long:
-                mask &= pc.equal(batch["sensor"], name).to_numpy(zero_copy_only=False)
-            value = batch["value" if is_long else name].is_valid().to_numpy(zero_copy_only=False)
-            best = last[:, place].copy()
-            np.maximum.at(best, own[mask], moment[mask])
-            is_best = mask & (moment == best[own]) & (moment > last[own, place])
-            is_good[own[is_best], place] = value[is_best]
-            last[:, place] = best
-    is_open = is_good & (last > horizon[:, None] - limit)
-    ready: Micros = np.where(is_open, last, horizon[:, None]).min(axis=1)
-    return ready
-
-
-class _Counted:
-    """Samples over time, in bins that grow wider as the time grows long."""
-
-    def __init__(self, news: _News) -> None:
-        self.news = news
-        self.latest = news.through.copy()
-        self.width = BIN_US
-        self.bins = np.zeros(0, np.int64)
-        self.counts = np.zeros(0, np.int64)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        own = pc.index_in(batch["asset"], value_set=self.news.assets).to_numpy()
-        moment = batch["time"].cast(pa.int64()).to_numpy()
-        is_new = moment > self.news.through[own]
-        np.maximum.at(self.latest, own[is_new], moment[is_new])
-        bins, counts = np.unique(moment // self.width, return_counts=True)
-        self._merge(np.concatenate([self.bins, bins]), np.concatenate([self.counts, counts]))
-        while len(self.bins) > MAX_BINS:
-            self.width *= 2
-            self._merge(self.bins // 2, self.counts)
-
-    def _merge(self, bins: Micros, counts: Micros) -> None:
-        self.bins, place = np.unique(bins, return_inverse=True)
-        self.counts = np.bincount(place, weights=counts).astype(np.int64)
-
-    def ends(self, reach: Reach, is_wide: bool, n_columns: int) -> list[int]:
-        """Ends of spans whose samples, and whose cells of readings, are not too many."""
-        stop = int(reach.last.max(initial=UNKNOWN + 1))
-        starts = self.bins * self.width
-        length = np.diff(starts, append=max(stop, int(starts.max(initial=stop))))
-        length = np.minimum(length, self.width + reach.limit_us)
-        # without a grid there are no more readings than samples
-        moments = length / reach.period_us * len(reach.assets) if reach.period_us > 1 else 0.0
-        cost = np.maximum(self.counts * (n_columns if is_wide else 1), moments * n_columns)
-        found: list[int] = []
-        spent = 0.0
-        for start, span, cells in zip(starts.tolist(), length.tolist(), cost.tolist(), strict=True):
-            if spent and spent + cells > SPAN_CELLS:
-                found.append(start - 1)
-                spent = 0.0
-            n_parts = int(cells // SPAN_CELLS) + 1
-            found += [start + span * part // n_parts for part in range(1, n_parts)]
-            spent += cells / n_parts
-        begin = int(reach.first.min(initial=stop))
-        return [*(end for end in found if begin < end < stop), stop]
+    return News(pa.array(list(places), pa.string()), before, is_new, n_late)

@@ -17,9 +17,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_anomaly.config import Quality
-from vae_anomaly.data.cells import SPACES, Mask, Read, as_mask, as_texts
+from vae_anomaly.data.cells import (
+    SPACES,
+    Mask,
+    Read,
+    as_mask,
+    as_texts,
+    decode_texts,
+    means_missing,
+)
 
-__all__ = ["STATES", "Cell", "CellCounts", "Codes", "count_cells", "read_codes"]
+__all__ = [
+    "STATES",
+    "Cell",
+    "CellCounts",
+    "Codes",
+    "count_cells",
+    "read_codes",
+    "with_bad_cells",
+]
 
 #: What a cell can become; the first is the good one.
 STATES = ("value", "empty", "text", "quality", "refused")
@@ -97,6 +113,42 @@ def count_cells(read: Read, codes: Codes | None, is_row: Mask) -> CellCounts:
     take("empty", as_mask(read.values.is_null()))
     take("value", left)
     return counts
+
+
+def with_bad_cells(read: Read, cells: pa.Array, codes: Codes | None) -> Read:
+    """A column of float64 in which NaN says that a cell tells of a fault, null that it is empty.
+
+    A table that was merged of tags of several rates has empty cells where a tag has no sample: they
+    say nothing of the sensor. A code that is not good does, and so does a text such as ``Bad``; not
+    so NaN and N/A, which are how programs write an empty cell.
+
+    Parameters
+    ----------
+    read : Read
+        The column as it was understood.
+    cells : pa.Array
+        The column as `as_plain` gives it.
+    codes : Codes, optional
+        Quality codes of the column's cells; where cell and code are empty, there is no sample.
+    """
+    is_bad = np.zeros(len(cells), bool)
+    if read.no_value is not None:
+        is_bad |= ~as_mask(means_missing(read.no_value))
+    if codes is not None:
+        is_said = as_mask(pc.not_equal(codes.texts, "")) | _is_there(cells)
+        is_bad |= ~codes.is_good & is_said
+    if not is_bad.any():
+        return read
+    return read._replace(values=pc.if_else(pa.array(is_bad), np.nan, read.values))
+
+
+def _is_there(cells: pa.Array) -> Mask:
+    """Cells in which anything stands."""
+    if pa.types.is_binary(cells.type):
+        return ~as_mask(means_missing(pc.utf8_trim(decode_texts(cells), SPACES)))
+    if pa.types.is_floating(cells.type):
+        return as_mask(pc.invert(pc.is_nan(cells)))
+    return as_mask(cells.is_valid())
 
 
 def _by_text(sensor: str, state: str, texts: pa.Array, mask: Mask) -> CellCounts:

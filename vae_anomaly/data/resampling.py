@@ -1,8 +1,9 @@
 """Samples of sensors at times of their own → values at the moments of a steady grid.
 
 A reading at moment t stands for the samples in (t - period, t]; moments are multiples of the period
-since 1970 in UTC. A sample without a value (empty, or of bad quality) is a sample: it says that the
-sensor is not to be trusted, so nothing is carried or interpolated past it.
+since 1970 in UTC. A sample without a value (of bad quality, or empty in a long table) is a sample:
+it says that the sensor is not to be trusted, so nothing is carried or interpolated past it. An
+empty cell of a wide table is none: its row is there for the sake of another column.
 
 Times of many assets are told apart within one rising number, their *key*: asset after asset, each a
 *stride* after the one before, which is longer than any time that a rule looks back or ahead, and a

@@ -143,8 +143,10 @@ def readings_schema(contract: Contract) -> pa.Schema:
 def samples_schema(contract: Contract) -> pa.Schema:
     """Columns of the table of samples: the accepted rows, where readings are formed from them.
 
-    In the wide layout those of the readings. In the long one ``sensor`` (the tag), ``value`` (null
-    = missing) and ``text`` (of a tag whose values are names), beside asset, time and provenance.
+    In the wide layout those of the readings: an empty cell, which is no sample, is null; a bad one
+    is NaN; a label that is said to be unknown is -1. In the long one ``sensor`` (the tag),
+    ``value`` (null = missing) and ``text`` (of a tag whose values are names), beside asset, time
+    and provenance.
     """
     if contract.long is None:
         schema = readings_schema(contract)

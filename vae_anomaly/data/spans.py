@@ -104,6 +104,20 @@ class _Samples:
     names: dict[str, pa.Array]
 
 
+@dataclass(frozen=True)
+class _Keying:
+    """How assets and times become keys; see `data.resampling`."""
+
+    assets: pa.Array
+    origin: int
+    stride: int
+
+    def keys(self, batch: pa.RecordBatch) -> Micros:
+        own = pc.index_in(batch["asset"], value_set=self.assets).to_numpy().astype(np.int64)
+        keys: Micros = own * self.stride + batch["time"].cast(pa.int64()).to_numpy() - self.origin
+        return keys
+
+
 def form(
     samples: DeltaTable,
     contract: Contract,
@@ -139,45 +153,45 @@ def form(
         & (pc.field("time") <= as_timestamp(end + context))
     )
     read = _read_long if contract.long is not None else _read_wide
-    found = read(samples, contract, reach.assets, where, origin, stride)
+    found = read(samples, contract, where, _Keying(reach.assets, origin, stride))
     sensors = [found.series[name] for name in contract.sensor_names]
-    moments = covered_moments((s.key for s in sensors), reach.limit_us, period)
-    asset, time = moments // stride, moments % stride + origin
+    key = covered_moments((s.key for s in sensors), reach.limit_us, period)
+    asset, time = key // stride, key % stride + origin
     is_due = (time > np.maximum(reach.first[asset], start)) & (
         time <= np.minimum(reach.last[asset], end)
     )
-    order = np.flatnonzero(is_due)
-    order = order[np.argsort(time[order], kind="stable")]
-    return _at(found, contract, reach, rules, moments, order, asset[order], time[order])
+    due = _Moments(key[is_due], asset[is_due], time[is_due])
+    return _at(found, contract, reach, rules, due)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments of assets, their keys rising: asset after asset."""
+
+    key: Micros
+    asset: Micros  # place in Reach.assets
+    time: Micros  # microseconds since 1970
 
 
 def _at(
-    found: _Samples,
-    contract: Contract,
-    reach: Reach,
-    rules: Mapping[str, Rule],
-    moments: Micros,
-    order: Micros,
-    asset: Micros,
-    time: Micros,
+    found: _Samples, contract: Contract, reach: Reach, rules: Mapping[str, Rule], due: _Moments
 ) -> Formed:
-    """Readings at the moments of an order; those at which no sensor has anything are none."""
-    rising = np.sort(order)
-    back = np.searchsorted(rising, order)
+    """Readings at the moments, by time; those at which no sensor has anything are none."""
     cells = {
-        name: at_moments(series, moments[rising], rules[name], reach.period_us)
+        name: at_moments(series, due.key, rules[name], reach.period_us)
         for name, series in found.series.items()
     }
-    has = np.zeros(len(rising), bool)
+    has = np.zeros(len(due.key), bool)
     for name in contract.sensor_names:
         has |= cells[name].is_own | ~np.isnan(cells[name].value)
-    kept = back[has[back]]
+    order = np.argsort(due.time, kind="stable")
+    kept = order[has[order]]
     names = [*contract.sensor_names, *contract.context_names]
     is_filled = {name: cells[name].is_filled[kept] for name in names}
     n_filled = np.sum(list(is_filled.values()), axis=0, dtype=np.int32)
     columns: dict[str, pa.Array] = {
-        "asset": reach.assets.take(pa.array(asset[has[back]])),
-        "time": pa.array(time[has[back]]).cast(MOMENT),
+        "asset": reach.assets.take(pa.array(due.asset[kept])),
+        "time": pa.array(due.time[kept]).cast(MOMENT),
     }
     if contract.sampling.resample != "none":
         columns["filled"] = pa.array(n_filled)
@@ -190,7 +204,7 @@ def _at(
             if name in found.names
             else numbers.cast(kind)
         )
-    return Formed(pa.table(columns), time[has[back]], is_filled)
+    return Formed(pa.table(columns), due.time[kept], is_filled)
 
 
 def _columns(contract: Contract) -> dict[str, str]:
@@ -216,12 +230,6 @@ def _coded(texts: pa.Array, names: dict[str, int]) -> np.ndarray:
     return values
 
 
-def _keys(batch: pa.RecordBatch, assets: pa.Array, origin: int, stride: int) -> Micros:
-    own = pc.index_in(batch["asset"], value_set=assets).to_numpy().astype(np.int64)
-    keys: Micros = own * stride + (batch["time"].cast(pa.int64()).to_numpy() - origin)
-    return keys
-
-
 def _numbers(column: pa.Array) -> np.ndarray:
     values: np.ndarray = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return values
@@ -230,10 +238,8 @@ def _numbers(column: pa.Array) -> np.ndarray:
 def _read_long(
     samples: DeltaTable,
     contract: Contract,
-    assets: pa.Array,
     where: pc.Expression,
-    origin: int,
-    stride: int,
+    keying: _Keying,
 ) -> _Samples:
     """Samples of a long table, sorted by tag and key."""
     columns = _columns(contract)
@@ -249,7 +255,7 @@ def _read_long(
         value = _numbers(batch["value"])
         if texts:
             value = np.where(is_text[code], _coded(batch["text"], names), value)
-        keys.append(_keys(batch, assets, origin, stride))
+        keys.append(keying.keys(batch))
         codes.append(code.astype(np.uint16))
         values.append(value)
     key, code, value = np.concatenate(keys), np.concatenate(codes), np.concatenate(values)
@@ -270,25 +276,30 @@ def _read_long(
 def _read_wide(
     samples: DeltaTable,
     contract: Contract,
-    assets: pa.Array,
     where: pc.Expression,
-    origin: int,
-    stride: int,
+    keying: _Keying,
 ) -> _Samples:
-    """Samples of a wide table: each row is a sample of every column, an empty cell a bad one."""
+    """Samples of a wide table: of each column the cells that are not empty, NaN where bad."""
     columns, texts = list(_columns(contract)), _texts(contract)
     names: dict[str, dict[str, int]] = {name: {} for name in texts}
     keys = [np.zeros(0, np.int64)]
     values: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in columns}
+    is_sample: dict[str, list[np.ndarray]] = {name: [np.zeros(0, bool)] for name in columns}
     for batch in rows(samples, columns=["asset", "time", *columns], where=where):
-        keys.append(_keys(batch, assets, origin, stride))
+        keys.append(keying.keys(batch))
         for name in columns:
             column = batch[name]
-            values[name].append(_coded(column, names[name]) if name in texts else _numbers(column))
+            value = _coded(column, names[name]) if name in texts else _numbers(column)
+            # a label below 0 is one that is said to be unknown
+            values[name].append(np.where(value < 0, np.nan, value) if name == "label" else value)
+            is_sample[name].append(column.is_valid().to_numpy(zero_copy_only=False))
     key = np.concatenate(keys)
     order = np.argsort(key, kind="stable")
     key = key[order]
-    series = {name: Series(key, np.concatenate(found)[order]) for name, found in values.items()}
+    series = {}
+    for name in columns:
+        own = np.concatenate(is_sample[name])[order]
+        series[name] = Series(key[own], np.concatenate(values[name])[order][own])
     return _Samples(
         series, {name: pa.array(list(found), pa.string()) for name, found in names.items()}
     )
