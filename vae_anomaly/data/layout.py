@@ -1,4 +1,4 @@
-"""Samples → readings: each moment once, nothing invented across a gap, memory flat.
+"""Samples → readings: each moment once, nothing invented across a gap, a span at a time.
 
 The *watermark* of an asset is its latest sample. Its readings are formed for the moments up to
 ``sampling.wait_s`` before that; where a column is interpolated, only as far as the next sample is
