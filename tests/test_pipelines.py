@@ -90,7 +90,7 @@ def test_serve_ingests_when_the_schedule_says_so(tmp_path: Path) -> None:
         assert scheduled_runs(address[1])
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=180)
     assert process.returncode == 0, said.read_text()
     assert said.read_text().endswith("stopped\n")
     with pytest.raises(httpx.TransportError):
