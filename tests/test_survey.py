@@ -14,7 +14,8 @@ from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.quality import Cell
 from vae_anomaly.errors import LakeError
 from vae_anomaly.steps.ingest import ingest
-from vae_anomaly.steps.survey import MOST_BINS, survey, survey_tables, write_survey
+from vae_anomaly.steps.survey import MOST_BINS, survey
+from vae_anomaly.steps.survey_page import survey_tables, write_survey
 
 START = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
 

@@ -320,7 +320,8 @@ def _survey(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
-    from vae_anomaly.steps.survey import survey, survey_tables, write_survey
+    from vae_anomaly.steps.survey import survey
+    from vae_anomaly.steps.survey_page import survey_tables, write_survey
 
     found = survey(plant)
     _show(*survey_tables(found))

@@ -22,7 +22,7 @@ from vae_anomaly.steps.evaluate import Evaluation, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
-from vae_anomaly.steps.survey import survey_tables
+from vae_anomaly.steps.survey_page import survey_tables
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.table import Table

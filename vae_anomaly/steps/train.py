@@ -24,7 +24,8 @@ from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
-from vae_anomaly.steps.survey import Survey, survey, write_survey
+from vae_anomaly.steps.survey import Survey, survey
+from vae_anomaly.steps.survey_page import write_survey
 from vae_anomaly.steps.units import FittedUnits, checkpoint_of, fit_units
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
