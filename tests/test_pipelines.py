@@ -79,7 +79,7 @@ def test_serve_ingests_when_the_schedule_says_so(tmp_path: Path) -> None:
             [sys.executable, "-m", "vae_anomaly", "serve", str(plant)],
             env=environment, stdout=out, stderr=subprocess.STDOUT,
             # a shell's background job ignores interrupts, and so would its children
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )  # fmt: skip
     try:
         until = time.monotonic() + 240
