@@ -139,14 +139,13 @@ def test_absent_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read(tmp_path / "a.xlsx")
 
 
-def sparse(path: Path) -> None:
-    """A sheet with cells in its first and in its last place, 17 billion apart."""
+def with_rows(path: Path, rows: bytes) -> None:
+    """A sheet with a header, and these rows as they stand in its XML."""
     write(path, [["a"]])
     with ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     name = next(part for part in parts if part.endswith("sheet1.xml"))
-    last = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
-    parts[name] = parts[name].replace(b"</sheetData>", last)
+    parts[name] = parts[name].replace(b"</sheetData>", rows + b"</sheetData>")
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:
         for part, content in parts.items():
             archive.writestr(part, content)
@@ -154,7 +153,8 @@ def sparse(path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits for processes")
 def test_sheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    sparse(tmp_path / "a.xlsx")
+    last = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'  # 17 billion cells on
+    with_rows(tmp_path / "a.xlsx", last)
     with pytest.raises(SourceError, match="more than 6 GiB of memory to open; save its sheet"):
         read(tmp_path / "a.xlsx")
 
@@ -163,7 +163,7 @@ def test_sheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
 def test_workbook_that_takes_too_long_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "a.xlsx", [[f"c{i}" for i in range(30)], *([[1.5] * 30] * 10_000)])
+    with_rows(tmp_path / "a.xlsx", (b"<row>" + b"<c><v>1.5</v></c>" * 30 + b"</row>") * 200_000)
     monkeypatch.setattr(workbooks, "CPU_S", 1)
     monkeypatch.setattr(workbooks, "CPU_S_PER_BYTE", 0)
     with pytest.raises(SourceError, match="not open after 1 CPU-seconds; save its sheet"):
