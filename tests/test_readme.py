@@ -57,7 +57,7 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["memory", "simulated"])
+@pytest.mark.parametrize("name", ["databases", "ingest", "memory", "simulated"])
 def test_figures_are_those_of_the_results(name: str) -> None:
     """Every figure of a paragraph that ends in a link to results stands in them."""
     results = (ROOT / f"benchmarks/results/{name}.md").read_text()
