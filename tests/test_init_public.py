@@ -104,6 +104,15 @@ def test_machine_of_one_sensor(tmp_path: Path) -> None:
     assert set(table_of(ran.plant, QUARANTINE)["reason"].to_pylist()) == {"conflicting"}
 
 
+def test_bearings_whose_clock_is_written_with_dots(tmp_path: Path) -> None:
+    ran = init_and_run(needs("ims_bearing") / "2nd_test_resmaple_10minutes.csv", tmp_path)
+    contract = ran.plant.contract
+    assert (contract.time.column, contract.time.format) == ("Datetime", "%Y.%m.%d.%H.%M.%S")
+    assert contract.sensor_names == ("Bearing 1", "Bearing 2", "Bearing 3", "Bearing 4")
+    assert contract.sampling.period_s == 600
+    assert ran.accepted == ran.read == 984
+
+
 def test_batches_without_a_clock(tmp_path: Path) -> None:
     ran = init_and_run(needs("process_improve") / "nylon.csv", tmp_path)
     contract = ran.plant.contract

@@ -153,6 +153,8 @@ def formats_of(text: str) -> Iterator[str]:
     --------
     >>> list(formats_of("09.03.2026 10:14")), list(formats_of("2026-03-09T10:14:33"))
     (['%d.%m.%Y %H:%M', '%m.%d.%Y %H:%M'], ['%Y-%m-%dT%H:%M:%S'])
+    >>> list(formats_of("2003.10.22.12.06.24")), list(formats_of("2026-03-09_10-14-33"))
+    (['%Y.%m.%d.%H.%M.%S'], ['%Y-%m-%d_%H-%M-%S'])
     """
     for date, length in _dates_of(text):
         clock = _clock_of(text[length:])
@@ -187,7 +189,7 @@ def _clock_of(text: str) -> str | None:
     if found := re.fullmatch(r"([T _-]?)\d{4}(\d\d)?", text):
         return f"{found[1]}%H%M{'%S' if found[2] else ''}"
     pattern = (
-        r"(?P<gap>[T_-]|,? +|:)(?P<H>\d{1,2})(?P<s>[:.])\d{2}(?P<S>(?P=s)\d{2})?(?P<f>[.,]\d+)?"
+        r"(?P<gap>[T_./-]|,? +|:)(?P<H>\d{1,2})(?P<s>[:._-])\d{2}(?P<S>(?P=s)\d{2})?(?P<f>[.,]\d+)?"
         r"(?P<p>( ?)[AaPp][Mm])?(?P<z>( ?)(?:Z|[+-]\d{2}(?::?\d{2})?))?"
     )
     found = re.fullmatch(pattern, text)
