@@ -47,7 +47,9 @@ def book(vectors: torch.Tensor, *, size: float = 1.0, decay: float = 0.99) -> Co
 @pytest.mark.parametrize(("n_codes", "code_dim"), [(2, 1), (5, 3), (16, 4), (33, 2)])
 def test_nearest_code_is_that_of_a_search_through_all(n_codes: int, code_dim: int) -> None:
     codebook, z = book(random(n_codes, code_dim)), random(7, 40, code_dim, seed=1)
-    expected = [naive.nearest(v, codebook.vectors.tolist()) for v in z.reshape(-1, code_dim).tolist()]
+    expected = [
+        naive.nearest(v, codebook.vectors.tolist()) for v in z.reshape(-1, code_dim).tolist()
+    ]
     assert codebook.nearest(z).shape == (7, 40)
     assert codebook.nearest(z).reshape(-1).tolist() == expected
 
@@ -257,7 +259,9 @@ def test_autoregressive_prior_is_never_worse_on_held_out_rows_than_frequencies()
 def test_few_rows_still_give_a_prior(n: int) -> None:
     prior = new(AutoregressivePrior, 2, 3)
     prior.fit(torch.zeros(n, 2, dtype=torch.int64), torch.zeros(n, 0), generator())
-    assert_allclose(prior.log_prob(every(3, 2), torch.zeros(9, 0)).exp().sum().detach(), 1.0, rtol=1e-5)
+    assert_allclose(
+        prior.log_prob(every(3, 2), torch.zeros(9, 0)).exp().sum().detach(), 1.0, rtol=1e-5
+    )
     assert not any(parameter.requires_grad for parameter in prior.parameters())
 
 

@@ -113,10 +113,11 @@ class AutoregressivePrior(nn.Module):
         before = functional.pad(said.cumsum(dim=-2), (0, 0, 1, 0))[..., :m, :]
         hidden = functional.silu(before + self.position)
         hidden = functional.silu(self.joined(join(hidden, context[..., None, :])))
-        return (self.frequencies.log_share + self.logits(hidden)).log_softmax(dim=-1)
+        logits: Tensor = self.frequencies.log_share + self.logits(hidden)
+        return logits.log_softmax(dim=-1)
 
     def log_prob(self, codes: Tensor, context: Tensor) -> Tensor:
-        log_share = self(codes, context).gather(-1, codes[..., None])
+        log_share: Tensor = self(codes, context).gather(-1, codes[..., None])
         return log_share.squeeze(-1).sum(dim=-1)
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
 """Several levels of latents, of which each explains the one below: inference by a ladder.
 
-Generation goes down, p(z_L | c) p(z_l | z_(l+1), c) p(x | z_1, ..., z_L, c). Inference goes up without
-noise, from x to what each level's evidence says of it, and comes down again: the posterior of a
-level weighs its evidence and what the level above expects by their precisions.
+Generation goes down, p(z_L | c) p(z_l | z_(l+1), c) p(x | z_1, ..., z_L, c). Inference goes up from
+x without noise, to the evidence of each level, and comes down again: the posterior of a level
+weighs its evidence and what the level above expects by their precisions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from vae_anomaly.models.likelihoods import Likelihood, standard_normal
 from vae_anomaly.models.networks import MLP, Sizes, encoder_network
-from vae_anomaly.models.priors import ConditionalNormal, StandardNormal, diagonal
+from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, StandardNormal, diagonal
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import Model, observed_sum
+from vae_anomaly.models.vae import Model, freed, observed_sum
 
-__all__ = ["LadderVAE", "Rung", "merge"]
+__all__ = ["LadderVAE", "Rung", "ladder_elbo", "merge"]
 
 
 class Rung(NamedTuple):
@@ -31,16 +31,16 @@ class Rung(NamedTuple):
     ----------
     z : Tensor of shape (*, n, k)
         A sample, or the mean.
-    posterior, prior : Independent Normal
+    posterior, prior : DiagonalNormal
         q(z | x, level above, c) and p(z | level above, c).
     """
 
     z: Tensor
-    posterior: Independent
-    prior: Independent
+    posterior: DiagonalNormal
+    prior: DiagonalNormal
 
 
-def merge(seen: Independent, expected: Independent) -> Independent:
+def merge(seen: DiagonalNormal, expected: DiagonalNormal) -> DiagonalNormal:
     """The product of two Gaussians, normalised: means weighted by precisions, precisions added.
 
     References
@@ -49,9 +49,10 @@ def merge(seen: Independent, expected: Independent) -> Independent:
 
     Examples
     --------
-    >>> certain, vague = (diagonal(torch.tensor([mu, log_sigma])) for mu, log_sigma in ((1, 0), (0, 7)))
-    >>> merge(certain, vague).mean
-    tensor([1.0000])
+    >>> seen, expected = diagonal(torch.tensor([3.0, 0.0])), diagonal(torch.tensor([0.0, 0.0]))
+    >>> merged = merge(seen, expected)
+    >>> merged.mean, merged.variance
+    (tensor([1.5000]), tensor([0.5000]))
     """
     one, other = seen.variance.reciprocal(), expected.variance.reciprocal()
     precision = one + other
@@ -111,7 +112,7 @@ class LadderVAE(Model):
         noise : Tensor of shape (s, *, n, noise_dim)
             Standard normal, or zeros for the means; it broadcasts.
         """
-        evidence, noises = self._evidence(batch), noise.split(self.dims, dim=-1)
+        evidence, noises = self._evidence(batch), torch.split(noise, list(self.dims), dim=-1)
         rungs: list[Rung] = []
         for level in reversed(range(len(self.dims))):
             if rungs:
@@ -123,9 +124,10 @@ class LadderVAE(Model):
             rungs.append(Rung(z, posterior, prior))
         return tuple(reversed(rungs))
 
-    def _evidence(self, batch: Batch) -> list[Independent]:
+    def _evidence(self, batch: Batch) -> list[DiagonalNormal]:
         """What x says of each level, whatever the levels above."""
-        evidence, up = [], batch.x
+        evidence: list[DiagonalNormal] = []
+        up = batch.x
         for k, net in zip(self.dims, self.up, strict=True):
             context = batch.context if not evidence else batch.context[..., :0]
             out = net(up, context)
@@ -149,24 +151,55 @@ class LadderVAE(Model):
     def draw(self, context: Tensor, generator: torch.Generator) -> Tensor:
         noise = standard_normal((*context.shape[:-1], self.noise_dim), generator)
         levels: list[Tensor] = []
-        for level, part in reversed(list(enumerate(noise.split(self.dims, dim=-1)))):
-            prior = diagonal(self.down[level](levels[0], context)) if levels else self.prior(context)
+        for level, part in reversed(list(enumerate(torch.split(noise, list(self.dims), dim=-1)))):
+            prior = (
+                diagonal(self.down[level](levels[0], context)) if levels else self.prior(context)
+            )
             levels.insert(0, prior.mean + prior.stddev * part)
         return torch.cat(levels, dim=-1)
 
     def log_weights(self, batch: Batch, noise: Tensor, beta: float = 1.0) -> Tensor:
         rungs = self.rungs(batch, noise)
         log_likelihood = observed_sum(self.likelihood(side_by_side(rungs), batch.context), batch)
-        log_ratio = sum(rung.prior.log_prob(rung.z) - rung.posterior.log_prob(rung.z) for rung in rungs)
+        log_ratio = torch.stack([_log_ratio(rung) for rung in rungs]).sum(dim=0)
         return log_likelihood + beta * log_ratio
 
     def figures(self, batch: Batch) -> dict[str, float]:
         noise = torch.Generator(batch.x.device).manual_seed(0)
         shape = (*batch.x.shape[:-1], self.noise_dim)
         rungs = self.rungs(batch, standard_normal(shape, noise))
-        levels = [float(divergence(rung).sum(dim=-1).mean()) for rung in rungs]
+        levels = [float(divergences(rung).sum(dim=-1).mean()) for rung in rungs]
         by_level = {f"divergence_level_{i}": nats for i, nats in enumerate(levels, start=1)}
         return {"divergence": sum(levels), **by_level, **super().figures(batch)}
+
+
+def ladder_elbo(
+    model: LadderVAE,
+    batch: Batch,
+    *,
+    generator: torch.Generator,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+) -> Tensor:
+    """Evidence lower bound with one sample of each level a row; (*, n) nats.
+
+    E_q[log p(x | z_1, ..., z_L, c) - beta sum_l KL(q(z_l | x, z_(l+1), c) || p(z_l | z_(l+1), c))]:
+    the divergence of a level is a closed form, given the sample of the level above.
+
+    Parameters
+    ----------
+    model : LadderVAE
+    batch : Batch
+    generator : torch.Generator
+        Where the samples are drawn from.
+    beta, free_bits : float
+        As of `elbo`.
+    """
+    shape = (*batch.x.shape[:-1], model.noise_dim)
+    rungs = model.rungs(batch, standard_normal(shape, generator))
+    p = model.likelihood(side_by_side(rungs), batch.context)
+    divergence = freed(torch.cat([divergences(rung) for rung in rungs], dim=-1), free_bits)
+    return observed_sum(p, batch) - beta * divergence.sum(dim=-1)
 
 
 def side_by_side(rungs: Sequence[Rung]) -> Tensor:
@@ -174,6 +207,13 @@ def side_by_side(rungs: Sequence[Rung]) -> Tensor:
     return torch.cat([rung.z for rung in rungs], dim=-1)
 
 
-def divergence(rung: Rung) -> Tensor:
+def divergences(rung: Rung) -> Tensor:
     """KL(q || p) of each latent of a level, given the level above, (*, n, k) nats."""
     return kl_divergence(rung.posterior.base_dist, rung.prior.base_dist)
+
+
+def _log_ratio(rung: Rung) -> Tensor:
+    """log p - log q of the latents of a level, given the level above, (s, *, n) nats."""
+    prior: Distribution = rung.prior
+    posterior: Distribution = rung.posterior
+    return prior.log_prob(rung.z) - posterior.log_prob(rung.z)

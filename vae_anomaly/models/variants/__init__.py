@@ -15,8 +15,19 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants.hierarchical import Hierarchical
+from vae_anomaly.models.variants.vq import VectorQuantized
 
-__all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
+__all__ = [
+    "VARIANTS",
+    "Gaussian",
+    "Hierarchical",
+    "Variant",
+    "VectorQuantized",
+    "variant_name",
+    "variant_of",
+    "variant_settings",
+]
 
 
 class Variant(Protocol):
@@ -54,7 +65,11 @@ class Variant(Protocol):
         """A second stage after training, on training rows; nothing for most."""
 
 
-VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
+VARIANTS: Mapping[str, type[Variant]] = {
+    "gaussian": Gaussian,
+    "hierarchical": Hierarchical,
+    "vq": VectorQuantized,
+}
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:

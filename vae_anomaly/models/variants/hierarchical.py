@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vae_anomaly.models.ladder import LadderVAE, divergence, side_by_side
+from vae_anomaly.models.ladder import LadderVAE, ladder_elbo
 from vae_anomaly.models.likelihoods import LocationScale, standard_normal
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
 from vae_anomaly.models.settings import Architecture, Objective, setting
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import observed_sum
+from vae_anomaly.models.vae import Model
 
 __all__ = ["Hierarchical"]
 
@@ -23,6 +23,8 @@ __all__ = ["Hierarchical"]
 @dataclass(frozen=True, kw_only=True)
 class Hierarchical(Architecture, Objective):
     """VAE with levels of latents, p(z_L) p(z_l | z_(l+1)) p(x | z_1, ..., z_L).
+
+    The settings of `Architecture` and `Objective`, and:
 
     Parameters
     ----------
@@ -50,9 +52,6 @@ class Hierarchical(Architecture, Objective):
         "learned", "'learned' or above 0", lambda noise: noise == "learned" or noise > 0
     )
 
-    learns_labels: ClassVar[bool] = False
-    default_score: ClassVar[str] = "reconstruction"
-
     def build(self, shape: Shape) -> LadderVAE:
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
@@ -63,23 +62,14 @@ class Hierarchical(Architecture, Objective):
         return LadderVAE(whole, dims, decoder=decoder, prior=PRIORS[self.prior](top))
 
     def bound(
-        self, module: LadderVAE, batch: Batch, progress: float, generator: torch.Generator
+        self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:
         """Bound of a batch, (*, n) nats, at a share of the steps; free bits in training alone."""
-        weight, n_samples = self.weight(progress), self.n_samples
-        if n_samples > 1:
-            shape = (n_samples, *batch.x.shape[:-1], module.noise_dim)
+        assert isinstance(module, LadderVAE)
+        weight = self.weight(progress)
+        if self.n_samples > 1:
+            shape = (self.n_samples, *batch.x.shape[:-1], module.noise_dim)
             log_weights = module.log_weights(batch, standard_normal(shape, generator), weight)
-            return log_weights.logsumexp(dim=0) - math.log(n_samples)
+            return log_weights.logsumexp(dim=0) - math.log(self.n_samples)
         free_bits = self.free_bits if module.training else 0.0
-        noise = standard_normal((*batch.x.shape[:-1], module.noise_dim), generator)
-        rungs = module.rungs(batch, noise)
-        log_likelihood = observed_sum(module.likelihood(side_by_side(rungs), batch.context), batch)
-        divergence_ = torch.cat([divergence(rung) for rung in rungs], dim=-1)
-        if free_bits:
-            is_free = divergence_.mean(dim=-2, keepdim=True) < free_bits
-            divergence_ = divergence_.masked_fill(is_free, free_bits)
-        return log_likelihood - weight * divergence_.sum(dim=-1)
-
-    def finish(self, module, batch, generator) -> None:
-        """Nothing: the prior needs no second stage."""
+        return ladder_elbo(module, batch, generator=generator, beta=weight, free_bits=free_bits)

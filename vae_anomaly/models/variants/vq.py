@@ -1,9 +1,9 @@
-"""The VQ-VAE: latents that are codes of a learned book, with a prior over them fitted afterwards."""
+"""The VQ-VAE: latents are codes of a learned book, with a prior over them fitted afterwards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,9 @@ class QuantizedVAE(Model):
     the encoder's outputs, and `likelihood` quantises whatever it is given before it decodes, so
     that what lies between two codes is decoded as the nearer.
 
-    `log_weights` are log p(x | codes, c) + log p(codes | c) at the codes of the row. As log p(x | c)
-    is that of a sum over all codes, of which this is one term, it is a lower bound; the posterior
-    is one point, and nothing is drawn.
+    `log_weights` are log p(x | codes, c) + log p(codes | c) at the codes of the row, and nothing is
+    drawn. This is a lower bound on log p(x | c), which is the logarithm of the sum over all codes:
+    one term of it.
     """
 
     noise_dim = 0
@@ -53,7 +53,7 @@ class QuantizedVAE(Model):
 
     def positions(self, z: Tensor) -> Tensor:
         """Flat latents (*, n, m * e) as those of each position, (*, n, m, e)."""
-        return z.unflatten(-1, (-1, self.codebook.vectors.shape[-1]))
+        return z.reshape(*z.shape[:-1], -1, self.codebook.vectors.shape[-1])
 
     def codes(self, batch: Batch) -> Tensor:
         """Codes of each row, (*, n, m) int64."""
@@ -91,6 +91,8 @@ class QuantizedVAE(Model):
 @dataclass(frozen=True, kw_only=True)
 class VectorQuantized(Architecture):
     """VQ-VAE: each row is a few codes of a book that moving averages learn.
+
+    The settings of `Architecture`, and:
 
     Parameters
     ----------
@@ -134,9 +136,6 @@ class VectorQuantized(Architecture):
     commitment: float = setting(0.25, "at least 0", lambda weight: weight >= 0)
     decay: float = setting(0.99, "a share from 0 to below 1", lambda share: 0 <= share < 1)
 
-    learns_labels: ClassVar[bool] = False
-    default_score: ClassVar[str] = "reconstruction"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.latent_dim != "auto":
@@ -164,12 +163,13 @@ class VectorQuantized(Architecture):
         )
 
     def bound(
-        self, module: QuantizedVAE, batch: Batch, progress: float, generator: torch.Generator
+        self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:
-        """Log-likelihood at the codes less the commitment, (*, n) nats; in training the book learns.
+        """Log-likelihood at the codes less the commitment, (*, n) nats; training moves the book.
 
         The paper's loss, negated, but for the codebook's term, in whose stead are moving averages.
         """
+        assert isinstance(module, QuantizedVAE)
         z, book = module.embed(batch), module.codebook
         positions = module.positions(z)
         if module.training:
@@ -182,8 +182,9 @@ class VectorQuantized(Architecture):
         away = (z - quantized).square().sum(dim=-1)
         return observed_sum(p, batch) - self.commitment * away
 
-    def finish(self, module: QuantizedVAE, batch: Batch, generator: torch.Generator) -> None:
+    def finish(self, module: Model, batch: Batch, generator: torch.Generator) -> None:
         """Fit the prior to the codes of training rows."""
+        assert isinstance(module, QuantizedVAE)
         with torch.no_grad():
             codes = torch.cat([module.codes(block) for block in split(batch, ENCODED_ROWS)])
         module.prior.fit(codes, batch.context, generator)
