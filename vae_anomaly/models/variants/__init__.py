@@ -15,8 +15,17 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants.semi_supervised import SemiSupervised
 
-__all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
+__all__ = [
+    "VARIANTS",
+    "Gaussian",
+    "SemiSupervised",
+    "Variant",
+    "variant_name",
+    "variant_of",
+    "variant_settings",
+]
 
 
 class Variant(Protocol):
@@ -54,7 +63,10 @@ class Variant(Protocol):
         """A second stage after training, on training rows; nothing for most."""
 
 
-VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
+VARIANTS: Mapping[str, type[Variant]] = {
+    "gaussian": Gaussian,
+    "semi_supervised": SemiSupervised,
+}
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
