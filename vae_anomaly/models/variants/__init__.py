@@ -16,12 +16,14 @@ from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
+from vae_anomaly.models.variants.semi_supervised import SemiSupervised
 from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
     "VARIANTS",
     "Gaussian",
     "Hierarchical",
+    "SemiSupervised",
     "Variant",
     "VectorQuantized",
     "variant_name",
@@ -69,6 +71,7 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "gaussian": Gaussian,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
+    "semi_supervised": SemiSupervised,
 }
 
 
