@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_anomaly.models.networks import Linear, join
+from vae_anomaly.models.layers import Linear, join
 from vae_anomaly.models.training import one_thread
 
 __all__ = ["CODE_PRIORS", "AutoregressivePrior", "CategoricalPrior", "CodePrior", "CodePriorName"]
