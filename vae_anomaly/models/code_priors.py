@@ -164,7 +164,8 @@ class AutoregressivePrior(nn.Module):
 
     @torch.no_grad()
     def _held_out(self, codes: Tensor, context: Tensor) -> float:
-        return float(self.log_prob(codes, context).mean())
+        blocks = zip(torch.split(codes, BATCH), torch.split(context, BATCH), strict=True)
+        return float(torch.cat([self.log_prob(*block) for block in blocks]).mean())
 
     def _state(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}

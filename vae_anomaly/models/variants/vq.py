@@ -20,7 +20,7 @@ from vae_anomaly.models.vae import Model, observed_sum
 __all__ = ["QuantizedVAE", "VectorQuantized"]
 
 #: Rows that are encoded at once when the prior is fitted.
-ENCODED_ROWS = 4096
+ENCODED_ROWS = 1024
 
 
 class QuantizedVAE(Model):
@@ -99,8 +99,8 @@ class VectorQuantized(Architecture):
     n_codes : int
         Codes K in the book, which all positions share.
     code_dim : int
-        Width e of a code's vector. Wider ones let more through that is not normal: on tables, 1
-        found as many anomalies or more, and named the sensor better.
+        Width e of a code's vector. On the simulated plant wider ones find no more, and name the
+        sensor less often (benchmarks/results/codes_and_levels.md).
     n_positions : int or "auto"
         Codes m a row; "auto" is round(sqrt(D)) + 1 for D = sensors times window. The latent has
         width m * e: `latent_dim` stays "auto".
