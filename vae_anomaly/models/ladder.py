@@ -22,7 +22,7 @@ from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, Standar
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import Model, freed, observed_sum
 
-__all__ = ["LadderVAE", "Rung", "ladder_elbo", "merge"]
+__all__ = ["LadderVAE", "Rung", "divergences", "ladder_elbo", "merge"]
 
 
 class Rung(NamedTuple):
