@@ -81,7 +81,8 @@ def main() -> None:
     runs = [one_seed(seed) for seed in range(options.seeds)]
     lines = [
         f"`python benchmarks/codes_and_levels.py --seeds {options.seeds}`: the demo's plant, part "
-        f"test, {options.seeds} seeds; mean (lowest to highest).",
+        f"test, {options.seeds} seeds; mean (lowest to highest). Bounds are those of training, in "
+        "nats a row; that of vq leaves out what its codes cost, and compares with its own alone.",
         "",
         f"| method | {' | '.join(NAMES)} |",
         "|---" * (len(NAMES) + 1) + "|",

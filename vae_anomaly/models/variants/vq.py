@@ -99,8 +99,8 @@ class VectorQuantized(Architecture):
     n_codes : int
         Codes K in the book, which all positions share.
     code_dim : int
-        Width e of a code's vector. On the simulated plant wider ones find no more, and name the
-        sensor less often (benchmarks/results/codes_and_levels.md).
+        Width e of a code's vector. On the simulated plant wider ones find no more faults
+        (benchmarks/results/codes_and_levels.md).
     n_positions : int or "auto"
         Codes m a row; "auto" is round(sqrt(D)) + 1 for D = sensors times window. The latent has
         width m * e: `latent_dim` stays "auto".
