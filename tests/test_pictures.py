@@ -204,7 +204,11 @@ PICTURES: dict[str, Draw] = {
     "grid": partial(image_grid, images=IMAGES[0], title="12 images", columns=4, subject="digits"),
     "grid, one image": partial(image_grid, images=IMAGES[0, :1], title="one"),
     "grid, 900 images": partial(
-        image_grid, images=0.8 + GENERATOR.random((900, 5, 3)) / 5, title="many", columns=8, note="means"
+        image_grid,
+        images=0.8 + GENERATOR.random((900, 5, 3)) / 5,
+        title="many",
+        columns=8,
+        note="means",
     ),
     "grid, colours": partial(image_grid, images=GENERATOR.random((6, 9, 9, 3)), title="colours"),
     "strip": partial(
