@@ -16,7 +16,9 @@ from vae_anomaly.latent.apart import stacked, told_apart
 from vae_anomaly.latent.maps import embed, map_of
 from vae_anomaly.latent.rows import (
     Augmented,
+    Band,
     augment,
+    band,
     generate,
     interpolate,
     normal_rows,
@@ -26,7 +28,9 @@ from vae_anomaly.latent.rows import (
 
 __all__ = [
     "Augmented",
+    "Band",
     "augment",
+    "band",
     "embed",
     "generate",
     "interpolate",

@@ -11,7 +11,7 @@ from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import InputError
 
-__all__ = ["stacked", "told_apart"]
+__all__ = ["FEWEST", "MOST_ROWS", "spread", "stacked", "told_apart"]
 
 #: Rows of each kind that are compared at most; more would find smaller differences.
 MOST_ROWS = 2000
@@ -62,7 +62,7 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Int
             f"real rows {real.shape} and generated ones {generated.shape}; give (n, D) and (m, D) "
             f"of one width, with at least {FEWEST} rows each"
         )
-    rows = np.concatenate([_spread(part, n) for part in (real, generated)])
+    rows = np.concatenate([spread(part, n) for part in (real, generated)])
     is_generated = np.repeat([0, 1], n)
     classifier = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
@@ -70,7 +70,7 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Int
     return auroc(share[:, 1], is_generated)
 
 
-def _spread(rows: np.ndarray, n: int) -> np.ndarray:
+def spread(rows: np.ndarray, n: int) -> np.ndarray:
     """n of the rows, evenly spaced."""
     picked: np.ndarray = rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
     return picked

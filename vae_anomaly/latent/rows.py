@@ -7,6 +7,7 @@ own, and of a model of single rows a window is a row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = [
     "Augmented",
+    "Band",
     "augment",
+    "band",
     "generate",
     "interpolate",
     "normal_rows",
@@ -202,6 +205,28 @@ def reconstruct(scorer: Scorer, matrix: Matrix, index: ArrayLike) -> np.ndarray:
     with torch.no_grad():
         z = scorer.module.embed(batch)
     return restored(scorer, models.decode(scorer.module, z, batch.context))
+
+
+class Band(NamedTuple):
+    """What a model expects of each sensor (m, d), in its own unit, and its standard deviation."""
+
+    expected: np.ndarray
+    sigma: np.ndarray
+
+
+@one_thread()
+@torch.no_grad()
+def band(scorer: Scorer, matrix: Matrix, index: ArrayLike) -> Band:
+    """Expected value and observation noise at some rows; of a window, of its last row.
+
+    A sensor that never varied in training has no noise.
+    """
+    batch = batch_of(scorer, raw_windows(scorer, matrix, np.asarray(index)))
+    p = scorer.module.likelihood(scorer.module.embed(batch), batch.context)
+    sensors = scorer.standardizer.sensors
+    sigma = torch.zeros(len(batch.x), scorer.standardizer.n_features, dtype=torch.float64)
+    own = p.stddev[:, -len(sensors) :].double() * scorer.standardizer.scale[sensors]
+    return Band(restored(scorer, p.mean)[:, -1], sigma.index_copy(1, sensors, own).numpy())
 
 
 @one_thread()

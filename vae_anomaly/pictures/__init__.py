@@ -12,6 +12,7 @@ input gives the same file.
     timelines    scores of each asset over time
     surveys      rows per hour; what became of each sensor's cells
     bars         the model beside the baselines; the sensors behind the anomalies
+    compared     generated rows beside real ones
     images       a grid; strips and traversals; input, reconstruction and difference
     latents      a map of the rows; what each latent does to the sensors
     signals      sensors on the way from one row to another; readings in their expected band
@@ -22,6 +23,7 @@ input gives the same file.
 from __future__ import annotations
 
 from vae_anomaly.pictures.bars import baseline_bars, sensor_shares
+from vae_anomaly.pictures.compared import compared_rows
 from vae_anomaly.pictures.curves import roc_picture, training_curves
 from vae_anomaly.pictures.histograms import score_histogram
 from vae_anomaly.pictures.images import image_grid, image_reconstructions, image_rows
@@ -35,6 +37,7 @@ __all__ = [
     "Estimate",
     "baseline_bars",
     "cell_states",
+    "compared_rows",
     "image_grid",
     "image_reconstructions",
     "image_rows",
