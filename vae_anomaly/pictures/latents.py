@@ -37,6 +37,9 @@ __all__ = ["latent_map", "traversal_lines"]
 #: Latents and lines to a panel that a traversal has room for.
 MOST_LATENTS, MOST_LINES = 12, 4
 
+#: A latent that moves no sensor by more than this, in its standard deviations, does nothing.
+STILL = 0.02
+
 #: Assets that a map has colours for, beside one for all others.
 MOST_ASSETS = 7
 
@@ -216,7 +219,8 @@ def traversal_lines(
         axes.set_axis_off()
     for axes, latent in zip(panels.flat, order, strict=False):
         _traversal(axes, x[latent], moved[latent], reach[latent], sensors)
-        caption(axes, shortened(names[latent], 24))
+        still = "" if reach[latent].max() > STILL else ": moves no sensor"
+        caption(axes, f"{shortened(names[latent], 24)}{still}")
     for axes in list(panels.flat)[max(0, len(order) - columns) : len(order)]:
         axes.set_xlabel("value of the latent")
     figure.supylabel("change, in standard deviations of the sensor", fontsize=10, color=INK)
@@ -237,7 +241,8 @@ def _traversal(
         axes.plot(x, moved[:, sensor], color=shade, lw=1.8, label=shortened(sensors[sensor], 18))
     axes.axhline(0.0, color=FAINT, lw=0.8)
     dress(axes)
-    axes.legend(
-        loc="best", fontsize=8.5, handlelength=1.2, labelspacing=0.25, facecolor="white",
-        edgecolor="none", framealpha=0.85,
-    )  # fmt: skip
+    if reach.max() > STILL:
+        axes.legend(
+            loc="best", fontsize=8.5, handlelength=1.2, labelspacing=0.25, facecolor="white",
+            edgecolor="none", framealpha=0.85,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
 from vae_anomaly.steps.latent_pictures import draw_way
 from vae_anomaly.steps.made import Made, check_ending, write_table
-from vae_anomaly.steps.model_rows import asset_rows, moment_of, row_at
+from vae_anomaly.steps.model_rows import asset_rows, moment_of, row_at, time_text
 
 __all__ = ["interpolate"]
 
@@ -70,7 +70,7 @@ def interpolate(
     table = numbered(sensor_table(made.matrix, contract), scorer.window, "step")
     table = table.add_column(0, "asset", pa.repeat(asset, table.num_rows))
     kind = "spherical" if spherical else "linear"
-    ends = [str(rows.time[at].astype("datetime64[s]")).replace("T", " ") for at in (first, last)]
+    ends = [time_text(rows.time[at]) for at in (first, last)]
     inputs = raw_windows(scorer, rows.matrix, np.array([first, last]))
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_way(

@@ -33,6 +33,7 @@ __all__ = [
     "moment_of",
     "part_rows",
     "row_at",
+    "time_text",
 ]
 
 #: Parts that a model's weights have seen, and those that they have not; `test` is not looked at.
@@ -168,6 +169,17 @@ def moment_of(text: str, zone: str) -> np.datetime64:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=ZoneInfo(zone))
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def time_text(moment: np.datetime64) -> str:
+    """A time as a person writes it, with seconds where it has some.
+
+    Examples
+    --------
+    >>> time_text(np.datetime64("2026-03-01T10:00:00", "us"))
+    '2026-03-01 10:00'
+    """
+    return str(moment.astype("datetime64[s]")).replace("T", " ").removesuffix(":00")
 
 
 def row_at(found: ModelRows, moment: np.datetime64) -> int:

@@ -18,7 +18,14 @@ from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.latent_pictures import draw_traversal
 from vae_anomaly.steps.made import Made, check_ending, write_table
-from vae_anomaly.steps.model_rows import HELD_OUT, asset_rows, moment_of, part_rows, row_at
+from vae_anomaly.steps.model_rows import (
+    HELD_OUT,
+    asset_rows,
+    moment_of,
+    part_rows,
+    row_at,
+    time_text,
+)
 
 __all__ = ["Traversal", "traversal", "traverse"]
 
@@ -135,8 +142,7 @@ def traverse(
     if w > 1:
         columns["row"] = pa.array(np.tile(np.arange(w), k * steps))
     table = pa.table({**columns, **{name: sensors[name] for name in sensors.column_names}})
-    moment = str(rows.time[made.row].astype("datetime64[s]")).replace("T", " ")
-    start = f"{rows.asset[made.row]} at {moment} UTC"
+    start = f"{rows.asset[made.row]} at {time_text(rows.time[made.row])} UTC"
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_traversal(
         out.with_suffix(".png"), scorer, made.moved, made.values, made.spread,
