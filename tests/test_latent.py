@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from linear_plant import NOISE, D, fitted, loading, normal_rows, with_gaps
+from linear_plant import NOISE, QUICK, D, fitted, loading, normal_rows, series, with_gaps
 from numpy.testing import assert_allclose, assert_array_equal
 
 from vae_anomaly.config import Contract, Sensor
@@ -28,7 +28,7 @@ from vae_anomaly.latent import (
 )
 from vae_anomaly.models.likelihoods import LocationScale
 from vae_anomaly.models.variants import VARIANTS
-from vae_anomaly.scoring.scorer import BLOCK_ROWS
+from vae_anomaly.scoring.scorer import BLOCK_ROWS, fit_scorer
 from vae_anomaly.streaming import score_rows
 
 UNITS = 10.0 ** (np.arange(D) - 2)
@@ -97,6 +97,25 @@ def test_classifier_hardly_tells_augmented_rows_of_a_linear_plant_from_new_ones(
     assert told_apart(normal_rows(1500, 5), new).value < 0.6
 
 
+@pytest.mark.slow
+def test_rows_of_a_kind_have_the_mean_of_that_kind() -> None:
+    """Kind 1 has one sensor off by three of its standard deviations."""
+    rows, label = normal_rows(1500, 0), np.zeros(1500, np.int64)
+    label[::10] = 1
+    rows[label == 1, 2] += 5
+    scorer = fit_scorer(
+        series(rows, label=label), series(normal_rows(300, 1)), n_context=0,
+        variant=VARIANTS["semi_supervised"](), training=QUICK, seed=0,
+    ).scorer  # fmt: skip
+    normal, kind = (generate(scorer, 4000, seed=0, label=k) for k in (0, 1))
+    moved = (kind.values - normal.values).mean(axis=0) / UNITS
+    assert_allclose(moved[2], 5, atol=0.8)
+    assert np.abs(np.delete(moved, 2)).max() < 1.0
+    assert (kind.label == 1).all()
+    with pytest.raises(InputError, match="label 3 is no class"):
+        generate(scorer, 5, seed=0, label=3)
+
+
 # ------------------------------------------------------------------------- the same as the module
 
 
@@ -133,7 +152,8 @@ def test_ends_of_a_way_are_the_reconstructions_of_its_ends(variant: str, spheric
     scorer, given = fitted(variant).scorer, matrix(normal_rows(20, 4))
     way = interpolate(scorer, given, 3, 11, 9, spherical=spherical)
     assert len(way.values) == 9
-    assert_allclose(way.values[[0, -1]], reconstruct(scorer, given, [3, 11])[:, 0], rtol=1e-5)
+    expected = reconstruct(scorer, given, [3, 11])[:, 0]
+    assert_allclose(way.values[[0, -1]] / UNITS, expected / UNITS, rtol=1e-6, atol=1e-3)
 
 
 def test_way_of_windows_is_a_series_a_step() -> None:
@@ -293,6 +313,8 @@ def test_what_cannot_be_made_is_said() -> None:
         generate(scorer, 5, context=[1.0], seed=0)
     with pytest.raises(InputError, match=r"give shape \(1,\) or \(5, 1\)"):
         generate(fitted(n_context=1).scorer, 5, seed=0)
+    with pytest.raises(InputError, match="learnt no kinds of anomalies"):
+        generate(scorer, 5, seed=0, label=2)
     with pytest.raises(InputError, match="near 0 of 30"):
         augment(scorer, Matrix(given.values, given.run, np.ones(30, np.int64)), 5, seed=0)
     with pytest.raises(InputError, match="there are 30, from 0 on"):

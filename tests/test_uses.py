@@ -10,14 +10,22 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.testing import assert_allclose
+from sklearn.datasets import load_digits
 from test_cli import command
 from test_pictures import check_picture
 
-from vae_anomaly.config import PlantConfig, read_plant
+from vae_anomaly import latent
+from vae_anomaly.config import PlantConfig, Training, read_plant
 from vae_anomaly.data.lake import READINGS, Lake, rows
+from vae_anomaly.data.windows import Matrix
 from vae_anomaly.demo import prepare
 from vae_anomaly.errors import InputError, RegistryError
+from vae_anomaly.latent.windows import raw_windows
+from vae_anomaly.models.standardize import Series
+from vae_anomaly.models.variants import variant_of
+from vae_anomaly.scoring.scorer import fit_scorer
 from vae_anomaly.steps.augment import augment
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.chosen import chosen
@@ -25,9 +33,16 @@ from vae_anomaly.steps.embed import embed
 from vae_anomaly.steps.generate import generate
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.interpolate import interpolate
+from vae_anomaly.steps.latent_pictures import (
+    draw_generated,
+    draw_reconstructions,
+    draw_traversal,
+    draw_way,
+    image_shape,
+)
 from vae_anomaly.steps.register import register
 from vae_anomaly.steps.train import latest_trained, train
-from vae_anomaly.steps.traverse import traverse
+from vae_anomaly.steps.traverse import traversal, traverse
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +184,7 @@ def test_what_is_asked_wrongly_is_answered_with_what_is_right(
     for asked, said in (
         ({"context": {"sped": "3"}}, "did you mean 'speed'"),
         ({"context": {"speed": "fast"}}, "is no number"),
+        ({"label": 2}, "learnt no kinds of anomalies"),
         ({"n": 0}, "n=0"),
     ):
         with pytest.raises(InputError, match=said):
@@ -211,3 +227,39 @@ def test_one_model_an_asset_must_be_named(plant: PlantConfig, tmp_path: Path) ->
     assert pacsv.read_csv(made.written["rows"]).num_rows == 50
     near = augment(plant, tmp_path / "b.csv", model=str(folder), asset="pump-02", n=50)
     assert set(pacsv.read_csv(near.written["rows"])["asset"].to_pylist()) == {"pump-02"}
+
+
+def test_rows_that_are_images_are_drawn_as_images(tmp_path: Path) -> None:
+    digits = load_digits().data  # 8 x 8 pixels from 0 to 16
+    train, stop = (
+        Series(
+            torch.from_numpy(part),
+            torch.zeros(len(part), dtype=torch.int64),
+            torch.zeros(len(part), dtype=torch.int64),
+        )
+        for part in (digits[:1200], digits[1200:1500])
+    )
+    settings = {"backbone": "image", "image": [1, 8, 8], "scaling": [0, 16], "hidden": [16, 32]}
+    variant = variant_of("gaussian", settings)
+    training = Training(min_steps=600, max_steps=600)
+    scorer = fit_scorer(train, stop, n_context=0, variant=variant, training=training, seed=0).scorer
+    rows = Matrix(digits[1500:], np.zeros(297, np.int64), np.zeros(297, np.int64))
+    names = [f"p{i}" for i in range(64)]
+    made = latent.generate(scorer, 64, seed=0, mean=True)
+    check = [draw_generated(tmp_path / "a.png", scorer, made, digits, names, subject="digits")]
+    way = latent.interpolate(scorer, rows, 0, 1, 9, spherical=True)
+    ends = raw_windows(scorer, rows, np.array([0, 1]))
+    check.append(draw_way(tmp_path / "b.png", scorer, way, ends, names, ends=("8", "9"),
+                          kind="spherical", subject="digits"))  # fmt: skip
+    found = traversal(scorer, rows)
+    check.append(
+        draw_traversal(tmp_path / "c.png", scorer, found.moved, found.values, found.spread, names,
+                       subject="digits")
+    )  # fmt: skip
+    time = np.datetime64("2026-01-01", "us") + np.arange(297)
+    check.append(
+        draw_reconstructions(tmp_path / "d.png", scorer, rows, time, names, around=3, subject="x")
+    )
+    for path in check:
+        assert path.stat().st_size > 10_000
+    assert image_shape(scorer) == (1, 8, 8)

@@ -15,7 +15,7 @@ __all__ = ["USES", "add_use_options", "use_table"]
 
 #: Command → the options that its step takes.
 USES: dict[str, tuple[str, ...]] = {
-    "generate": ("n", "context", "asset", "model", "mean", "seed"),
+    "generate": ("n", "context", "label", "asset", "model", "mean", "seed"),
     "augment": ("n", "temperature", "asset", "model", "seed"),
     "interpolate": ("asset", "start", "end", "steps", "spherical", "model"),
     "traverse": ("asset", "at", "steps", "model"),
@@ -45,6 +45,8 @@ def add_use_options(sub: argparse.ArgumentParser, name: str) -> None:
     if "context" in has:
         said = "an operating condition that is to hold; may be given again"
         sub.add_argument("--context", action="append", metavar="NAME=VALUE", help=said)
+        kinds = "0 normal; a kind of anomaly, of a model that learnt from labels; default 0"
+        sub.add_argument("--class", dest="label", type=int, default=0, help=kinds)
         sub.add_argument("--mean", action="store_true", help="leave the observation noise out")
     if "temperature" in has:
         said = "0 stays at the reconstruction, more goes further away; default 1"
@@ -57,9 +59,9 @@ def add_use_options(sub: argparse.ArgumentParser, name: str) -> None:
         said = "the reading to start from; default a typical one"
         sub.add_argument("--at", default="", metavar="TIME", help=said)
     if "kind" in has:
-        colors, kinds = ("label", "asset", "time"), ("pca", "tsne")
+        colors, maps = ("label", "asset", "time"), ("pca", "tsne")
         sub.add_argument("--color", choices=colors, default="label", help="of the dots")
-        sub.add_argument("--map", dest="kind", choices=kinds, default="pca", help="default pca")
+        sub.add_argument("--map", dest="kind", choices=maps, default="pca", help="default pca")
 
 
 def use_table(options: argparse.Namespace) -> Table:

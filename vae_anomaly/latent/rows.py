@@ -36,7 +36,13 @@ __all__ = [
 
 @one_thread()
 def generate(
-    scorer: Scorer, n: int, *, context: ArrayLike = (), seed: int, mean: bool = False
+    scorer: Scorer,
+    n: int,
+    *,
+    context: ArrayLike = (),
+    label: int = 0,
+    seed: int,
+    mean: bool = False,
 ) -> Matrix:
     """New rows, or windows, from the model: z ~ p(z | c), then x ~ p(x | z, c).
 
@@ -48,6 +54,8 @@ def generate(
     context : array-like of shape (c,) or (n, c)
         Operating conditions in their own units, as in the columns of a matrix; only for a
         conditional model, which needs them.
+    label : int
+        0 for normal rows; above 0 the kind of anomaly, of a model that learnt from labels.
     seed : int
         The same seed gives the same rows.
     mean : bool
@@ -56,13 +64,12 @@ def generate(
     Returns
     -------
     Matrix
-        n * window rows with every sensor that training ever observed, and the context; the label
-        is unknown (-1).
+        n * window rows with every sensor that training ever observed, the context and the label.
 
     Raises
     ------
     InputError
-        n is below 1, or the context does not have the model's columns.
+        n is below 1, the context does not have the model's columns, or it has not learnt the kind.
 
     References
     ----------
@@ -73,9 +80,8 @@ def generate(
     conditions = _conditions(scorer, n, context)
     generator = torch.Generator().manual_seed(seed)
     condition = batch_of(scorer, _without_sensors(scorer, conditions)).context
-    with torch.no_grad():
-        z = scorer.module.draw(condition, generator)
-    return _decoded(scorer, z, condition, conditions, None if mean else generator)
+    z = models.prior_draw(scorer.module, condition, generator, label)
+    return _decoded(scorer, z, condition, conditions, None if mean else generator, label)
 
 
 @dataclass(frozen=True)

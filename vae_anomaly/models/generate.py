@@ -9,18 +9,50 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.errors import InputError
+from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.likelihoods import standard_normal
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 
-__all__ = ["decode", "interpolate", "near", "traverse"]
+__all__ = ["decode", "interpolate", "near", "prior_draw", "traverse"]
 
 #: Rows that are decoded at once.
 BLOCK = 4096
 
 #: Below this sine of the angle two latents are parallel, and no great circle leads between them.
 PARALLEL = 1e-4
+
+
+@one_thread()
+@torch.no_grad()
+def prior_draw(
+    module: Model, context: Tensor, generator: torch.Generator, label: int = 0
+) -> Tensor:
+    """Latents (n, k) of new rows from the prior; of a kind of anomaly where a label is given.
+
+    Parameters
+    ----------
+    module : Model
+    context : Tensor of shape (n, c)
+        Standardised.
+    generator : torch.Generator
+    label : int
+        0 for normal rows; above 0 a kind that a semi-supervised model has learnt.
+
+    Raises
+    ------
+    InputError
+        The model has not learnt this kind.
+    """
+    if isinstance(module, ClassVAE):
+        return module.draw(context, generator, label)
+    if label:
+        raise InputError(
+            f"label {label}: this model learnt no kinds of anomalies; train variant "
+            "semi_supervised on rows with labels"
+        )
+    return module.draw(context, generator)
 
 
 @one_thread()
@@ -34,7 +66,7 @@ def decode(
     ----------
     module : Model
     z : Tensor of shape (n, k)
-        From `Model.draw`, `near`, `interpolate` or `traverse`.
+        From `prior_draw`, `near`, `interpolate` or `traverse`.
     context : Tensor of shape (n, c)
         Standardised.
     generator : torch.Generator, optional

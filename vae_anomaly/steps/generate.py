@@ -29,6 +29,7 @@ def generate(
     *,
     n: int = 1000,
     context: Mapping[str, str] | None = None,
+    label: int = 0,
     asset: str = "",
     model: str = CHAMPION,
     mean: bool = False,
@@ -47,6 +48,8 @@ def generate(
         How many rows, or windows.
     context : mapping of str to str, optional
         Operating conditions that are to hold; those that are not given are those of real rows.
+    label : int
+        0 for normal rows; above 0 the kind of anomaly, of a model that learnt from labels.
     asset : str
         Whose model, where each asset has its own.
     model : str
@@ -72,32 +75,34 @@ def generate(
     real = real_windows(lake, found.package, scorer, asset)
     given = dict(context or {})
     condition = conditions(contract, scorer, real.held_out, n, given, seed=seed)
-    drawn = latent.generate(scorer, n, context=condition, seed=seed, mean=mean)
+    drawn = latent.generate(scorer, n, context=condition, label=label, seed=seed, mean=mean)
     made = as_read(drawn, contract)
-    figures = {} if given or mean else apart(scorer, made.matrix, real, seed=seed)
+    reason = _why_not(given, label, mean)
+    figures = {} if reason else apart(scorer, made.matrix, real, seed=seed)
     table = numbered(sensor_table(made.matrix, contract), scorer.window, "sample")
     d = scorer.standardizer.n_features
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_generated(
         out.with_suffix(".png"), scorer, made.matrix,
-        real.held_out.values[: 0 if given else None, :d], contract.sensor_names,
+        real.held_out.values[: 0 if given or label else None, :d], contract.sensor_names,
         subject=plant.name, note="means, without observation noise" if mean else "",
     )  # fmt: skip
     what = "rows" if scorer.window == 1 else f"windows of {scorer.window} rows"
     notes = [*clipped_note(made.n_clipped), *([CAVEAT] * bool(figures))]
     if not figures:
-        notes.append(_why_not(given, mean))
-    summary = f"{n:,} {what} drawn from {found.name}, seed {seed}."
+        notes.append(f"not held against real rows: {reason or 'this lake has too few of them'}")
+    kind = f" of kind {label}" if label else ""
+    summary = f"{n:,} {what}{kind} drawn from {found.name}, seed {seed}."
     return Made("Generate", summary, written, figures, tuple(notes))
 
 
-def _why_not(given: Mapping[str, str], mean: bool) -> str:
-    """Why the rows are not held against real ones."""
+def _why_not(given: Mapping[str, str], label: int, mean: bool) -> str:
+    """Why rows are not to be held against real ones; empty where they are."""
     if given:
-        return f"not held against real rows, which have another context than {', '.join(given)}"
-    if mean:
-        return "not held against real rows, which have noise"
-    return "not held against real rows: this lake has too few that the model was not trained on"
+        return f"those have another context than {', '.join(given)}"
+    if label:
+        return f"those are normal, and these of kind {label}"
+    return "those have noise" if mean else ""
 
 
 def numbered(table: pa.Table, window: int, name: str) -> pa.Table:
