@@ -69,8 +69,8 @@ def draw_generated(
     d = scorer.standardizer.n_features
     if image_shape(scorer):
         images = _images(scorer, made.values[:GRID])
-        shown = min(len(images), GRID)
-        title = f"{shown} of {len(made.values):,} generated images"
+        of = f" of {len(made.values):,}" if len(made.values) > len(images) else ""
+        title = f"{len(images)}{of} generated images"
         return pictures.image_grid(
             path, images, title=title, value_range=_range(scorer, images), subject=subject,
             note=note,
