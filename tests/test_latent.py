@@ -8,13 +8,16 @@ import torch
 from linear_plant import NOISE, QUICK, D, fitted, loading, normal_rows, series, with_gaps
 from numpy.testing import assert_allclose, assert_array_equal
 
+from vae_anomaly import VAEDetector
 from vae_anomaly.config import Contract, Sensor
 from vae_anomaly.data.as_read import as_read, sensor_table
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
 from vae_anomaly.latent import (
+    FittedAugmented,
     augment,
     embed,
+    fit_augmented,
     generate,
     interpolate,
     map_of,
@@ -27,8 +30,9 @@ from vae_anomaly.latent import (
     normal_rows as usable_rows,
 )
 from vae_anomaly.models.likelihoods import LocationScale
+from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import VARIANTS
-from vae_anomaly.scoring.scorer import BLOCK_ROWS, fit_scorer
+from vae_anomaly.scoring.scorer import BLOCK_ROWS, FittedScorer, fit_scorer
 from vae_anomaly.streaming import score_rows
 
 UNITS = 10.0 ** (np.arange(D) - 2)
@@ -258,6 +262,64 @@ def test_maps_keep_what_is_apart_apart() -> None:
 def test_maps_repeat() -> None:
     latents = np.random.default_rng(0).normal(size=(80, 4))
     assert_array_equal(map_of(latents, "tsne", seed=3), map_of(latents, "tsne", seed=3))
+
+
+# -------------------------------------------------------------------------- training in two stages
+
+
+def two_stages(
+    share: float, *, label: np.ndarray | None = None
+) -> tuple[FittedAugmented, list[Series]]:
+    """A scorer of 400 rows, and augmented ones."""
+    seen: list[Series] = []
+    train, stop = series(normal_rows(400, 0), label=label), series(normal_rows(100, 1))
+
+    def fit(rows: Series, stage: int) -> FittedScorer:
+        assert stage == len(seen)
+        seen.append(rows)
+        return fit_scorer(
+            rows, stop, n_context=0, variant=VARIANTS["gaussian"](), training=QUICK, seed=0
+        )
+
+    return Stages(fit_augmented(train, stop, fit, share=share, seed=0), seen)
+
+
+def test_second_stage_has_the_share_of_rows_more_and_says_how_they_look() -> None:
+    made, (first, second) = two_stages(0.5)
+    assert len(second.rows) == 600
+    assert torch.equal(second.rows[:400], first.rows)
+    assert set(second.run[400:].tolist()) == {0}  # each a series of its own
+    note = made.fitted.notes[-1]
+    assert "200 augmented rows beside 400 real ones" in note
+    assert "with AUROC" in note
+    assert made.first is not None
+
+
+def test_no_share_means_one_stage() -> None:
+    made, seen = two_stages(0.0)
+    assert len(seen) == 1
+    assert made.first is None
+    assert not made.fitted.notes
+
+
+def test_augmented_rows_keep_to_normal_rows_and_to_what_sensors_read() -> None:
+    label = np.where(np.arange(400) % 2, 1, -1)
+    _, (_, second) = two_stages(1.0, label=label)
+    assert len(second.rows) == 600  # of the 200 that are not anomalies
+    assert set(second.label[400:].tolist()) == {-1}
+
+
+@pytest.mark.slow
+def test_detector_augments_too() -> None:
+    rows = normal_rows(400, 0)
+
+    def scores(share: float) -> np.ndarray:
+        training = QUICK.model_copy(update={"augment": share})
+        detector = VAEDetector(training=training, false_alarm_rate=0.05, random_state=0)
+        return detector.fit(rows).score_samples(rows)
+
+    assert not np.array_equal(scores(0.0), scores(0.5))
+    assert_array_equal(scores(0.5), scores(0.5))
 
 
 # ------------------------------------------------------------------------------ as a plant reads it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from vae_anomaly.steps.latent_pictures import (
 from vae_anomaly.steps.register import register
 from vae_anomaly.steps.train import latest_trained, train
 from vae_anomaly.steps.traverse import traversal, traverse
+from vae_anomaly.tracking import open_tracking
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +153,39 @@ def test_every_judged_reading_is_embedded(plant: PlantConfig, tmp_path: Path) ->
     alone = pq.read_table(own.written["embedding"])
     theirs = table.filter(pa.compute.equal(table["asset"], "pump-03"))
     assert_allclose(alone["z1"].to_numpy(), theirs["z1"].to_numpy(), atol=1e-6)
+
+
+def test_run_in_mlflow_has_the_latent_space(plant: PlantConfig) -> None:
+    tracking = open_tracking(plant)
+    champion = tracking.champion()
+    assert champion is not None
+    listed = {file.path for file in tracking.client.list_artifacts(champion.run_id, "latent")}
+    assert listed == {
+        f"latent/{name}"
+        for name in ("generated.parquet", "generated.png", "map.parquet", "map.png",
+                     "reconstruction.png", "told_apart.json", "traversal.png")
+    }  # fmt: skip
+    figures = tracking.client.get_run(champion.run_id).data.metrics
+    assert 0.4 < figures["generated_from_real_auroc"] < 0.8
+    for picture in (latest_trained(plant) / "latent").glob("*.png"):
+        check_picture(picture)
+
+
+def test_one_setting_augments_the_training_rows(plant: PlantConfig, tmp_path: Path) -> None:
+    changed = {"augment": 0.5, "max_steps": 200, "min_steps": 200}
+    training = plant.training.model_copy(update=changed)
+    other = plant.model_copy(update={"training": training})
+    units: set[str] = set()
+    report = train(other, on_check=lambda unit, check: units.add(unit))
+    assert report.folder != latest_trained(plant)  # another fingerprint
+    assert units == {"before augmentation", "*"}
+    (note,) = [note for note in report.notes if "augmented" in note]
+    n_train = sum(i.n_rows for i in report.trained.intervals if i.part == "train")
+    assert re.search(rf"trained again on [\d,]+ augmented rows beside {n_train:,} real ones", note)
+    assert "AUROC" in note
+    assert not list(report.folder.glob("checkpoint*"))
+    calibrate(other, report.folder)
+    assert register(other, report.folder).version.version == "2"
 
 
 def test_a_version_and_a_folder_stand_for_the_same_model(

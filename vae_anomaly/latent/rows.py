@@ -91,7 +91,8 @@ class Augmented:
     Attributes
     ----------
     matrix : Matrix
-        n * window rows, labelled as normal (0); what was missing in the given row is missing.
+        n * window rows, labelled as the given one is: normal (0) or unknown (-1); what was missing
+        there is missing.
     near : ndarray of shape (n,)
         The row that each window, or row, is near.
     """
@@ -151,10 +152,11 @@ def augment(
     generator = torch.Generator().manual_seed(seed)
     z = models.near(scorer.module, batch, generator, temperature=temperature)
     d = scorer.standardizer.n_features
-    drawn = _decoded(scorer, z, batch.context, windows[:, :, d:], None if mean else generator, 0)
+    drawn = _decoded(scorer, z, batch.context, windows[:, :, d:], None if mean else generator)
     missing = np.isnan(windows[:, :, :d]).reshape(-1, d)
     drawn.values[:, :d][missing] = np.nan
-    return Augmented(drawn, near)
+    label = np.repeat(matrix.label[near], scorer.window)
+    return Augmented(Matrix(drawn.values, drawn.run, label), near)
 
 
 def normal_rows(scorer: Scorer, matrix: Matrix) -> np.ndarray:
