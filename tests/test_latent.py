@@ -267,9 +267,14 @@ def test_maps_repeat() -> None:
 # -------------------------------------------------------------------------- training in two stages
 
 
-def two_stages(
-    share: float, *, label: np.ndarray | None = None
-) -> tuple[FittedAugmented, list[Series]]:
+class Stages(NamedTuple):
+    """A scorer trained in stages, and the rows of each."""
+
+    made: FittedAugmented
+    rows: list[Series]
+
+
+def two_stages(share: float, *, label: np.ndarray | None = None) -> Stages:
     """A scorer of 400 rows, and augmented ones."""
     seen: list[Series] = []
     train, stop = series(normal_rows(400, 0), label=label), series(normal_rows(100, 1))
