@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.decisions.evaluation import auroc
@@ -60,6 +58,10 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Int
     >>> told_apart(rows[:200], rows[200:] + 10).value > 0.99
     True
     """
+    # importing them moves Python's global random state, which importing the package must not
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     n = min(len(real), len(generated), MOST_ROWS, MOST_CELLS // max(real.shape[-1], 1))
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or n < FEWEST:
         raise InputError(

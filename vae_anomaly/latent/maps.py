@@ -6,8 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
@@ -77,6 +75,10 @@ def map_of(latents: np.ndarray, kind: Kind, *, seed: int = 0) -> np.ndarray:
         plane = np.zeros((n, 2))
         plane[:, : min(k, 2)] = values[:, :2]
         return plane
+    # importing them moves Python's global random state, which importing the package must not
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     if kind == "pca":
         points: np.ndarray = PCA(n_components=2, svd_solver="full").fit_transform(values)
         return points
