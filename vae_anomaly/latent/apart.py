@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from vae_anomaly.data.windows import Matrix
-from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import InputError
 
@@ -61,6 +60,8 @@ def told_apart(real: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Int
     # importing them moves Python's global random state, which importing the package must not
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    from vae_anomaly.decisions.evaluation import auroc
 
     n = min(len(real), len(generated), MOST_ROWS, MOST_CELLS // max(real.shape[-1], 1))
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1] or n < FEWEST:
