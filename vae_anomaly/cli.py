@@ -19,7 +19,7 @@ from vae_anomaly.errors import SourceError, VAEAnomalyError
 if TYPE_CHECKING:
     from vae_anomaly.report import Table
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 #: Sensible where nobody has said otherwise; what stands in the environment wins.
 ENVIRONMENT = {
@@ -48,7 +48,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if options.verbose else logging.WARNING
@@ -81,16 +81,17 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line understands."""
+    every = argparse.ArgumentParser(
         prog="vae-anomaly",
         description="Learn what normal looks like, and say which readings are not.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, help="which version this is")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    every.add_argument("--version", action=_Version, help="which version this is")
+    every.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
+    commands = every.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (command, words, example) in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--prefect", action="store_true", help="as a flow, also without PREFECT_API_URL"
             )
-    return parser
+    return every
 
 
 def _add_init_options(sub: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from vae_anomaly.data.lake import Lake
 from vae_anomaly.errors import InputError
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
-from vae_anomaly.steps.latent_pictures import draw_generated
+from vae_anomaly.steps.latent_pictures import draw_generated, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import TRAIN, part_rows
 from vae_anomaly.steps.told_apart import CAVEAT, apart, real_windows
@@ -82,7 +82,7 @@ def augment(
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_generated(
         out.with_suffix(".png"), scorer, made.matrix,
-        real.held_out.values[:, : scorer.standardizer.n_features], contract.sensor_names,
+        real.held_out.values[:, : scorer.standardizer.n_features], labels(contract),
         subject=plant.name,
     )  # fmt: skip
     what = "rows" if scorer.window == 1 else f"windows of {scorer.window} rows"

@@ -16,7 +16,7 @@ from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError, closest
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
-from vae_anomaly.steps.latent_pictures import draw_generated
+from vae_anomaly.steps.latent_pictures import draw_generated, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.told_apart import CAVEAT, apart, real_windows
 
@@ -84,7 +84,7 @@ def generate(
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_generated(
         out.with_suffix(".png"), scorer, made.matrix,
-        real.held_out.values[: 0 if given or label else None, :d], contract.sensor_names,
+        real.held_out.values[: 0 if given or label else None, :d], labels(contract),
         subject=plant.name, note="means, without observation noise" if mean else "",
     )  # fmt: skip
     what = "rows" if scorer.window == 1 else f"windows of {scorer.window} rows"

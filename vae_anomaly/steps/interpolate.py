@@ -14,7 +14,7 @@ from vae_anomaly.data.lake import Lake
 from vae_anomaly.latent.windows import raw_windows
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
-from vae_anomaly.steps.latent_pictures import draw_way
+from vae_anomaly.steps.latent_pictures import draw_way, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import asset_rows, moment_of, row_at, time_text
 
@@ -75,7 +75,7 @@ def interpolate(
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_way(
         out.with_suffix(".png"), scorer, made.matrix,
-        inputs[:, :, : scorer.standardizer.n_features], contract.sensor_names,
+        inputs[:, :, : scorer.standardizer.n_features], labels(contract),
         ends=(ends[0], ends[1]), kind=kind, subject=asset,
     )  # fmt: skip
     summary = f"{steps} {kind} steps of {asset} from {ends[0]} to {ends[1]} UTC, by {found.name}."

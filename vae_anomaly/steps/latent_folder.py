@@ -25,6 +25,7 @@ from vae_anomaly.steps.latent_pictures import (
     draw_generated,
     draw_reconstructions,
     draw_traversal,
+    labels,
 )
 from vae_anomaly.steps.made import write_table
 from vae_anomaly.steps.model_rows import ModelRows
@@ -101,8 +102,10 @@ def _look(place: Path, plant: PlantConfig, scorer: Scorer, judged: Judged, subje
         draw_traversal(place / "traversal.png", scorer, found.moved, found.values, found.spread,
                        sensors, subject=subject)  # fmt: skip
     score = np.where(rows.judged, score_rows(scorer, rows.matrix).score, -np.inf)
-    draw_reconstructions(place / "reconstruction.png", scorer, rows.matrix, rows.time, sensors,
-                         around=int(score.argmax()), subject=subject)  # fmt: skip
+    draw_reconstructions(
+        place / "reconstruction.png", scorer, rows.matrix, rows.time, labels(plant.contract),
+        around=int(score.argmax()), subject=subject,
+    )  # fmt: skip
 
 
 def _make(
@@ -121,7 +124,7 @@ def _make(
     write_table(table, place / "generated.parquet")
     d = scorer.standardizer.n_features
     draw_generated(place / "generated.png", scorer, made, real.held_out.values[:, :d],
-                   contract.sensor_names, subject=subject)  # fmt: skip
+                   labels(contract), subject=subject)  # fmt: skip
     found = apart(scorer, made, real, seed=seed)
     content = {words: asdict(area) for words, area in found.items()}
     (place / "told_apart.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

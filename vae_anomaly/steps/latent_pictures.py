@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_anomaly import pictures
+from vae_anomaly.config import Contract
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.latent import band, reconstruct
 from vae_anomaly.scoring.scorer import Scorer
@@ -18,6 +19,7 @@ __all__ = [
     "draw_traversal",
     "draw_way",
     "image_shape",
+    "labels",
 ]
 
 #: Images of a grid.
@@ -28,6 +30,11 @@ MOST_LATENTS = 12
 
 #: Rows that are drawn in their band: half of them before the one that is looked at.
 BAND_ROWS = 400
+
+
+def labels(contract: Contract) -> list[str]:
+    """Names of the sensors with their units, for the heads of panels."""
+    return [f"{s.name} ({s.unit})" if s.unit else s.name for s in contract.sensors]
 
 
 def image_shape(scorer: Scorer) -> tuple[int, ...]:
