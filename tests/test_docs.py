@@ -43,6 +43,15 @@ def test_commands_of_the_page_on_uses_are_understood() -> None:
         assert options.name in USES
 
 
+def test_figures_of_the_page_on_uses_are_those_of_the_results() -> None:
+    results = (ROOT / "benchmarks/results/augmentation.md").read_text(encoding="utf-8")
+    end = PAGES["uses.md"].index("(../benchmarks/results/augmentation.md)")
+    start = PAGES["uses.md"].rindex("\n\n", 0, end)
+    figures = set(re.findall(r"\d+[.,]\d+", PAGES["uses.md"][start:end]))
+    assert len(figures) > 5
+    assert figures <= set(re.findall(r"\d+[.,]\d+", results))
+
+
 def test_reasons_and_statuses_are_those_of_the_code() -> None:
     for reason in ("bad_time", "nonexistent_local_time", "not_a_number"):
         assert f"`{reason}`" in PAGE

@@ -171,8 +171,8 @@ def traversal_lines(
 ) -> Path:
     """Draw what moving one latent at a time does to the sensors; a panel a latent.
 
-    Of more than twelve latents those that move the sensors most are drawn, and in each panel the
-    four sensors that move most; 1000 pixels wide.
+    Latents that move no sensor are only counted; of more than twelve those that move the sensors
+    most are drawn, and in each panel the four sensors that move most. 1000 pixels wide.
 
     Parameters
     ----------
@@ -209,7 +209,8 @@ def traversal_lines(
         )
     names = list(latents) or [f"z{i + 1}" for i in range(len(moved))]
     reach = np.ptp(moved, axis=1)  # (k, d)
-    order = np.argsort(-reach.max(axis=1), kind="stable")[:MOST_LATENTS]
+    n_moving = max(1, int((reach.max(axis=1) > STILL).sum()))
+    order = np.argsort(-reach.max(axis=1), kind="stable")[: min(n_moving, MOST_LATENTS)]
     columns = 1 if len(order) == 1 else 2 if len(order) <= 4 else 3
     n_rows = -(-len(order) // columns)
     title = "What each latent does to the sensors, the others held"
@@ -224,9 +225,12 @@ def traversal_lines(
     for axes in list(panels.flat)[max(0, len(order) - columns) : len(order)]:
         axes.set_xlabel("value of the latent")
     figure.supylabel("change, in standard deviations of the sensor", fontsize=10, color=INK)
-    left_out = len(moved) - len(order)
-    more = f"{left_out} latents that move the sensors less are not shown" if left_out else ""
-    add_note(figure, "; ".join(text for text in (note, more) if text))
+    left_out = (
+        (n_moving - len(order), "move the sensors less and are not shown"),
+        (len(moved) - n_moving, "move no sensor"),
+    )
+    more = [f"{n} latent{'s' * (n > 1)} {what}" for n, what in left_out if n]
+    add_note(figure, "; ".join(text for text in (note, *more) if text))
     return written(figure, path)
 
 

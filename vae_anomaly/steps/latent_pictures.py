@@ -141,9 +141,11 @@ def draw_traversal(
     known = np.where(spread > 0, spread, np.inf)
     last = rows[:, :, -1]
     change = np.nan_to_num((last - last[:, m // 2, None]) / known)
+    where = "last row of the window" if w > 1 else ""
     return pictures.traversal_lines(
-        path, values, change, sensors=sensors, subject=subject, note=note
-    )
+        path, values, change, sensors=sensors, subject=subject,
+        note="; ".join(text for text in (note, where) if text),
+    )  # fmt: skip
 
 
 def draw_reconstructions(
