@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.distributions import Bernoulli
 
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
@@ -113,7 +114,8 @@ def augment(
 ) -> Augmented:
     """New normal rows near given ones: z from the posterior of a row, then x ~ p(x | z, c).
 
-    Each given row that `normal_rows` names is used equally often, give or take one.
+    Each given row that `normal_rows` names is used equally often, give or take one. Of a Bernoulli
+    likelihood the mean is taken, since its draws are 0 or 1 and the rows may lie between.
 
     Parameters
     ----------
@@ -152,11 +154,17 @@ def augment(
     generator = torch.Generator().manual_seed(seed)
     z = models.near(scorer.module, batch, generator, temperature=temperature)
     d = scorer.standardizer.n_features
-    drawn = _decoded(scorer, z, batch.context, windows[:, :, d:], None if mean else generator)
+    noise = None if mean or _draws_coins(scorer, z, batch.context) else generator
+    drawn = _decoded(scorer, z, batch.context, windows[:, :, d:], noise)
     missing = np.isnan(windows[:, :, :d]).reshape(-1, d)
     drawn.values[:, :d][missing] = np.nan
     label = np.repeat(matrix.label[near], scorer.window)
     return Augmented(Matrix(drawn.values, drawn.run, label), near)
+
+
+def _draws_coins(scorer: Scorer, z: Tensor, context: Tensor) -> bool:
+    with torch.no_grad():
+        return isinstance(scorer.module.likelihood(z[:1], context[:1]), Bernoulli)
 
 
 def normal_rows(scorer: Scorer, matrix: Matrix) -> np.ndarray:
