@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from test_cli import command
 from test_pictures import check_picture
 
-from vae_anomaly import latent
+from vae_anomaly import ModelPackage, latent
 from vae_anomaly.config import PlantConfig, Training, read_plant
 from vae_anomaly.data.lake import READINGS, Lake, rows
 from vae_anomaly.data.windows import Matrix
@@ -186,6 +186,33 @@ def test_one_setting_augments_the_training_rows(plant: PlantConfig, tmp_path: Pa
     assert not list(report.folder.glob("checkpoint*"))
     calibrate(other, report.folder)
     assert register(other, report.folder).version.version == "2"
+
+
+class CutShortError(Exception):
+    """A training that was cut short."""
+
+
+def test_training_cut_short_in_either_stage_ends_with_the_same_package(plant: PlantConfig) -> None:
+    changed = {"augment": 0.2, "max_steps": 120, "min_steps": 120, "checks": 4}
+    training = plant.training.model_copy(update=changed)
+    other = plant.model_copy(update={"training": training, "seed": 3})
+    digests = []
+    for cut in ("", "before augmentation", "*"):
+        seen: list[str] = []
+
+        def on_check(unit: str, check: object, cut: str = cut, seen: list[str] = seen) -> None:
+            seen.append(unit)
+            if seen.count(cut) == 2:
+                raise CutShortError
+
+        if cut:
+            with pytest.raises(CutShortError):
+                train(other, on_check=on_check)
+        report = train(other)
+        assert report.resumed == bool(cut)
+        digests.append(ModelPackage.read(report.folder / "draft").digest)
+        shutil.rmtree(report.folder)
+    assert len(set(digests)) == 1
 
 
 def test_a_version_and_a_folder_stand_for_the_same_model(
