@@ -226,8 +226,8 @@ def traversal_lines(
         axes.set_xlabel("value of the latent")
     figure.supylabel("change, in standard deviations of the sensor", fontsize=10, color=INK)
     left_out = (
-        (n_moving - len(order), "move the sensors less and are not shown"),
-        (len(moved) - n_moving, "move no sensor"),
+        (n_moving - len(order), "of less effect not shown"),
+        (len(moved) - n_moving, "without effect not shown"),
     )
     more = [f"{n} latent{'s' * (n > 1)} {what}" for n, what in left_out if n]
     add_note(figure, "; ".join(text for text in (note, *more) if text))
