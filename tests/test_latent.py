@@ -141,6 +141,8 @@ def test_embedding_does_not_depend_on_how_rows_are_split() -> None:
     scorer, rows = fitted().scorer, normal_rows(700, 3)
     parts = [embed(scorer, matrix(part)) for part in (rows[:13], rows[13:])]
     assert_array_equal(np.concatenate(parts), embed(scorer, matrix(rows)))
+    few = np.array([699, 3, 40])
+    assert_array_equal(embed(scorer, matrix(rows), few), embed(scorer, matrix(rows))[few])
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -24,7 +24,7 @@ PERPLEXITY = 30.0
 
 @one_thread()
 @torch.no_grad()
-def embed(scorer: Scorer, matrix: Matrix) -> np.ndarray:
+def embed(scorer: Scorer, matrix: Matrix, index: np.ndarray | None = None) -> np.ndarray:
     """(n, k) the latents that stand for each row: posterior means, or codes; float32.
 
     Parameters
@@ -32,10 +32,18 @@ def embed(scorer: Scorer, matrix: Matrix) -> np.ndarray:
     scorer : Scorer
     matrix : Matrix
         Rows; what lies before the first window of a series is missing.
+    index : ndarray of shape (n,), optional
+        The rows that are meant; all by default.
+
+    Raises
+    ------
+    InputError
+        There are no rows.
     """
+    meant = np.arange(len(matrix.run)) if index is None else index
     pieces = []
-    for start in range(0, len(matrix.run), BLOCK_ROWS):
-        rows = np.arange(start, min(start + BLOCK_ROWS, len(matrix.run)))
+    for start in range(0, len(meant), BLOCK_ROWS):
+        rows = meant[start : start + BLOCK_ROWS]
         block = np.resize(rows, BLOCK_ROWS)  # one size, so that the bits do not depend on it
         z = scorer.module.embed(batch_of(scorer, raw_windows(scorer, matrix, block)))
         pieces.append(z[: len(rows)])

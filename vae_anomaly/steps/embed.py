@@ -109,11 +109,12 @@ def embed(
 
 @dataclass(frozen=True)
 class Embedded:
-    """Readings with their latents; all of length n.
+    """Readings with their latents.
 
     Attributes
     ----------
-    rows : ModelRows
+    asset, time, label : ndarray of shape (n,)
+        Names, UTC, and 0 normal, positive an anomaly, -1 unknown.
     latents : ndarray of shape (n, k)
     """
 
@@ -149,10 +150,12 @@ class Embedded:
         return pa.table(columns)
 
 
-def embedded(scorer: Scorer, rows: ModelRows) -> Embedded:
-    """The judged ones of some rows in the latent space of a scorer."""
-    own = rows.judged
-    latents = latent.embed(scorer, rows.matrix)[own]
+def embedded(scorer: Scorer, rows: ModelRows, most: int | None = None) -> Embedded:
+    """Judged ones of some rows in the latent space of a scorer: all, or some, evenly spaced."""
+    own = np.flatnonzero(rows.judged)
+    if most is not None and len(own) > most:
+        own = own[np.linspace(0, len(own) - 1, most).astype(np.int64)]
+    latents = latent.embed(scorer, rows.matrix, own)
     return Embedded(rows.asset[own], rows.time[own], rows.matrix.label[own], latents)
 
 

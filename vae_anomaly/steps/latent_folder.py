@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vae_anomaly import latent
 from vae_anomaly.config import PlantConfig
@@ -19,7 +20,7 @@ from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.embed import ColorBy, draw_map, embedded
-from vae_anomaly.steps.evaluate import readings_of
+from vae_anomaly.steps.evaluate import Evaluation, readings_of
 from vae_anomaly.steps.generate import conditions, numbered
 from vae_anomaly.steps.latent_pictures import (
     draw_generated,
@@ -33,7 +34,7 @@ from vae_anomaly.steps.told_apart import apart, real_windows
 from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.traverse import traversal
 from vae_anomaly.steps.units import Judged, of_units
-from vae_anomaly.streaming import EVERY_ASSET, score_rows
+from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["write_latent"]
 
@@ -45,7 +46,11 @@ MOST_ROWS, N_GENERATED = 2000, 1000
 
 
 def write_latent(
-    plant: PlantConfig, trained: Trained, folder: Path, package: ModelPackage
+    plant: PlantConfig,
+    trained: Trained,
+    folder: Path,
+    package: ModelPackage,
+    evaluation: Evaluation | None,
 ) -> dict[str, float]:
     """Fill the folder ``latent`` of a run; returns its figures, as MLflow keeps them.
 
@@ -61,6 +66,8 @@ def write_latent(
         Of the training.
     package : ModelPackage
         Sealed.
+    evaluation : Evaluation or None
+        Says where the score is highest.
 
     Returns
     -------
@@ -77,7 +84,8 @@ def write_latent(
         place = target / re.sub(r"[^A-Za-z0-9_.-]+", "_", own) if own else target
         place.mkdir(exist_ok=True)
         scorer = package.units[name].scorer
-        _look(place, plant, scorer, judged, subject=own or plant.name)
+        highest = _highest(judged, own, evaluation)
+        _look(place, plant, scorer, judged, highest, subject=own or plant.name)
         lake = Lake(plant.lake_path, plant.contract)
         found = _make(place, lake, package, own, subject=own or plant.name, seed=plant.seed)
         for words, area in found.items():
@@ -86,25 +94,40 @@ def write_latent(
     return figures
 
 
-def _look(place: Path, plant: PlantConfig, scorer: Scorer, judged: Judged, subject: str) -> None:
+def _highest(judged: Judged, asset: str, evaluation: Evaluation | None) -> int:
+    """The row with the highest score of the test part; without one the last that is judged."""
+    found = np.flatnonzero(judged.judged)
+    if evaluation is not None:
+        tested = evaluation.rows
+        excess = np.where(tested.asset == asset, tested.excess, -np.inf) if asset else tested.excess
+        at = int(np.argmax(excess))
+        time = judged.table["time"].cast(pa.timestamp("us")).to_numpy()
+        same = (time == tested.time[at]) & np.asarray(
+            pc.equal(judged.table["asset"], tested.asset[at])
+        )
+        found = np.flatnonzero(same & judged.judged)
+    return int(found[-1]) if len(found) else 0
+
+
+def _look(
+    place: Path, plant: PlantConfig, scorer: Scorer, judged: Judged, highest: int, subject: str
+) -> None:
     """Where real rows lie, what each latent does, and what is expected around the highest score."""
     rows = ModelRows(judged.matrix, judged.table, judged.judged)
     if not rows.judged.any():
         return
-    on_map = embedded(scorer, rows)
+    on_map = embedded(scorer, rows, MOST_ROWS)
     color: ColorBy = "label" if (on_map.label >= 0).any() else "time"
-    n_rows = len(on_map.latents)
-    draw_map(place, on_map.spread(MOST_ROWS), color=color, kind="pca", n_rows=n_rows,
-             subject=subject, seed=plant.seed)  # fmt: skip
-    sensors = plant.contract.sensor_names
+    n_rows = int(rows.judged.sum())
+    draw_map(place, on_map, color=color, kind="pca", n_rows=n_rows, subject=subject,
+             seed=plant.seed)  # fmt: skip
     if len(latent.normal_rows(scorer, rows.matrix)):
         found = traversal(scorer, rows.matrix)
         draw_traversal(place / "traversal.png", scorer, found.moved, found.values, found.spread,
-                       sensors, subject=subject)  # fmt: skip
-    score = np.where(rows.judged, score_rows(scorer, rows.matrix).score, -np.inf)
+                       plant.contract.sensor_names, subject=subject)  # fmt: skip
     draw_reconstructions(
         place / "reconstruction.png", scorer, rows.matrix, rows.time, labels(plant.contract),
-        around=int(score.argmax()), subject=subject,
+        around=highest, subject=subject,
     )  # fmt: skip
 
 

@@ -87,7 +87,8 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     tracking.log_metrics(trained.run_id, figures)
     write_figures(folder, package, evaluation)
     draw(plant, trained, folder, package, evaluation)
-    tracking.log_metrics(trained.run_id, write_latent(plant, trained, folder, package))
+    looked = write_latent(plant, trained, folder, package, evaluation)
+    tracking.log_metrics(trained.run_id, looked)
     for name in ("pictures", "figures", "latent"):
         tracking.log_folder(trained.run_id, folder / name, name)
     version = known or tracking.register(

@@ -77,7 +77,7 @@ def traversal(scorer: Scorer, rows: Matrix, *, row: int = -1, steps: int = 9) ->
     if not len(usable):
         raise InputError("no row is normal and has a whole window before it; ingest more")
     some = usable[np.linspace(0, len(usable) - 1, min(len(usable), MOST_ROWS)).astype(np.int64)]
-    z = latent.embed(scorer, rows)[some]
+    z = latent.embed(scorer, rows, some)
     if row < 0:
         row = int(some[np.argmin(np.square(z - z.mean(axis=0)).sum(axis=1))])
     low, high = np.quantile(z, ENDS, axis=0)
