@@ -270,6 +270,12 @@ def test_command_line_says_what_it_wrote(plant: PlantConfig, tmp_path: Path) -> 
     assert "rows.csv" in done.stdout
     assert "rows.png" in done.stdout
     assert pacsv.read_csv(tmp_path / "rows.csv").num_rows == 60
+    drawn = command("traverse", file, "--image", "2x4", "--out", tmp_path / "pixels.csv")
+    assert drawn.returncode == 0, drawn.stderr
+    check_picture(tmp_path / "pixels.png")
+    other = command("generate", file, "--image", "28x28")
+    assert other.returncode == 1
+    assert "a row has 8 sensors" in other.stderr
     wrong = command("generate", file, "--context", "speed")
     assert wrong.returncode == 1
     assert "NAME=VALUE" in wrong.stderr

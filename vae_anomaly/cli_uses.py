@@ -15,10 +15,10 @@ __all__ = ["USES", "add_use_options", "use_table"]
 
 #: Command → the options that its step takes.
 USES: dict[str, tuple[str, ...]] = {
-    "generate": ("n", "context", "label", "asset", "model", "mean", "seed"),
-    "augment": ("n", "temperature", "asset", "model", "seed"),
-    "interpolate": ("asset", "start", "end", "steps", "spherical", "model"),
-    "traverse": ("asset", "at", "steps", "model"),
+    "generate": ("n", "context", "label", "asset", "model", "mean", "seed", "image"),
+    "augment": ("n", "temperature", "asset", "model", "seed", "image"),
+    "interpolate": ("asset", "start", "end", "steps", "spherical", "model", "image"),
+    "traverse": ("asset", "at", "steps", "model", "image"),
     "embed": ("color", "kind", "asset", "model", "seed"),
 }
 
@@ -58,6 +58,9 @@ def add_use_options(sub: argparse.ArgumentParser, name: str) -> None:
     if "at" in has:
         said = "the reading to start from; default a typical one"
         sub.add_argument("--at", default="", metavar="TIME", help=said)
+    if "image" in has:
+        said = "a row is an image of this height and width; default what the model says"
+        sub.add_argument("--image", type=_sizes, default=(), metavar="28x28", help=said)
     if "kind" in has:
         colors, maps = ("label", "asset", "time"), ("pca", "tsne")
         sub.add_argument("--color", choices=colors, default="label", help="of the dots")
@@ -88,6 +91,11 @@ def use_table(options: argparse.Namespace) -> Table:
 
     step = import_module(f"vae_anomaly.steps.{options.name}")
     return made_table(getattr(step, options.name)(plant, options.out, **asked))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """28x28 as numbers; argparse says what is wrong with another text."""
+    return tuple(int(part) for part in text.split("x"))
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vae_anomaly.data.lake import Lake
 from vae_anomaly.errors import InputError
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
-from vae_anomaly.steps.latent_pictures import draw_generated, labels
+from vae_anomaly.steps.latent_pictures import draw_generated, image_shape, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import TRAIN, part_rows
 from vae_anomaly.steps.told_apart import CAVEAT, apart, real_windows
@@ -31,6 +32,7 @@ def augment(
     asset: str = "",
     model: str = CHAMPION,
     seed: int = 0,
+    image: Sequence[int] = (),
 ) -> Made:
     """Make new normal rows, or windows, near those that a model was trained on.
 
@@ -51,6 +53,8 @@ def augment(
         The champion, a version, an alias, or the folder of a package.
     seed : int
         The same seed gives the same rows.
+    image : sequence of int
+        Height and width, where a row is an image and the model does not say so itself.
 
     Returns
     -------
@@ -64,6 +68,7 @@ def augment(
     check_ending(out)
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
+    image_shape(scorer, image)
     lake = Lake(plant.lake_path, plant.contract)
     rows = part_rows(lake, found.package, TRAIN, asset)
     if rows is None:
@@ -83,7 +88,7 @@ def augment(
     written["picture"] = draw_generated(
         out.with_suffix(".png"), scorer, made.matrix,
         real.held_out.values[:, : scorer.standardizer.n_features], labels(contract),
-        subject=plant.name,
+        subject=plant.name, image=image,
     )  # fmt: skip
     what = "rows" if scorer.window == 1 else f"windows of {scorer.window} rows"
     summary = (

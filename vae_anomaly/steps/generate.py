@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,14 @@ from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError, closest
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
-from vae_anomaly.steps.latent_pictures import draw_generated, labels
+from vae_anomaly.steps.latent_pictures import draw_generated, image_shape, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.told_apart import CAVEAT, apart, real_windows
 
 __all__ = ["clipped_note", "conditions", "generate", "numbered"]
 
 
-def generate(
+def generate(  # noqa: PLR0913 (each is an option of the command)
     plant: PlantConfig,
     out: Path,
     *,
@@ -34,6 +34,7 @@ def generate(
     model: str = CHAMPION,
     mean: bool = False,
     seed: int = 0,
+    image: Sequence[int] = (),
 ) -> Made:
     """Draw new rows, or windows, from a model.
 
@@ -58,6 +59,8 @@ def generate(
         Leave the observation noise out.
     seed : int
         The same seed gives the same rows.
+    image : sequence of int
+        Height and width, where a row is an image and the model does not say so itself.
 
     Returns
     -------
@@ -71,6 +74,7 @@ def generate(
     check_ending(out)
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
+    image_shape(scorer, image)
     lake = Lake(plant.lake_path, plant.contract)
     real = real_windows(lake, found.package, scorer, asset)
     given = dict(context or {})
@@ -85,7 +89,7 @@ def generate(
     written["picture"] = draw_generated(
         out.with_suffix(".png"), scorer, made.matrix,
         real.held_out.values[: 0 if given or label else None, :d], labels(contract),
-        subject=plant.name, note="means, without observation noise" if mean else "",
+        subject=plant.name, note="means, without observation noise" if mean else "", image=image,
     )  # fmt: skip
     what = "rows" if scorer.window == 1 else f"windows of {scorer.window} rows"
     notes = [*clipped_note(made.n_clipped), *([CAVEAT] * bool(figures))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vae_anomaly.data.lake import Lake
 from vae_anomaly.latent.windows import raw_windows
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
-from vae_anomaly.steps.latent_pictures import draw_way, labels
+from vae_anomaly.steps.latent_pictures import draw_way, image_shape, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import asset_rows, moment_of, row_at, time_text
 
@@ -31,6 +32,7 @@ def interpolate(
     steps: int = 9,
     spherical: bool = False,
     model: str = CHAMPION,
+    image: Sequence[int] = (),
 ) -> Made:
     """Go from one reading, or window, to another through the latent space.
 
@@ -48,6 +50,8 @@ def interpolate(
         Along a great circle rather than straight.
     model : str
         The champion, a version, an alias, or the folder of a package.
+    image : sequence of int
+        Height and width, where a row is an image and the model does not say so itself.
 
     Returns
     -------
@@ -63,6 +67,7 @@ def interpolate(
     moments = [moment_of(text, zone) for text in (start, end)]
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
+    image_shape(scorer, image)
     rows = asset_rows(Lake(plant.lake_path, plant.contract), found.package, asset)
     first, last = (row_at(rows, moment) for moment in moments)
     way = latent.interpolate(scorer, rows.matrix, first, last, steps, spherical=spherical)
@@ -76,7 +81,7 @@ def interpolate(
     written["picture"] = draw_way(
         out.with_suffix(".png"), scorer, made.matrix,
         inputs[:, :, : scorer.standardizer.n_features], labels(contract),
-        ends=(ends[0], ends[1]), kind=kind, subject=asset,
+        ends=(ends[0], ends[1]), kind=kind, subject=asset, image=image,
     )  # fmt: skip
     summary = f"{steps} {kind} steps of {asset} from {ends[0]} to {ends[1]} UTC, by {found.name}."
     return Made("Interpolate", summary, written, notes=tuple(clipped_note(made.n_clipped)))

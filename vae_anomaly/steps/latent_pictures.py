@@ -10,6 +10,7 @@ import numpy as np
 from vae_anomaly import pictures
 from vae_anomaly.config import Contract
 from vae_anomaly.data.windows import Matrix
+from vae_anomaly.errors import InputError
 from vae_anomaly.latent import band, reconstruct
 from vae_anomaly.scoring.scorer import Scorer
 
@@ -37,19 +38,37 @@ def labels(contract: Contract) -> list[str]:
     return [f"{s.name} ({s.unit})" if s.unit else s.name for s in contract.sensors]
 
 
-def image_shape(scorer: Scorer) -> tuple[int, ...]:
-    """Channels, height and width of a scorer's rows; empty where they are no images."""
-    shape = tuple(getattr(scorer.variant, "image", ()))
-    is_image = len(shape) == 3 and scorer.window == 1 and shape[0] in (1, 3)
-    return shape if is_image and np.prod(shape) == scorer.standardizer.n_features else ()
+def image_shape(scorer: Scorer, given: Sequence[int] = ()) -> tuple[int, ...]:
+    """Channels, height and width of a scorer's rows; empty where they are no images.
 
+    Parameters
+    ----------
+    scorer : Scorer
+    given : sequence of int, optional
+        Height and width, perhaps after the channels; by default what the variant says.
 
-def _images(scorer: Scorer, values: np.ndarray) -> np.ndarray:
-    """(*, d + c) rows as images (*, height, width) or (*, height, width, 3)."""
-    channels, height, width = image_shape(scorer)
+    Raises
+    ------
+    InputError
+        The rows are no such images.
+    """
+    own = tuple(given) or tuple(getattr(scorer.variant, "image", ()))
+    shape = (1, *own) if len(own) == 2 else own
     d = scorer.standardizer.n_features
-    tiles = values[..., :d].reshape(*values.shape[:-1], channels, height, width)
-    images: np.ndarray = tiles[..., 0, :, :] if channels == 1 else np.moveaxis(tiles, -3, -1)
+    fits = len(shape) == 3 and shape[0] in (1, 3) and np.prod(shape) == d and scorer.window == 1
+    if given and not fits:
+        raise InputError(
+            f"--image {'x'.join(map(str, given))}: a row has {d} sensors and a window "
+            f"{scorer.window}; give HEIGHTxWIDTH, or 3xHEIGHTxWIDTH, of single rows"
+        )
+    return shape if fits else ()
+
+
+def _images(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(*, d + c) rows as images (*, height, width) or (*, height, width, 3)."""
+    d = int(np.prod(shape))
+    tiles = values[..., :d].reshape(*values.shape[:-1], *shape)
+    images: np.ndarray = tiles[..., 0, :, :] if shape[0] == 1 else np.moveaxis(tiles, -3, -1)
     return images
 
 
@@ -71,11 +90,12 @@ def draw_generated(
     *,
     subject: str,
     note: str = "",
+    image: Sequence[int] = (),
 ) -> Path:
     """A grid of images, or each sensor's distribution beside that of real rows (n, d)."""
     d = scorer.standardizer.n_features
-    if image_shape(scorer):
-        images = _images(scorer, made.values[:GRID])
+    if shape := image_shape(scorer, image):
+        images = _images(made.values[:GRID], shape)
         of = f" of {len(made.values):,}" if len(made.values) > len(images) else ""
         title = f"{len(images)}{of} generated images"
         return pictures.image_grid(
@@ -97,12 +117,14 @@ def draw_way(
     ends: tuple[str, str],
     kind: str,
     subject: str,
+    image: Sequence[int] = (),
 ) -> Path:
     """A strip of images, or the sensors over the steps; inputs (2, w, d) were read at the ends."""
     d, w = scorer.standardizer.n_features, scorer.window
     steps = way.values.reshape(-1, w, way.values.shape[1])
-    if image_shape(scorer):
-        images = _images(scorer, np.concatenate([inputs[:1, 0], steps[:, 0, :d], inputs[1:, 0]]))
+    if shape := image_shape(scorer, image):
+        strip = np.concatenate([inputs[:1, 0], steps[:, 0, :d], inputs[1:, 0]])
+        images = _images(strip, shape)
         names = ["input", *(f"{s:.2f}" for s in np.linspace(0, 1, len(steps))), "input"]
         return pictures.image_rows(
             path, images[None], title=f"From {ends[0]} to {ends[1]}, {kind}", column_names=names,
@@ -123,15 +145,16 @@ def draw_traversal(
     *,
     subject: str,
     note: str = "",
+    image: Sequence[int] = (),
 ) -> Path:
     """Rows of images, or small multiples of sensors; values (k, m), spread (d,) of real rows."""
     k, m = values.shape
     d, w = scorer.standardizer.n_features, scorer.window
     rows = moved.values[:, :d].reshape(k, m, w, d)
-    if image_shape(scorer):
+    if shape := image_shape(scorer, image):
         reach = np.ptp(rows[:, :, 0], axis=1).mean(axis=-1)
         first = np.argsort(-reach, kind="stable")[:MOST_LATENTS]
-        images = _images(scorer, rows[first, :, 0])
+        images = _images(rows[first, :, 0], shape)
         more = f"the {len(first)} of {k} latents that change the image most, from low to high"
         return pictures.image_rows(
             path, images, title="One latent at a time, the others held",
@@ -157,12 +180,13 @@ def draw_reconstructions(
     *,
     around: int,
     subject: str,
+    image: Sequence[int] = (),
 ) -> Path:
     """Ten images with what the model makes of them, or the readings around a row in their band."""
-    if image_shape(scorer):
+    if shape := image_shape(scorer, image):
         index = np.linspace(0, len(rows.run) - 1, min(10, len(rows.run))).astype(np.int64)
-        given = _images(scorer, rows.values[index])
-        made = _images(scorer, reconstruct(scorer, rows, index)[:, 0])
+        given = _images(rows.values[index], shape)
+        made = _images(reconstruct(scorer, rows, index)[:, 0], shape)
         return pictures.image_reconstructions(
             path, given, made, value_range=_range(scorer, given), subject=subject
         )

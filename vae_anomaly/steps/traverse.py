@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
-from vae_anomaly.steps.latent_pictures import draw_traversal
+from vae_anomaly.steps.latent_pictures import draw_traversal, image_shape
 from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import (
     HELD_OUT,
@@ -95,6 +96,7 @@ def traverse(
     at: str = "",
     steps: int = 9,
     model: str = CHAMPION,
+    image: Sequence[int] = (),
 ) -> Made:
     """Move one latent at a time, the others held, and say what the sensors do.
 
@@ -111,6 +113,8 @@ def traverse(
         Values that each latent takes, at least 2.
     model : str
         The champion, a version, an alias, or the folder of a package.
+    image : sequence of int
+        Height and width, where a row is an image and the model does not say so itself.
 
     Returns
     -------
@@ -128,6 +132,7 @@ def traverse(
         raise InputError(f"--steps {steps} moves nothing; give 2 or more")
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
+    image_shape(scorer, image)
     lake = Lake(plant.lake_path, plant.contract)
     held_out = None if asset else part_rows(lake, found.package, HELD_OUT)
     if held_out is None and not asset:
@@ -146,7 +151,7 @@ def traverse(
     written = {"rows": write_table(table, out)}
     written["picture"] = draw_traversal(
         out.with_suffix(".png"), scorer, made.moved, made.values, made.spread,
-        contract.sensor_names, subject=plant.name, note=f"from {start}",
+        contract.sensor_names, subject=plant.name, note=f"from {start}", image=image,
     )  # fmt: skip
     summary = f"{k} latents, {steps} values each, from {start}, by {found.name}."
     return Made("Traverse", summary, written)
