@@ -38,7 +38,7 @@ __all__ = ["latent_map", "traversal_lines"]
 MOST_LATENTS, MOST_LINES = 12, 4
 
 #: A latent that moves no sensor by more than this, in its standard deviations, does nothing.
-STILL = 0.02
+STILL = 0.05
 
 #: Assets that a map has colours for, beside one for all others.
 MOST_ASSETS = 7

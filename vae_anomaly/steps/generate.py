@@ -23,6 +23,10 @@ from vae_anomaly.steps.told_apart import CAVEAT, apart, real_windows
 __all__ = ["clipped_note", "conditions", "generate", "numbered"]
 
 
+#: Sensors that a note names.
+MOST_NAMES = 5
+
+
 def generate(  # noqa: PLR0913 (each is an option of the command)
     plant: PlantConfig,
     out: Path,
@@ -128,7 +132,11 @@ def clipped_note(n_clipped: Mapping[str, int]) -> list[str]:
     """Which cells were taken back to the physical range."""
     if not n_clipped:
         return []
-    said = ", ".join(f"{sensor} {count:,}" for sensor, count in n_clipped.items())
+    most = sorted(n_clipped.items(), key=lambda pair: -pair[1])
+    said = ", ".join(f"{sensor} {count:,}" for sensor, count in most[:MOST_NAMES])
+    rest = most[MOST_NAMES:]
+    if rest:
+        said += f", and {sum(n for _, n in rest):,} of {len(rest)} other sensors"
     return [f"cells beyond the sensor's range, set to its limit: {said}"]
 
 
