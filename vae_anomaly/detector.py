@@ -33,7 +33,7 @@ from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
-from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
+from vae_anomaly.scoring.scorer import Scorer, fit_scorer
 
 __all__ = ["VAEDetector"]
 
@@ -160,7 +160,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
         part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
-        fitted = self._fitted(_only(series, part == 0), _only(series, part == 1), seed)
+        train, stop = (_only(series, part == number) for number in (0, 1))
+        fit = partial(
+            fit_scorer,
+            n_context=len(self._context_columns()),
+            variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
+            training=self.training or Training(),
+            anomaly_score=self.anomaly_score,
+            window=1 if self.window == "auto" else int(self.window),
+            smoothing=None if self.smoothing == "auto" else self.smoothing,
+            seed=seed,
+        )
+        share = (self.training or Training()).augment
+        fitted = fit_augmented(
+            train, stop, lambda rows, _: fit(rows, stop), share=share, seed=seed
+        ).fitted
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
         held = (part == 2) & (series.label.numpy() <= 0)
@@ -172,23 +186,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         score = _score(fitted.scorer, series).score[held]
         self._set_threshold(score)
         return self
-
-    def _fitted(self, train: Series, stop: Series, seed: int) -> FittedScorer:
-        training = self.training or Training()
-        fit = partial(
-            fit_scorer,
-            n_context=len(self._context_columns()),
-            variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
-            training=training,
-            anomaly_score=self.anomaly_score,
-            window=1 if self.window == "auto" else int(self.window),
-            smoothing=None if self.smoothing == "auto" else self.smoothing,
-            seed=seed,
-        )
-        share = training.augment
-        return fit_augmented(
-            train, stop, lambda rows, _: fit(rows, stop), share=share, seed=seed
-        ).fitted
 
     def score_samples(
         self, X: ArrayLike, *, groups: ArrayLike | None = None

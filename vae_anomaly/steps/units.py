@@ -251,11 +251,10 @@ def fit_units(
                 raise PartsError(". ".join([lacking, *left_out.notes()]))
             notes.append(f"{lacking}; its rows will not be scored")
             continue
-        train, stop = parts["train"], parts["stop"]
-        assert train is not None  # _too_few saw to it
-        assert stop is not None
-        made = _fit(plant, name, train, stop, checkpoint_of(checkpoints, number), on_check)
+        made = _fit_stages(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
         fitted = made.fitted
+        stop = parts["stop"]
+        assert stop is not None  # _too_few saw to it
         units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop))
         stages = {first_stage(name): made.first, name: fitted.history}
         for stage, history in stages.items():
@@ -338,32 +337,24 @@ def _too_few(name: str, parts: Mapping[Part, Matrix | None]) -> str | None:
     return None
 
 
-def _fit(
+def _fit_stages(
     plant: PlantConfig,
     name: str,
-    train: Matrix,
-    stop: Matrix,
+    parts: Mapping[Part, Matrix | None],
     checkpoint: Path,
     on_check: Callable[[str, Check], None],
 ) -> FittedAugmented:
     """Train one scorer; twice where the plant augments its rows, each with its own checkpoint."""
+    train, stop = parts["train"], parts["stop"]
+    assert train is not None  # _too_few saw to it
+    assert stop is not None
     share = plant.training.augment
 
     def fit(rows: Series, stage: int) -> FittedScorer:
         called = first_stage(name) if share and not stage else name
-        return fit_scorer(
-            rows,
-            _series(stop),
-            n_context=plant.contract.context_width,
-            variant=variant_of(plant.model.variant, plant.model.settings),
-            training=plant.training,
-            anomaly_score=plant.model.score,
-            window=plant.window,
-            smoothing=plant.smoothing,
-            seed=plant.seed,
-            checkpoint=checkpoint.with_name(f"{checkpoint.name}-{stage}"),
-            on_check=lambda check: on_check(called, check),
-        )
+        now: dict[Part, Matrix | None] = {**parts, "train": Matrix(*(x.numpy() for x in rows))}
+        own = checkpoint.with_name(f"{checkpoint.name}-{stage}")
+        return _fit(plant, called, now, own, on_check)
 
     return fit_augmented(
         _series(train),
@@ -372,6 +363,31 @@ def _fit(
         share=share,
         seed=plant.seed,
         as_read=lambda rows: as_read(rows, plant.contract).matrix,
+    )
+
+
+def _fit(
+    plant: PlantConfig,
+    name: str,
+    parts: Mapping[Part, Matrix | None],
+    checkpoint: Path,
+    on_check: Callable[[str, Check], None],
+) -> FittedScorer:
+    train, stop = parts["train"], parts["stop"]
+    assert train is not None  # _too_few saw to it
+    assert stop is not None
+    return fit_scorer(
+        _series(train),
+        _series(stop),
+        n_context=plant.contract.context_width,
+        variant=variant_of(plant.model.variant, plant.model.settings),
+        training=plant.training,
+        anomaly_score=plant.model.score,
+        window=plant.window,
+        smoothing=plant.smoothing,
+        seed=plant.seed,
+        checkpoint=checkpoint,
+        on_check=lambda check: on_check(name, check),
     )
 
 
