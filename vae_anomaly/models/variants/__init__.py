@@ -14,6 +14,7 @@ from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
+from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.semi_supervised import SemiSupervised
@@ -21,6 +22,7 @@ from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
     "VARIANTS",
+    "Beta",
     "Gaussian",
     "Hierarchical",
     "SemiSupervised",
@@ -69,6 +71,7 @@ class Variant(Protocol):
 
 VARIANTS: Mapping[str, type[Variant]] = {
     "gaussian": Gaussian,
+    "beta": Beta,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
