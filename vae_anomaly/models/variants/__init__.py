@@ -14,6 +14,7 @@ from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
+from vae_anomaly.models.variants.bernoulli import Bernoulli
 from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
@@ -22,6 +23,7 @@ from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
     "VARIANTS",
+    "Bernoulli",
     "Beta",
     "Gaussian",
     "Hierarchical",
@@ -72,6 +74,7 @@ class Variant(Protocol):
 VARIANTS: Mapping[str, type[Variant]] = {
     "gaussian": Gaussian,
     "beta": Beta,
+    "bernoulli": Bernoulli,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
