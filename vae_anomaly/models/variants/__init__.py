@@ -19,6 +19,7 @@ from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.semi_supervised import SemiSupervised
+from vae_anomaly.models.variants.student_t import StudentT
 from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Gaussian",
     "Hierarchical",
     "SemiSupervised",
+    "StudentT",
     "Variant",
     "VectorQuantized",
     "variant_name",
@@ -75,6 +77,7 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "gaussian": Gaussian,
     "beta": Beta,
     "bernoulli": Bernoulli,
+    "student_t": StudentT,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
