@@ -18,6 +18,7 @@ from vae_anomaly.models.variants.bernoulli import Bernoulli
 from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
+from vae_anomaly.models.variants.linear import Linear
 from vae_anomaly.models.variants.semi_supervised import SemiSupervised
 from vae_anomaly.models.variants.student_t import StudentT
 from vae_anomaly.models.variants.vq import VectorQuantized
@@ -28,6 +29,7 @@ __all__ = [
     "Beta",
     "Gaussian",
     "Hierarchical",
+    "Linear",
     "SemiSupervised",
     "StudentT",
     "Variant",
@@ -78,6 +80,7 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "beta": Beta,
     "bernoulli": Bernoulli,
     "student_t": StudentT,
+    "linear": Linear,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
