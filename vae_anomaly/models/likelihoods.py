@@ -133,7 +133,7 @@ def student_t(loc: Tensor, scale: Tensor, *, nu: float) -> Likelihood:
     Examples
     --------
     >>> student_t(torch.zeros(2), torch.ones(2), nu=4.0).deviance(torch.tensor([2.0, 200.0]))
-    tensor([ 3.4657, 46.0527])
+    tensor([ 3.4657, 46.0522])
     """
     return StudentTLikelihood(loc, scale, nu)
 

@@ -42,9 +42,8 @@ class StudentT(Architecture, Objective):
 
     Examples
     --------
-    >>> vae = StudentT(nu=5).build(Shape(9))
-    >>> vae.likelihood(torch.zeros(2, 4), torch.zeros(2, 0)).deviance(torch.zeros(2, 9)).shape
-    torch.Size([2, 9])
+    >>> StudentT(nu=5).build(Shape(n_sensors=9)).noise_dim
+    4
     """
 
     nu: float = setting(4.0, "above 2, where the variance exists", lambda nu: nu > 2)
