@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import naive
 import numpy as np
@@ -157,8 +158,9 @@ def test_prior_is_standard_normal() -> None:
     assert_allclose(prior.log_prob(torch.zeros(4, 7, 2)), -math.log(2 * math.pi), rtol=1e-6)
 
 
-def test_padding_changes_no_output() -> None:
-    layer, x = Linear(7, 5), random_rows(40, 7)
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_changes_no_output(*, bias: bool) -> None:
+    layer, x = Linear(7, 5, bias=bias), random_rows(40, 7)
     assert_allclose(layer.eval()(x).detach(), layer.train()(x).detach(), atol=1e-6)
 
 
@@ -180,3 +182,14 @@ def test_context_is_joined_to_every_sample() -> None:
     assert joined.shape == (5, 3, 6)
     assert torch.equal(joined[4, :, 2:], context)
     assert join(a, context[:, :0]) is a
+
+
+@pytest.mark.parametrize(("scaling", "middle"), [("standard", 0.0), ("range", 0.5)])
+def test_what_is_missing_looks_like_the_middle_to_the_encoder(
+    scaling: Literal["standard", "range"], middle: float
+) -> None:
+    """Not like the lowest value that a sensor ever had, which 0 means where scaling is 'range'."""
+    vae = untrained(4, scaling=scaling)
+    gap = batch_of(torch.full((1, 4), torch.nan))
+    same = batch_of(torch.full((1, 4), middle))
+    assert torch.equal(vae.embed(gap), vae.embed(same))
