@@ -61,15 +61,18 @@ def _strange(
     table: pa.Table, contract: Contract, learnt: Mapping[str, Sequence[str]]
 ) -> Iterator[Aside]:
     """Rows with a level that no model knows; a missing one is a missing value, no more."""
-    for column in contract.categories:
-        known = learnt.get(column.name, column.levels)
-        for level in pc.unique(table[column.name]).drop_null().to_pylist():
-            if level not in known:
-                mask = pc.fill_null(pc.equal(table[column.name], level), False).to_numpy()
-                yield Aside(mask, "unseen_mode", _why(column, level, known))
+    for what, columns in (("sensor", contract.sensors), ("context", contract.context)):
+        for column in columns:
+            if column.kind != "categorical":
+                continue
+            known = learnt.get(column.name, column.levels)
+            for level in pc.unique(table[column.name]).drop_null().to_pylist():
+                if level not in known:
+                    mask = pc.fill_null(pc.equal(table[column.name], level), False).to_numpy()
+                    yield Aside(mask, "unseen_mode", f"{what} {_why(column, level, known)}")
 
 
 def _why(column: Sensor, level: str, known: Sequence[str]) -> str:
     if level in column.levels:
-        return f"context '{column.name}' has level '{level}', which had no rows in training"
-    return f"context '{column.name}' has level '{level}'; the model knows {', '.join(known)}"
+        return f"'{column.name}' has level '{level}', which had no rows in training"
+    return f"'{column.name}' has level '{level}'; the model knows {', '.join(known)}"

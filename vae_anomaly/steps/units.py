@@ -373,8 +373,9 @@ def _constants(scorer: Scorer, plant: PlantConfig) -> list[str]:
         if not active and np.isnan(value):
             notes.append(f"sensor '{sensor.name}' has no value in training; it is not judged")
         elif not active:
+            said = sensor.levels[int(value)] if sensor.levels else f"{value:g} {sensor.unit}"
             notes.append(
-                f"sensor '{sensor.name}' is constant ({value:g} {sensor.unit}".rstrip()
-                + ") in training; it is not judged, and a change of it is reported"
+                f"sensor '{sensor.name}' is constant ({said.rstrip()}) in training; it is not "
+                "judged, and a change of it is reported"
             )
     return notes
