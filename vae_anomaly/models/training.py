@@ -26,12 +26,12 @@ from torch import Tensor
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.models.standardize import Batch, Windows, split
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.vae import Model
 
 __all__ = ["Bound", "Check", "History", "one_thread", "seeded", "train"]
 
 #: What is maximised: module, batch, share of the steps done, generator -> (*, n) nats.
-Bound = Callable[[VAE, Batch, float, torch.Generator], Tensor]
+Bound = Callable[[Model, Batch, float, torch.Generator], Tensor]
 
 #: One cycle (Smith & Topin 2019, Super-Convergence): share of the steps that the rate rises, and
 #: where it starts and ends. A rise of 0.3 gave the same bounds on 14 data sets.
@@ -94,7 +94,7 @@ class History:
 
 
 def train(
-    module: VAE,
+    module: Model,
     bound: Bound,
     windows: Windows,
     training: Training,
@@ -112,7 +112,7 @@ def train(
 
     Parameters
     ----------
-    module : VAE
+    module : Model
         Changed in place; left in evaluation mode.
     bound : callable
         Module, batch, share of the steps done and generator -> (n,) nats.
@@ -292,7 +292,7 @@ def _batches(windows: Windows, plan: _Plan, *, seed: int, first: int) -> Iterato
 
 
 @torch.no_grad()
-def _held_out(module: VAE, bound: Bound, held_out: Batch, seed: int) -> float:
+def _held_out(module: Model, bound: Bound, held_out: Batch, seed: int) -> float:
     """Mean bound of the held-out rows with the noise of every check, in nats a row."""
     module.eval()
     generator = torch.Generator().manual_seed(seed)
@@ -318,7 +318,7 @@ def _refuse_infinite(check: Check) -> None:
 class _Run:
     """All that a training changes as it goes."""
 
-    module: VAE
+    module: Model
     optimizer: torch.optim.Optimizer
     noise: torch.Generator
     step: int = 0
@@ -327,7 +327,7 @@ class _Run:
     checks: list[Check] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, module: VAE, training: Training, seed: int) -> _Run:
+    def begin(cls, module: Model, training: Training, seed: int) -> _Run:
         optimizer = torch.optim.AdamW(
             module.parameters(),
             lr=training.learning_rate,
@@ -387,7 +387,7 @@ class _Run:
         self.checks = [Check(**check) for check in state["checks"]]
 
 
-def _fingerprint(module: VAE, windows: Windows, training: Training, seed: int) -> str:
+def _fingerprint(module: Model, windows: Windows, training: Training, seed: int) -> str:
     """Hash of what decides the weights: rows (a sample of them), settings, seed, first weights."""
     settings = f"{training.model_dump_json()} {seed} {len(windows.rows)}"
     digest = hashlib.sha256(settings.encode())
