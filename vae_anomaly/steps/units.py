@@ -337,11 +337,13 @@ def _fit(
     train, stop = parts["train"], parts["stop"]
     assert train is not None  # _too_few saw to it
     assert stop is not None
+    variant = variant_of(plant.model.variant, plant.model.settings)
     return fit_scorer(
         _series(train),
         _series(stop),
         n_context=plant.contract.context_width,
-        variant=variant_of(plant.model.variant, plant.model.settings),
+        levels=plant.contract.levels if variant.knows_levels else (),
+        variant=variant,
         training=plant.training,
         anomaly_score=plant.model.score,
         window=plant.window,

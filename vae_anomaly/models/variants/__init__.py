@@ -15,8 +15,17 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants.mixed import Mixed
 
-__all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
+__all__ = [
+    "VARIANTS",
+    "Gaussian",
+    "Mixed",
+    "Variant",
+    "variant_name",
+    "variant_of",
+    "variant_settings",
+]
 
 
 class Variant(Protocol):
@@ -28,6 +37,8 @@ class Variant(Protocol):
 
     #: Whether rows with a labelled anomaly are learnt from; other members leave them out.
     learns_labels: ClassVar[bool]
+    #: Whether a code of a level is more than a number; to other members it is a number.
+    knows_levels: ClassVar[bool]
     #: The score that "auto" stands for, a name in `SCORES`.
     default_score: ClassVar[str]
 
@@ -54,7 +65,7 @@ class Variant(Protocol):
         """A second stage after training, on training rows; nothing for most."""
 
 
-VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
+VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian, "mixed": Mixed}
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
