@@ -15,13 +15,19 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.mixed import Mixed
+from vae_anomaly.models.variants.semi_supervised import SemiSupervised
+from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
     "VARIANTS",
     "Gaussian",
+    "Hierarchical",
     "Mixed",
+    "SemiSupervised",
     "Variant",
+    "VectorQuantized",
     "variant_name",
     "variant_of",
     "variant_settings",
@@ -65,7 +71,13 @@ class Variant(Protocol):
         """A second stage after training, on training rows; nothing for most."""
 
 
-VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian, "mixed": Mixed}
+VARIANTS: Mapping[str, type[Variant]] = {
+    "gaussian": Gaussian,
+    "mixed": Mixed,
+    "hierarchical": Hierarchical,
+    "vq": VectorQuantized,
+    "semi_supervised": SemiSupervised,
+}
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
