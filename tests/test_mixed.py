@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from crash import run_all
 from linear_plant import series
+from mlflow.pyfunc.model import PythonModelContext
 from numpy.testing import assert_allclose
 from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
-from valve_plant import COLUMNS, LEVELS, valve_rows
+from valve_plant import COLUMNS, LEVELS, PHASES, valve_rows
 
-from vae_anomaly.config import Training
-from vae_anomaly.errors import ConfigError
+from vae_anomaly import ModelPackage, VAEDetector
+from vae_anomaly.config import PlantConfig, Training, read_plant
+from vae_anomaly.data.lake import QUARANTINE, READINGS, VERDICTS, Lake, rows
+from vae_anomaly.errors import ConfigError, InputError
+from vae_anomaly.mlflow_model import PackageModel
 from vae_anomaly.models.mixed import LevelColumns, MixedLikelihood, Places, hide_codes
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, fit_standardizer
@@ -24,10 +32,14 @@ from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import VAE, elbo, importance_bound
 from vae_anomaly.models.variants import Gaussian, Mixed, Variant
 from vae_anomaly.scoring.scorer import FittedScorer, Scorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.steps.train import latest_trained
 
 SHAPE = Shape(n_sensors=6, levels=LEVELS)
-VALVE, MODE = COLUMNS.index("valve"), COLUMNS.index("mode")
+VALVE, PHASE = COLUMNS.index("valve"), COLUMNS.index("phase")
 NUMBERS = [at for at, n in enumerate(LEVELS) if not n]
+
+#: Enough to learn this plant roughly, in seconds.
+FEW = Training(epochs=1, min_steps=300, max_steps=300, checks=4, learning_rate=1e-2)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -66,8 +78,7 @@ def fitted(variant: Variant, seed: int, **settings: object) -> FittedScorer:
 
 @pytest.fixture(scope="module")
 def quick() -> Scorer:
-    few = Training(epochs=1, min_steps=300, max_steps=300, checks=4, learning_rate=1e-2)
-    return fitted(Mixed(), 0, training=few).scorer
+    return fitted(Mixed(), 0, training=FEW).scorer
 
 
 # ------------------------------------------------------------------------------------ likelihood
@@ -83,7 +94,7 @@ def test_log_density_is_that_of_a_normal_and_of_a_softmax() -> None:
         sigma = vae.decoder.sigma.double().numpy()
     loc, x = columns[:, [0, 7, 8, 9]], batch.x.double().numpy()
     assert_allclose(got[:, NUMBERS], norm.logpdf(x[:, NUMBERS], loc, sigma), rtol=1e-5, atol=1e-5)
-    for feature, own in ((VALVE, slice(1, 3)), (MODE, slice(3, 7))):
+    for feature, own in ((VALVE, slice(1, 3)), (PHASE, slice(3, 7))):
         log_p = log_softmax(columns[:, own], axis=1)
         code = x[:, feature].astype(int) - 1
         assert_allclose(got[:, feature], log_p[np.arange(50), code], atol=1e-5)
@@ -122,7 +133,7 @@ def test_draws_have_the_mean_and_spread_that_the_likelihood_says() -> None:
         assert torch.equal(drawn, p.draw(generator()))
         assert_allclose(drawn.std(dim=0), p.stddev[0], rtol=0.02, atol=0.01)
         assert_allclose(drawn[:, NUMBERS].mean(dim=0), p.mean[0, NUMBERS], atol=0.05)
-        for feature in (VALVE, MODE):
+        for feature in (VALVE, PHASE):
             often = drawn[:, feature].long().bincount(minlength=1 + LEVELS[feature])
             code = torch.arange(1.0, LEVELS[feature] + 1)
             told = [p.log_prob(torch.full((6,), float(c)))[0, feature].exp() for c in code]
@@ -186,13 +197,13 @@ def test_what_is_missing_is_worth_nothing_and_moves_nothing() -> None:
     vae, batch = untrained(), batch_of(50, gaps=0.3)
     assert (batch.x[~batch.observed] == 0).all()
     unseen = batch.x.clone()
-    unseen[:, MODE] = 0
+    unseen[:, PHASE] = 0
     assert not torch.equal(vae.embed(batch), vae.embed(batch._replace(x=unseen)))
     columns = LevelColumns(SHAPE)
     columns.eval().learnt.fill_(True)
     width = columns(batch.x)[:, 3:7].sum(dim=-1)
-    assert torch.equal(width == 1, batch.observed[:, MODE])
-    assert torch.equal(width == 0, ~batch.observed[:, MODE])
+    assert torch.equal(width == 1, batch.observed[:, PHASE])
+    assert torch.equal(width == 0, ~batch.observed[:, PHASE])
 
 
 def test_hidden_levels_are_missing_to_the_encoder_and_there_for_the_likelihood() -> None:
@@ -200,10 +211,10 @@ def test_hidden_levels_are_missing_to_the_encoder_and_there_for_the_likelihood()
     x = hide_codes(batch.x, vae.decoder.places, 0.3, generator())
     hidden = x < 0
     hidden[:, NUMBERS] = False
-    assert_allclose(hidden[:, [VALVE, MODE]].float().mean(), 0.3, atol=0.06)
+    assert_allclose(hidden[:, [VALVE, PHASE]].float().mean(), 0.3, atol=0.06)
     assert torch.equal(vae.embed(batch._replace(x=x)), vae.embed(batch._replace(x=x * ~hidden)))
     p = vae.likelihood(vae.embed(batch), batch.context)
-    assert torch.equal(p.log_prob(x)[:, [VALVE, MODE]], p.log_prob(batch.x)[:, [VALVE, MODE]])
+    assert torch.equal(p.log_prob(x)[:, [VALVE, PHASE]], p.log_prob(batch.x)[:, [VALVE, PHASE]])
     assert torch.equal(x[:, NUMBERS], batch.x[:, NUMBERS])
 
 
@@ -238,9 +249,9 @@ def test_a_rows_bits_do_not_depend_on_its_place(window: int) -> None:
 
 def test_a_missing_level_contributes_nothing_and_leaves_no_nan(quick: Scorer) -> None:
     rows = valve_rows(100, 5).values
-    rows[:, MODE] = np.nan
+    rows[:, PHASE] = np.nan
     score, contributions = quick(*series(rows)[:2])
-    assert (contributions[:, MODE] == 0).all()
+    assert (contributions[:, PHASE] == 0).all()
     assert score.isfinite().all()
 
 
@@ -248,33 +259,32 @@ def test_expected_levels_are_codes_of_the_contract(quick: Scorer) -> None:
     rows = valve_rows(500, 5).values
     expected = quick.expected(*series(rows)[:2]).numpy()
     assert set(np.unique(expected[:, VALVE])) <= {0.0, 1.0}
-    assert set(np.unique(expected[:, MODE])) <= {0.0, 1.0, 2.0, 3.0}
+    assert set(np.unique(expected[:, PHASE])) <= {0.0, 1.0, 2.0, 3.0}
     assert (expected[:, VALVE] == rows[:, VALVE]).mean() > 0.95
-    assert (expected[:, MODE] == rows[:, MODE]).mean() > 0.8
+    assert (expected[:, PHASE] == rows[:, PHASE]).mean() > 0.8
 
 
 def test_a_level_that_training_never_had_is_improbable_and_moves_nothing_else() -> None:
     train, stop = (valve_rows(n, seed).values for n, seed in ((3000, 0), (600, 1)))
     rare = 0.0  # rinse
-    few = Training(epochs=1, min_steps=300, max_steps=300, checks=4, learning_rate=1e-2)
     scorer = fit_scorer(
-        series(train[train[:, MODE] != rare]),
-        series(stop[stop[:, MODE] != rare]),
+        series(train[train[:, PHASE] != rare]),
+        series(stop[stop[:, PHASE] != rare]),
         n_context=0,
         variant=Mixed(),
         levels=LEVELS,
-        training=few,
+        training=FEW,
         seed=0,
     ).scorer
-    rows = stop[stop[:, MODE] != rare][:100]
+    rows = stop[stop[:, PHASE] != rare][:100]
     strange, missing = rows.copy(), rows.copy()
-    strange[:, MODE], missing[:, MODE] = rare, np.nan
+    strange[:, PHASE], missing[:, PHASE] = rare, np.nan
     contributions = scorer(*series(strange)[:2])[1]
-    usual = scorer(*series(rows)[:2])[1][:, MODE]
+    usual = scorer(*series(rows)[:2])[1][:, PHASE]
     assert contributions.isfinite().all()
-    assert contributions[:, MODE].min() > 6.0  # probability below 5 %
-    assert contributions[:, MODE].median() > usual.quantile(0.99)
-    others = [at for at in range(6) if at != MODE]
+    assert contributions[:, PHASE].min() > 6.0  # probability below 5 %
+    assert contributions[:, PHASE].median() > usual.quantile(0.99)
+    others = [at for at in range(6) if at != PHASE]
     left = scorer(*series(missing)[:2])[1]
     assert torch.equal(contributions[:, others], left[:, others])
 
@@ -314,3 +324,132 @@ def test_likelihood_takes_sample_axes_on_either_side() -> None:
     assert p.log_prob(batch.x).shape == (4, 10, 6)
     single = vae.likelihood(z[0], batch.context)
     assert single.log_prob(batch.x.expand(4, 10, 6)).shape == (4, 10, 6)
+
+
+# -------------------------------------------------------------------------------- the detector
+
+
+def test_detector_takes_columns_of_codes() -> None:
+    rows = valve_rows(1500, 0)
+    columns = list(COLUMNS)
+    frame = rows.table.assign(phase=rows.values[:, PHASE])[columns]
+    detector = VAEDetector("mixed", categorical=["phase", "valve"], training=FEW, random_state=0)
+    detector.fit(frame)
+    assert detector.scorer_.levels == (0, 3, 5, 0, 0, 0)  # one level more than training has
+    strange = frame.assign(phase=9.0)
+    contributions = detector.contributions(strange)
+    assert np.isfinite(contributions).all()
+    assert (contributions[:, PHASE] > detector.contributions(frame)[:, PHASE]).mean() > 0.99
+    assert_allclose(detector.score_samples(strange), -contributions.sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"variant": "gaussian"}, r"categorical=\(2,\) needs a variant that knows levels"),
+        ({"categorical": (9,)}, "categorical column 9 is not in X; it has columns 0 to 5"),
+        ({"categorical": (2, 2)}, "names a column twice"),
+        ({"categorical": (0,)}, "its codes are whole numbers from 0 to 999"),
+        ({"context": (2,)}, "column 2 of X is categorical and context"),
+    ],
+)
+def test_detector_refuses_what_it_cannot_mean(settings: dict[str, object], says: str) -> None:
+    arguments = {"variant": "mixed", "categorical": (2,), "training": FEW, **settings}
+    with pytest.raises(InputError, match=says):
+        VAEDetector(**arguments).fit(valve_rows(100, 0).values)  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------- the steps
+
+
+def write_plant(folder: Path) -> Path:
+    """Rows of which some of the last have a valve that disagrees; one has a text no level names."""
+    normal, late = valve_rows(1000, 0).table, valve_rows(400, 1, share_faulty=0.1)
+    table = pd.concat([normal, late.table], ignore_index=True)
+    time = pd.date_range("2026-01-01", periods=len(table), freq="min", tz="UTC")
+    table.insert(0, "time", time.astype(str))
+    table["label"] = np.concatenate([np.zeros(1000, int), late.is_faulty.astype(int)])
+    table.loc[10, "phase"] = "boil"
+    table.loc[11, "phase"] = None
+    (folder / "incoming").mkdir()
+    table.to_csv(folder / "incoming" / "a.csv", index=False)
+    plant = folder / "plant.yml"
+    plant.write_text(
+        "name: valves\nsource: {path: incoming}\nmodel: {variant: mixed}\n"
+        "contract:\n  time: time\n  label: label\n  sensors:\n"
+        "  - flow\n  - {name: valve, kind: binary}\n"
+        f"  - {{name: phase, kind: categorical, levels: [{', '.join(PHASES)}]}}\n"
+        "  - pressure\n  - power\n  - level\n"
+        "parts: {train: 0.5, stop: 0.1, calibrate: 0.15, test: 0.25}\n"
+        "calibration: {rule: conformal, false_alarm_rate: 0.02}\n"
+        "training: {epochs: 60, min_steps: 600, checks: 6}\n"
+    )
+    return plant
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> PlantConfig:
+    plant = read_plant(write_plant(tmp_path_factory.mktemp("valves")))
+    run_all(plant)
+    return plant
+
+
+def readings_of(plant: PlantConfig, name: str) -> pd.DataFrame:
+    table = Lake(plant.lake_path, plant.contract).open(name)
+    found = pa.Table.from_batches(list(rows(table))).sort_by("time")
+    return found.to_pandas(timestamp_as_object=True)
+
+
+@pytest.mark.slow
+def test_steps_name_the_valve_that_disagrees(plant: PlantConfig) -> None:
+    readings, verdicts = (readings_of(plant, name) for name in (READINGS, VERDICTS))
+    is_faulty = (readings["label"] == 1).to_numpy()
+    assert is_faulty.sum() > 25
+    flagged = (verdicts["status"] == "anomaly").to_numpy()
+    assert flagged[is_faulty].mean() > 0.9
+    assert flagged[~is_faulty].mean() < 0.06
+    found = verdicts[flagged & is_faulty]
+    assert (found["top_sensors"].str[0] == "valve").mean() > 0.9
+    named = found[found["top_sensors"].str[0] == "valve"]
+    measured = readings.loc[named.index, "valve"]
+    assert (named["top_expected"].str[0] == 1 - measured).all()
+    assert (named["top_directions"].str[0] == np.where(measured == 1, "high", "low")).all()
+
+
+@pytest.mark.slow
+def test_a_text_that_is_no_level_is_in_the_quarantine(plant: PlantConfig) -> None:
+    (refused,) = readings_of(plant, QUARANTINE)[["reason", "detail"]].to_numpy().tolist()
+    assert refused == [
+        "not_a_level",
+        "column 'phase': 'boil' is none of the contract's levels rinse, fill, hold, drain",
+    ]
+
+
+@pytest.mark.slow
+def test_package_and_mlflow_judge_texts_and_say_what_they_expected(plant: PlantConfig) -> None:
+    folder = latest_trained(plant) / "package"
+    package = ModelPackage.read(folder)
+    frame = readings_of(plant, READINGS)[["time", "asset", *COLUMNS]]
+    frame["time"] = pd.to_datetime(frame["time"]).dt.tz_localize(None)
+    model = PackageModel()
+    model.load_context(PythonModelContext({"package": str(folder)}, {}))
+    told = model.predict(None, frame)
+    verdicts = readings_of(plant, VERDICTS)
+    assert told["score"].tolist() == verdicts["score"].tolist()
+    wrong = frame[frame["phase"] == "fill"].head(50).assign(phase="hold")
+    wrong.loc[wrong.index[0], "phase"] = "boil"
+    judged = package.score(pa.Table.from_pandas(wrong, preserve_index=False)).to_pandas()
+    assert judged["status"][0] == "unseen_mode"
+    assert judged["reason"][0] == (
+        "sensor 'phase' has level 'boil'; the model knows rinse, fill, hold, drain"
+    )
+    anomalies = judged[judged["status"] == "anomaly"]
+    assert len(anomalies) > 30
+    tops = anomalies[["top_sensors", "top_directions", "top_expected"]]
+    said = [dict(zip(a, zip(b, c, strict=True), strict=True)) for a, b, c in tops.to_numpy()]
+    phases = [row["phase"] for row in said if "phase" in row]
+    assert len(phases) > 20
+    assert {direction for direction, _ in phases} <= {f"not {m}" for m in PHASES} | {"as expected"}
+    for direction, expected in phases:
+        level = PHASES[int(expected)]
+        assert direction == ("as expected" if level == "hold" else f"not {level}")

@@ -1,4 +1,4 @@
-"""A plant with a valve, a mode and numbers, in which some valves disagree with the flow."""
+"""A plant with a valve, a phase and numbers, in which some valves disagree with the flow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-#: Levels of the mode, in an order that means nothing; and how likely each is.
-MODES, SHARES = ("rinse", "fill", "hold", "drain"), (0.1, 0.4, 0.3, 0.2)
+#: Levels of the phase, in an order that means nothing; and how likely each is.
+PHASES, SHARES = ("rinse", "fill", "hold", "drain"), (0.1, 0.4, 0.3, 0.2)
 
 #: Columns in the order of the plant, and how many levels each has; 0 is a number.
-COLUMNS = ("flow", "valve", "mode", "pressure", "power", "level")
+COLUMNS = ("flow", "valve", "phase", "pressure", "power", "level")
 LEVELS = (0, 2, 4, 0, 0, 0)
 
 
@@ -23,25 +23,25 @@ class Rows(NamedTuple):
 
     @property
     def values(self) -> np.ndarray:
-        """The rows (n, 6) with modes as codes."""
-        codes = self.table["mode"].map({mode: code for code, mode in enumerate(MODES)})
-        return self.table.assign(mode=codes)[list(COLUMNS)].to_numpy(np.float64)
+        """The rows (n, 6) with phases as codes."""
+        codes = self.table["phase"].map({phase: code for code, phase in enumerate(PHASES)})
+        return self.table.assign(phase=codes)[list(COLUMNS)].to_numpy(np.float64)
 
 
 def valve_rows(n: int, seed: int, *, share_faulty: float = 0.0) -> Rows:
-    """Rows in which flow and pressure go by mode and valve, and a load drives the rest."""
+    """Rows in which flow and pressure go by phase and valve, and a load drives the rest."""
     rng = np.random.default_rng(seed)
-    mode = rng.choice(len(MODES), n, p=SHARES)
-    valve = rng.random(n) < np.array([0.9, 0.9, 0.1, 0.8])[mode]
+    phase = rng.choice(len(PHASES), n, p=SHARES)
+    valve = rng.random(n) < np.array([0.9, 0.9, 0.1, 0.8])[phase]
     load = rng.normal(size=n)
     noise = rng.normal(size=(4, n))
-    gain = np.array([12.0, 30.0, 18.0, 24.0])[mode]
+    gain = np.array([12.0, 30.0, 18.0, 24.0])[phase]
     frame = {
         "flow": valve * (gain + 3 * load) + 1.5 * noise[0],
         "valve": valve.astype(float),
-        "mode": np.array(MODES)[mode],
+        "phase": np.array(PHASES)[phase],
         "pressure": 4 - 1.2 * valve + 0.4 * load + 0.3 * noise[1],
-        "power": 8 + np.array([4.0, 1.0, 0.0, 2.0])[mode] + load + 0.5 * noise[2],
+        "power": 8 + np.array([4.0, 1.0, 0.0, 2.0])[phase] + load + 0.5 * noise[2],
         "level": 50 + 6 * load + 3 * noise[3],
     }
     is_faulty = rng.random(n) < share_faulty
