@@ -126,6 +126,14 @@ def test_a_row_with_a_level_of_another_contract_is_set_aside() -> None:
     assert entry.reason == "sensor 'Type' has level 'X'; the model knows L, M, H"
 
 
+def test_a_row_whose_flag_is_neither_0_nor_1_is_set_aside() -> None:
+    table = sensed(["L", "L", "L", "L"])
+    table = table.set_column(4, "open", pa.array([0.0, 0.5, None, 7.0]))
+    (entry,) = set_aside(table, SENSED)
+    assert entry.mask.tolist() == [False, True, False, True]
+    assert entry.reason == "sensor 'open' is binary and neither 0 nor 1"
+
+
 def test_other_members_of_the_family_refuse_texts_and_name_the_one_that_takes_them() -> None:
     source = Source(path="x")
     with pytest.raises(ValueError, match=r"no likelihood in the gaussian .* model: {variant: mix"):

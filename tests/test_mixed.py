@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from valve_plant import COLUMNS, LEVELS, PHASES, valve_rows
 
 from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.config import PlantConfig, Training, read_plant
+from vae_anomaly.config.plant import MIXED
 from vae_anomaly.data.lake import QUARANTINE, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.mlflow_model import PackageModel
@@ -30,7 +32,7 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, fit_standardizer
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import VAE, elbo, importance_bound
-from vae_anomaly.models.variants import Gaussian, Mixed, Variant
+from vae_anomaly.models.variants import VARIANTS, Gaussian, Mixed, Variant
 from vae_anomaly.scoring.scorer import FittedScorer, Scorer, build_scorer, fit_scorer, scorer_spec
 from vae_anomaly.steps.train import latest_trained
 
@@ -181,9 +183,11 @@ def test_bounds_stay_below_the_integrated_density_and_rise_to_it() -> None:
     assert_allclose(weighted, log_density, atol=0.15)
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_gradient_reaches_every_parameter(window: int) -> None:
-    variant, batch = Mixed(), batch_of(60, gaps=0.1, window=window)
+@pytest.mark.parametrize(("window", "backbone"), [(1, "mlp"), (3, "mlp"), (8, "temporal")])
+def test_gradient_reaches_every_parameter(
+    window: int, backbone: Literal["mlp", "temporal"]
+) -> None:
+    variant, batch = Mixed(backbone=backbone), batch_of(60, gaps=0.1, window=window)
     with seeded(0):
         vae = variant.build(SHAPE._replace(window=window))
     variant.bound(vae, batch, 1.0, generator()).mean().backward()
@@ -326,6 +330,21 @@ def test_likelihood_takes_sample_axes_on_either_side() -> None:
     assert single.log_prob(batch.x.expand(4, 10, 6)).shape == (4, 10, 6)
 
 
+def test_plant_files_name_the_member_that_knows_levels() -> None:
+    assert [name for name, kind in VARIANTS.items() if kind.knows_levels] == [MIXED]
+
+
+@pytest.mark.parametrize("absurd", [-3.0, 0.5, 7.0, 1e300])
+def test_codes_that_are_none_leave_the_other_rows_alone(quick: Scorer, absurd: float) -> None:
+    rows = valve_rows(100, 5).values
+    strange = rows.copy()
+    strange[40, VALVE] = absurd
+    score, _ = quick(*series(strange)[:2])
+    assert score.isfinite().all()
+    others = np.arange(100) != 40
+    assert torch.equal(score[others], quick(*series(rows)[:2])[0][others])
+
+
 # -------------------------------------------------------------------------------- the detector
 
 
@@ -371,6 +390,7 @@ def write_plant(folder: Path) -> Path:
     table["label"] = np.concatenate([np.zeros(1000, int), late.is_faulty.astype(int)])
     table.loc[10, "phase"] = "boil"
     table.loc[11, "phase"] = None
+    table["product"] = ["water"] * (len(table) - 1) + ["oil"]
     (folder / "incoming").mkdir()
     table.to_csv(folder / "incoming" / "a.csv", index=False)
     plant = folder / "plant.yml"
@@ -380,6 +400,7 @@ def write_plant(folder: Path) -> Path:
         "  - flow\n  - {name: valve, kind: binary}\n"
         f"  - {{name: phase, kind: categorical, levels: [{', '.join(PHASES)}]}}\n"
         "  - pressure\n  - power\n  - level\n"
+        "  - {name: product, kind: categorical, levels: [oil, water]}\n"
         "parts: {train: 0.5, stop: 0.1, calibrate: 0.15, test: 0.25}\n"
         "calibration: {rule: conformal, false_alarm_rate: 0.02}\n"
         "training: {epochs: 60, min_steps: 600, checks: 6}\n"
@@ -426,10 +447,20 @@ def test_a_text_that_is_no_level_is_in_the_quarantine(plant: PlantConfig) -> Non
 
 
 @pytest.mark.slow
+def test_a_level_that_never_changed_is_noted_and_a_change_reported(plant: PlantConfig) -> None:
+    package = ModelPackage.read(latest_trained(plant) / "package")
+    (note,) = (note for note in package.provenance.notes if "product" in note)
+    assert note.startswith("sensor 'product' is constant (water) in training")
+    changed = readings_of(plant, VERDICTS)["constant_changed"]
+    assert [list(names) for names in changed.dropna()] == [["product"]]
+    assert changed.notna().to_numpy().nonzero()[0].tolist() == [len(changed) - 1]
+
+
+@pytest.mark.slow
 def test_package_and_mlflow_judge_texts_and_say_what_they_expected(plant: PlantConfig) -> None:
     folder = latest_trained(plant) / "package"
     package = ModelPackage.read(folder)
-    frame = readings_of(plant, READINGS)[["time", "asset", *COLUMNS]]
+    frame = readings_of(plant, READINGS)[["time", "asset", *COLUMNS, "product"]]
     frame["time"] = pd.to_datetime(frame["time"]).dt.tz_localize(None)
     model = PackageModel()
     model.load_context(PythonModelContext({"package": str(folder)}, {}))

@@ -96,6 +96,7 @@ class Places(nn.Module):
     logits : Tensor of shape (C, L)
         Columns of each code's levels, L the most that any has; what is too many is `absent`.
     absent : Tensor of shape (C, L)
+    n_levels : Tensor of shape (C,)
     """
 
     numbers: Tensor
@@ -104,6 +105,7 @@ class Places(nn.Module):
     locations: Tensor
     logits: Tensor
     absent: Tensor
+    n_levels: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -119,6 +121,7 @@ class Places(nn.Module):
             "locations": first[numbers],
             "logits": (first[codes, None] + place).masked_fill(absent, 0),
             "absent": absent,
+            "n_levels": levels[codes],
         }
         for name, tensor in parts.items():
             self.register_buffer(name, tensor, persistent=False)
@@ -172,8 +175,9 @@ class MixedLikelihood:
         return self.places.joined(self.numbers.draw(generator), drawn.reshape(p.shape[:-1]) + 1)
 
     def _log_p_of(self, value: Tensor) -> Tensor:
-        """Log-probability of the codes in x, (*, n, C); of a missing one, the first's."""
-        codes = value.index_select(-1, self.places.codes).abs().long().clamp(min=1) - 1
+        """Log-probability of the codes in x, (*, n, C); of what is none, that of the nearest."""
+        codes = value.index_select(-1, self.places.codes).abs().long().clamp(min=1)
+        codes = codes.minimum(self.places.n_levels) - 1
         codes, _ = torch.broadcast_tensors(codes, self.log_p[..., 0])  # type: ignore[no-untyped-call]
         log_p = self.log_p.expand(*codes.shape, -1)
         return log_p.gather(-1, codes[..., None])[..., 0]
