@@ -63,6 +63,8 @@ def _strange(
     """Rows with a level that no model knows; a missing one is a missing value, no more."""
     for what, columns in (("sensor", contract.sensors), ("context", contract.context)):
         for column in columns:
+            if column.kind == "continuous":
+                continue
             for mask, why in _strange_cells(table[column.name], column, learnt):
                 yield Aside(mask, "unseen_mode", f"{what} '{column.name}' {why}")
 
@@ -74,12 +76,12 @@ def _strange_cells(
     if column.kind == "binary":
         either = pc.or_(pc.equal(cells, 0), pc.equal(cells, 1))
         yield pc.fill_null(pc.invert(either), False).to_numpy(), "is binary and neither 0 nor 1"
-    if column.kind == "categorical":
-        known = learnt.get(column.name, column.levels)
-        for level in pc.unique(cells).drop_null().to_pylist():
-            if level not in known:
-                mask = pc.fill_null(pc.equal(cells, level), False).to_numpy()
-                yield mask, f"has level '{level}'{_why(level, column.levels, known)}"
+        return
+    known = learnt.get(column.name, column.levels)
+    for level in pc.unique(cells).drop_null().to_pylist():
+        if level not in known:
+            mask = pc.fill_null(pc.equal(cells, level), False).to_numpy()
+            yield mask, f"has level '{level}'{_why(level, column.levels, known)}"
 
 
 def _why(level: str, levels: Sequence[str], known: Sequence[str]) -> str:
