@@ -1,8 +1,8 @@
-"""A plant with a valve, a phase and numbers, in which some valves disagree with the flow."""
+"""A plant with a valve, a phase and numbers, in which some of the former disagree with the flow."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ LEVELS = (0, 2, 4, 0, 0, 0)
 
 
 class Rows(NamedTuple):
-    """A table of rows, and which of them have a valve that says the wrong thing."""
+    """A table of rows, and which of them have a valve or a phase that is not so."""
 
     table: pd.DataFrame
     is_faulty: np.ndarray
@@ -28,8 +28,13 @@ class Rows(NamedTuple):
         return self.table.assign(phase=codes)[list(COLUMNS)].to_numpy(np.float64)
 
 
-def valve_rows(n: int, seed: int, *, share_faulty: float = 0.0) -> Rows:
-    """Rows in which flow and pressure go by phase and valve, and a load drives the rest."""
+def valve_rows(
+    n: int, seed: int, *, share_faulty: float = 0.0, wrong: Literal["valve", "phase"] = "valve"
+) -> Rows:
+    """Rows in which flow and pressure go by phase and valve, and a load drives the rest.
+
+    A share of them says the wrong thing of the valve, or names another phase.
+    """
     rng = np.random.default_rng(seed)
     phase = rng.choice(len(PHASES), n, p=SHARES)
     valve = rng.random(n) < np.array([0.9, 0.9, 0.1, 0.8])[phase]
@@ -45,5 +50,9 @@ def valve_rows(n: int, seed: int, *, share_faulty: float = 0.0) -> Rows:
         "level": 50 + 6 * load + 3 * noise[3],
     }
     is_faulty = rng.random(n) < share_faulty
-    frame["valve"] = np.where(is_faulty, 1 - frame["valve"], frame["valve"])
+    if wrong == "valve":
+        frame["valve"] = np.where(is_faulty, 1 - frame["valve"], frame["valve"])
+    else:
+        other = (phase + rng.integers(1, len(PHASES), n)) % len(PHASES)
+        frame["phase"] = np.array(PHASES)[np.where(is_faulty, other, phase)]
     return Rows(pd.DataFrame(frame), is_faulty)
