@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral
 from typing import Literal, NamedTuple
 
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
 from vae_anomaly.config import Training
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.errors import InputError
+from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
@@ -168,9 +170,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
         part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
-        fitted = fit_scorer(
-            _only(series, part == 0),
-            _only(series, part == 1),
+        train, stop = (_only(series, part == number) for number in (0, 1))
+        fit = partial(
+            fit_scorer,
             n_context=len(self._context_columns()),
             variant=variant,
             levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
@@ -180,6 +182,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             smoothing=None if self.smoothing == "auto" else self.smoothing,
             seed=seed,
         )
+        share = (self.training or Training()).augment
+        fitted = fit_augmented(
+            train, stop, lambda rows, _: fit(rows, stop), share=share, seed=seed
+        ).fitted
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
         held = (part == 2) & (series.label.numpy() <= 0)

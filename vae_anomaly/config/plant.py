@@ -39,6 +39,10 @@ class Training(Frozen):
     learning_rate: float = Field(default=5e-3, gt=0, description="the highest of the cycle")
     weight_decay: float = Field(default=1e-5, ge=0)
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of a step's gradient")
+    augment: float = Field(
+        default=0.0, ge=0, le=10,
+        description="rows made near the training rows, as a share of them, to train again with",
+    )  # fmt: skip
     checks: int = Field(default=40, ge=1, description="looks at the held-out bound in a full run")
     patience: int = Field(
         default=12, ge=1, description="checks without a better bound to stop after"
