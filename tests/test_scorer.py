@@ -37,6 +37,7 @@ from vae_anomaly.scoring.scorer import (
 from vae_anomaly.scoring.scores import SCORES
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
 
+everyone = pytest.mark.parametrize("variant", VARIANTS)
 everywhere = pytest.mark.parametrize(
     ("variant", "score"), [(variant, score) for variant in VARIANTS for score in SCORES]
 )
@@ -117,11 +118,12 @@ def test_missing_and_absurd_readings_leave_no_nan(
 # ------------------------------------------------------------------------------- one row, one score
 
 
+@everyone
 @shapes
 def test_rows_split_anywhere_score_the_same_to_the_last_bit(
-    window: int, smoothing: float | None, n_context: int
+    variant: str, window: int, smoothing: float | None, n_context: int
 ) -> None:
-    scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
+    scorer = fitted(variant, window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
     whole = scorer(rows, run)
     rng = np.random.default_rng(0)
@@ -135,11 +137,12 @@ def test_rows_split_anywhere_score_the_same_to_the_last_bit(
         ), (start, stop)
 
 
+@everyone
 @shapes
 def test_single_row_with_its_left_context_scores_as_in_the_whole(
-    window: int, smoothing: float | None, n_context: int
+    variant: str, window: int, smoothing: float | None, n_context: int
 ) -> None:
-    scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
+    scorer = fitted(variant, window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
     score, contributions = scorer(rows, run)
     for i in (0, 1, 700, 1024, 2291, 2292, 2293, 2300, 2499):
@@ -162,8 +165,9 @@ def test_series_in_another_order_score_the_same(
     assert equal(scorer(rows[order], run[order]), (score[order], contributions[order]))
 
 
-def test_rows_permuted_score_the_same() -> None:
-    scorer, (rows, _, _) = fitted().scorer, some_series()
+@everyone
+def test_rows_permuted_score_the_same(variant: str) -> None:
+    scorer, (rows, _, _) = fitted(variant).scorer, some_series()
     alone = torch.zeros(2500, dtype=torch.int64)
     order = torch.from_numpy(np.random.default_rng(0).permutation(2500))
     score, contributions = scorer(rows, alone)

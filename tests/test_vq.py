@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
 import torch
+from linear_plant import QUICK, normal_rows
 from numpy.testing import assert_allclose
 from scipy.stats import chisquare
 
+from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.code_priors import AutoregressivePrior, CategoricalPrior
 from vae_anomaly.models.codebook import Codebook, perplexity, straight_through, usage
-from vae_anomaly.models.training import seeded
+from vae_anomaly.models.networks import Shape
+from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
+from vae_anomaly.models.training import Check, seeded, train
+from vae_anomaly.models.vae import importance_bound
+from vae_anomaly.models.variants import VectorQuantized, variant_of
+from vae_anomaly.models.variants.vq import QuantizedVAE
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -270,3 +282,218 @@ def test_same_generator_same_prior() -> None:
     for prior in (one, other):
         prior.fit(copies(300, 4, 3), torch.zeros(300, 0), generator(3))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+# --------------------------------------------------------------------------------------- the model
+
+
+def batch_of(x: torch.Tensor, n_context: int = 0) -> Batch:
+    """Rows (*, n, d), NaN = missing, with a context drawn at random."""
+    context = random(*x.shape[:-1], n_context, seed=1)
+    label = torch.zeros(x.shape[:-1], dtype=torch.int64)
+    return Batch(x.nan_to_num(0.0), ~x.isnan(), context, label)
+
+
+def built(variant: VectorQuantized, n_sensors: int, n_context: int = 0) -> QuantizedVAE:
+    with seeded(0):
+        return variant.build(Shape(n_sensors, n_context))
+
+
+#: Three codes at each of two positions: nine in all.
+TINY = VectorQuantized(n_codes=3, code_dim=2, n_positions=2, hidden=(8,))
+
+
+def tiny(n_context: int = 0, *, prior: str = "autoregressive") -> tuple[QuantizedVAE, Batch]:
+    """A trained model of four sensors, and rows that it was not trained on."""
+    return deepcopy(_tiny(n_context, prior))
+
+
+@lru_cache
+@torch.enable_grad()
+def _tiny(n_context: int, prior: str) -> tuple[QuantizedVAE, Batch]:
+    variant = replace(TINY, prior=prior)
+    model, x = built(variant, 4, n_context), random(600, 2) @ random(2, 4, seed=7)
+    batch = batch_of(x + 0.1 * random(600, 4, seed=8), n_context)
+    learnt, fresh = Batch(*(p[:500] for p in batch)), Batch(*(p[500:] for p in batch))
+    train(model, variant.bound, Windows.whole(learnt), QUICK, held_out=fresh, seed=0)
+    variant.finish(model, learnt, generator())
+    return model, fresh
+
+
+@torch.no_grad()
+def log_joints(model: QuantizedVAE, batch: Batch) -> Iterator[torch.Tensor]:
+    """log p(x, codes | c) of all rows, for all codes."""
+    for codes in every(3, 2):
+        mine = codes.expand(len(batch.x), 2)
+        p = model.decoder(model.vectors(mine), batch.context)
+        yield p.log_prob(batch.x).sum(dim=-1) + model.prior.log_prob(mine, batch.context)
+
+
+@pytest.mark.parametrize("prior", ["categorical", "autoregressive"])
+@pytest.mark.parametrize("n_context", [0, 1])
+@torch.no_grad()
+def test_log_weights_are_a_lower_bound_and_a_term_of_the_sum_over_all_codes(
+    n_context: int, prior: str
+) -> None:
+    model, batch = tiny(n_context, prior=prior)
+    joints = torch.stack(list(log_joints(model, batch)))  # (9, n)
+    bound = model.log_weights(batch, torch.zeros(1, len(batch.x), 0))
+    assert bound.shape == (1, len(batch.x))
+    assert (bound[0] <= joints.logsumexp(dim=0) + 1e-5).all()
+    assert_allclose((joints - bound).abs().min(dim=0).values, 0.0, atol=1e-5)
+    assert (joints.logsumexp(dim=0) - bound[0]).mean() < 1.0  # the codes' own are most of it
+    many = importance_bound(model, batch, n_samples=7, generator=generator())
+    assert_allclose(many, bound[0], rtol=1e-5)
+
+
+@torch.no_grad()
+def test_densities_integrate_to_one() -> None:
+    """The sum over all codes is a density of x: one sensor on a grid."""
+    model = built(TINY, 1).eval()
+    grid = torch.linspace(-12, 12, 2001)[:, None]
+    joints = torch.stack(list(log_joints(model, batch_of(grid))))
+    assert_allclose(joints.logsumexp(dim=0).exp().sum() * 24 / 2000, 1.0, atol=1e-4)
+
+
+def test_bound_is_the_loss_of_the_paper_negated() -> None:
+    model, batch = tiny()
+    with torch.no_grad():
+        z = model.embed(batch)
+        codes = [
+            naive.nearest(v, model.codebook.vectors.tolist()) for v in z.reshape(-1, 2).tolist()
+        ]
+        quantized = model.codebook.vectors[codes].reshape(-1, 4)
+        p = model.decoder(quantized, batch.context)
+        expected = p.log_prob(batch.x).sum(dim=-1) - 0.25 * (z - quantized).square().sum(dim=-1)
+        assert_allclose(TINY.bound(model, batch, 1.0, generator()), expected, rtol=1e-5)
+
+
+def test_encoder_learns_as_if_nothing_were_quantised() -> None:
+    """The gradient at the codes' vectors is that at the encoder's outputs."""
+    model, batch = tiny()
+    variant = replace(TINY, commitment=0.0)
+    z = model.embed(batch)
+    z.retain_grad()
+    model.embed = lambda batch: z  # type: ignore[method-assign]
+    variant.bound(model, batch, 1.0, generator()).sum().backward()
+    quantized = model.vectors(model.codes(batch)).requires_grad_()
+    model.decoder(quantized, batch.context).log_prob(batch.x).sum().backward()
+    assert z.grad is not None
+    assert quantized.grad is not None
+    assert torch.equal(z.grad, quantized.grad)
+
+
+@torch.no_grad()
+def test_what_lies_between_codes_is_decoded_as_the_nearest() -> None:
+    model, batch = tiny()
+    drawn = model.draw(batch.context, generator())
+    assert {tuple(v) for v in drawn.reshape(-1, 2).tolist()} <= {
+        tuple(v) for v in model.codebook.vectors.tolist()
+    }
+    near = drawn + 1e-4 * random(*drawn.shape)
+    means = [model.likelihood(z, batch.context).mean for z in (drawn, near)]
+    assert torch.equal(*means)
+    assert_allclose(means[0], model.decoder(drawn, batch.context).mean)
+    ends = model.embed(batch)[:2]
+    steps = torch.linspace(0, 1, 11)[:, None]
+    between = model.likelihood(ends[0] + steps * (ends[1] - ends[0]), batch.context[:11])
+    assert between.mean.shape == (11, 4)
+    assert (model.spread(batch) == 0).all()
+
+
+@torch.no_grad()
+def test_draws_have_the_spread_of_the_rows() -> None:
+    model, batch = tiny()
+    drawn = model.likelihood(model.draw(torch.zeros(4000, 0), generator()), torch.zeros(4000, 0))
+    x = drawn.draw(generator(1))
+    assert_allclose(x.mean(dim=0), batch.x.mean(dim=0), atol=0.4)
+    assert_allclose(x.std(dim=0), batch.x.std(dim=0), rtol=0.3)
+
+
+def test_evaluation_leaves_the_book_alone_and_training_moves_it() -> None:
+    model, batch = tiny()
+    before = {name: tensor.clone() for name, tensor in model.codebook.state_dict().items()}
+
+    def moved() -> bool:
+        return any(not torch.equal(before[k], v) for k, v in model.codebook.state_dict().items())
+
+    for _ in range(3):
+        TINY.bound(model.eval(), batch, 0.5, generator())
+        model.figures(batch)
+    assert not moved()
+    TINY.bound(model.train(), batch, 0.5, generator())
+    assert moved()
+
+
+def test_interrupted_training_ends_with_the_same_book(tmp_path: Path) -> None:
+    rows = torch.from_numpy(normal_rows(500, 0))
+    batch = fit_standardizer(rows, 0)(rows)
+    variant, checkpoint = VectorQuantized(n_codes=32), tmp_path / "checkpoint"
+    training = QUICK.model_copy(update={"batch_size": 64})
+
+    def pull_the_plug(check: Check) -> None:
+        if check.step == 150:
+            raise KeyboardInterrupt
+
+    def run(**options: object) -> QuantizedVAE:
+        model = built(variant, 6)
+        windows = Windows.whole(batch)
+        train(model, variant.bound, windows, training, held_out=batch, seed=0, **options)  # type: ignore[arg-type]
+        variant.finish(model, batch, generator())
+        return model
+
+    undisturbed = run().state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=checkpoint, on_check=pull_the_plug)
+    resumed = run(checkpoint=checkpoint).state_dict()
+    assert undisturbed.keys() == resumed.keys()
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
+    assert "codebook.size" in undisturbed
+    assert "prior.frequencies.log_share" in undisturbed
+
+
+@torch.no_grad()
+def test_figures_tell_how_the_codes_are_used() -> None:
+    model, batch = tiny()
+    figures = model.figures(batch)
+    share = usage(model.codes(batch), 3)
+    assert_allclose(figures["perplexity"], perplexity(share))
+    assert 2 <= figures["perplexity"] <= figures["used_codes"] <= 3
+    assert figures["revived_codes"] == int(model.codebook.n_revived)
+
+
+@torch.no_grad()
+def test_ensemble_axis_goes_through() -> None:
+    model = built(TINY, 4, 1).eval()
+    batch = batch_of(random(3, 10, 4), n_context=1)
+    assert model.embed(batch).shape == (3, 10, 4)
+    assert model.codes(batch).shape == (3, 10, 2)
+    assert model.draw(batch.context, generator()).shape == (3, 10, 4)
+    assert model.log_weights(batch, torch.zeros(5, 3, 10, 0)).shape == (5, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_sensors", "width"),
+    [({}, 9, 4), ({"code_dim": 3}, 9, 12), ({"n_positions": 5, "code_dim": 2}, 9, 10)],
+)
+def test_latent_holds_all_positions(settings: dict, n_sensors: int, width: int) -> None:
+    model = built(VectorQuantized(**settings), n_sensors)
+    assert model.embed(batch_of(random(7, n_sensors))).shape == (7, width)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"n_codes": 1}, "n_codes=1 is not allowed; give at least 2"),
+        (
+            {"latent_dim": 3},
+            "latent_dim=3 is not allowed; it follows from n_positions and code_dim",
+        ),
+        ({"decay": 1.0}, "decay=1.0 is not allowed"),
+        ({"prior": "gaussian"}, "prior"),
+        ({"n_positions": 0}, "n_positions=0 is not allowed"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        variant_of("vq", settings)

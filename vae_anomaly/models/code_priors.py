@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_anomaly.models.networks import Linear, join
+from vae_anomaly.models.layers import Linear, join
 from vae_anomaly.models.training import one_thread
 
 __all__ = ["CODE_PRIORS", "AutoregressivePrior", "CategoricalPrior", "CodePrior", "CodePriorName"]
@@ -68,7 +68,7 @@ class CategoricalPrior(nn.Module):
         self.register_buffer("log_share", share)
 
     def log_prob(self, codes: Tensor, context: Tensor) -> Tensor:
-        return self.log_share[torch.arange(codes.shape[-1]), codes].sum(dim=-1)
+        return self.log_share[torch.arange(codes.shape[-1], device=codes.device), codes].sum(dim=-1)
 
     def draw(self, context: Tensor, generator: torch.Generator) -> Tensor:
         return _drawn(self.log_share.expand(*context.shape[:-1], -1, -1), generator)
@@ -109,7 +109,7 @@ class AutoregressivePrior(nn.Module):
     def forward(self, codes: Tensor, context: Tensor) -> Tensor:
         """Log-probabilities of every code at every position, (*, n, m, K), given those before."""
         m = codes.shape[-1]
-        said = self.said[torch.arange(m), codes]  # (*, n, m, h)
+        said = self.said[torch.arange(m, device=codes.device), codes]  # (*, n, m, h)
         before = functional.pad(said.cumsum(dim=-2), (0, 0, 1, 0))[..., :m, :]
         hidden = functional.silu(before + self.position)
         hidden = functional.silu(self.joined(join(hidden, context[..., None, :])))
@@ -134,7 +134,7 @@ class AutoregressivePrior(nn.Module):
         codes, context = codes[order], context[order]
         kept = round(HELD_OUT * len(codes))
         self.frequencies.fit(codes[kept:], context[kept:], generator)
-        if not kept:  # fewer than five rows: nothing could tell whether more is learnt
+        if not kept:  # fewer than six rows: nothing could tell whether more is learnt
             return
         self.requires_grad_(True)
         with torch.enable_grad():
@@ -164,7 +164,8 @@ class AutoregressivePrior(nn.Module):
 
     @torch.no_grad()
     def _held_out(self, codes: Tensor, context: Tensor) -> float:
-        return float(self.log_prob(codes, context).mean())
+        blocks = zip(torch.split(codes, BATCH), torch.split(context, BATCH), strict=True)
+        return float(torch.cat([self.log_prob(*block) for block in blocks]).mean())
 
     def _state(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_anomaly.models.networks import LANES
+from vae_anomaly.models.layers import LANES
 
 __all__ = ["Codebook", "perplexity", "straight_through", "usage"]
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
+from vae_anomaly.models.layers import MLP
 from vae_anomaly.models.likelihoods import Likelihood, standard_normal
-from vae_anomaly.models.networks import MLP, Sizes, encoder_network
+from vae_anomaly.models.networks import Sizes, encoder_network
 from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, StandardNormal, diagonal
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import Model, freed, observed_sum
 
-__all__ = ["LadderVAE", "Rung", "ladder_elbo", "merge"]
+__all__ = ["LadderVAE", "Rung", "divergences", "ladder_elbo", "merge"]
 
 
 class Rung(NamedTuple):

@@ -20,7 +20,7 @@ from vae_anomaly.models.vae import Model, observed_sum
 __all__ = ["QuantizedVAE", "VectorQuantized"]
 
 #: Rows that are encoded at once when the prior is fitted.
-ENCODED_ROWS = 4096
+ENCODED_ROWS = 1024
 
 
 class QuantizedVAE(Model):
@@ -99,7 +99,8 @@ class VectorQuantized(Architecture):
     n_codes : int
         Codes K in the book, which all positions share.
     code_dim : int
-        Width e of a code's vector.
+        Width e of a code's vector. On the simulated plant wider ones find no more faults
+        (benchmarks/results/codes_and_levels.md).
     n_positions : int or "auto"
         Codes m a row; "auto" is round(sqrt(D)) + 1 for D = sensors times window. The latent has
         width m * e: `latent_dim` stays "auto".
@@ -125,7 +126,7 @@ class VectorQuantized(Architecture):
     """
 
     n_codes: int = setting(64, "at least 2", lambda codes: codes >= 2)
-    code_dim: int = setting(4, "at least 1", lambda dim: dim >= 1)
+    code_dim: int = setting(1, "at least 1", lambda dim: dim >= 1)
     n_positions: int | Literal["auto"] = setting(
         "auto", "'auto' or at least 1", lambda positions: positions == "auto" or positions > 0
     )
