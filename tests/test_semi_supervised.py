@@ -92,7 +92,7 @@ def test_kinds_that_no_row_bears_change_nothing() -> None:
 @torch.no_grad()
 def integrated(model: ClassVAE, batch: Batch) -> torch.Tensor:
     """log p(x, y | c) of each known class by the trapezoidal rule over a 1-d latent, (n, K')."""
-    grid = torch.linspace(-12, 12, 4001)
+    grid = torch.linspace(-12, 12, 1001)
     z = grid[:, None, None].expand(-1, len(batch.x), 1)
     found = []
     for label in model.known.tolist():
@@ -100,24 +100,25 @@ def integrated(model: ClassVAE, batch: Batch) -> torch.Tensor:
         p = model.likelihood(torch.cat([code, z], dim=-1), batch.context)
         log_prior = -0.5 * (z.square().squeeze(-1) + math.log(2 * math.pi))
         log_joint = (p.log_prob(batch.x) * batch.observed).sum(dim=-1) + log_prior
-        found.append(log_joint.logsumexp(dim=0) + math.log(24 / 4000))
+        found.append(log_joint.logsumexp(dim=0) + math.log(24 / 1000))
     return torch.stack(found, dim=-1) + model.log_prior()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_context", [0, 2])
 def test_bounds_stay_below_the_integrated_densities(n_context: int) -> None:
     model = untrained((0, 0, 1, 3, 3), n_context=n_context, latent_dim=1, hidden=(6,))
     batch = batch_of(8, -1, n_context=n_context)
     batch.observed[:, 1] = False
     log_joint = integrated(model, batch)
-    many = Batch(*(part.expand(2000, *part.shape) for part in batch))
+    many = Batch(*(part.expand(1000, *part.shape) for part in batch))
     with torch.no_grad():
         unlabelled = bound(model, many).mean(dim=0)
         for number, label in enumerate(model.known.tolist()):
             labelled = bound(model, many._replace(label=torch.full_like(many.label, label)))
-            assert (labelled.mean(dim=0) <= log_joint[:, number] + 0.02).all()
-        marginal = importance_bound(model, batch, n_samples=20_000, generator=generator())
-    assert (unlabelled <= log_joint.logsumexp(dim=-1) + 0.02).all()
+            assert (labelled.mean(dim=0) <= log_joint[:, number] + 0.05).all()
+        marginal = importance_bound(model, batch, n_samples=10_000, generator=generator())
+    assert (unlabelled <= log_joint.logsumexp(dim=-1) + 0.05).all()
     assert (unlabelled < log_joint.logsumexp(dim=-1) - 0.1).any()
     assert_allclose(marginal, log_joint.logsumexp(dim=-1), atol=0.1)
 
@@ -254,6 +255,7 @@ def fitted(known: float = 1.0, window: int = 1, size: float = 4.0) -> FittedScor
     )
 
 
+@pytest.mark.slow
 def test_kinds_with_a_gap_between_their_labels_are_told_apart() -> None:
     scorer = fitted().scorer
     rows, label = plant_rows(1000, 5, 0.1)
@@ -265,6 +267,7 @@ def test_kinds_with_a_gap_between_their_labels_are_told_apart() -> None:
         assert roc_auc_score(label == kind, found[:, kind]) > 0.85, kind
 
 
+@pytest.mark.slow
 def test_labels_make_anomalies_easier_to_find() -> None:
     rows, label = plant_rows(2000, 6, 0.1)
     told = fitted().scorer(*series(rows)[:2])[0]
@@ -277,6 +280,7 @@ def test_labels_make_anomalies_easier_to_find() -> None:
     assert areas[0] > areas[1] + 0.02
 
 
+@pytest.mark.slow
 def test_unlabelled_anomalies_are_told_by_the_labelled_ones() -> None:
     """Where a fifth of the labels is known, the others are filled in by the sum over classes."""
     scorer = fitted(known=0.2, size=10.0).scorer
@@ -285,6 +289,7 @@ def test_unlabelled_anomalies_are_told_by_the_labelled_ones() -> None:
     assert roc_auc_score(label > 0, found) > 0.9
 
 
+@pytest.mark.slow
 def test_rows_of_a_kind_can_be_drawn() -> None:
     scorer = fitted().scorer
     model = scorer.module
@@ -318,6 +323,7 @@ def test_latents_between_two_classes_lie_between_them() -> None:
     assert_allclose(nowhere.mean[0].detach(), ends.mean[0].detach(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_are_embedded_as_normal_ones() -> None:
     scorer = fitted().scorer
     rows, label = plant_rows(500, 5, 0.2)
@@ -332,6 +338,7 @@ def test_rows_are_embedded_as_normal_ones() -> None:
     assert abs(off[label == 0].mean()) < 0.2 * NOISE
 
 
+@pytest.mark.slow
 def test_training_log_tells_how_many_labels_are_told_right() -> None:
     scorer = fitted().scorer
     rows, label = plant_rows(500, 5, 0.1)
@@ -353,6 +360,7 @@ def judged(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     return scorer(*series(rows)[:2])
 
 
+@pytest.mark.slow
 def test_score_adds_a_bounded_bonus_to_the_reconstruction() -> None:
     scorer, model = fitted().scorer, fitted().scorer.module
     assert isinstance(model, ClassVAE)
@@ -372,6 +380,7 @@ def test_score_adds_a_bounded_bonus_to_the_reconstruction() -> None:
     assert (contributions >= 0).all()
 
 
+@pytest.mark.slow
 def test_missing_sensors_contribute_nothing_to_it() -> None:
     rows = with_gaps(plant_rows(300, 8, 0.2)[0], 0.3)
     rows[0] = np.nan
@@ -381,6 +390,7 @@ def test_missing_sensors_contribute_nothing_to_it() -> None:
     assert score[0] == 0
 
 
+@pytest.mark.slow
 def test_without_labels_it_is_the_reconstruction_score_to_scale() -> None:
     parts = [series(normal_rows(n, n)) for n in (400, 100)]
     ours, plain = (
@@ -393,6 +403,7 @@ def test_without_labels_it_is_the_reconstruction_score_to_scale() -> None:
     assert_allclose(ours(*rows)[0] * ours.tensors.scale, plain(*rows)[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_score_the_same_however_they_are_split() -> None:
     rows, run, _ = series(with_gaps(plant_rows(1500, 4, 0.1)[0]))
     scorer = fitted(window=3).scorer
@@ -408,6 +419,7 @@ def test_rows_score_the_same_however_they_are_split() -> None:
         assert torch.equal(again_classes[first - start :], classes[first:])
 
 
+@pytest.mark.slow
 def test_scorer_is_the_same_after_it_was_written_and_read() -> None:
     scorer = fitted().scorer
     again = build_scorer(scorer_spec(scorer))
@@ -446,6 +458,7 @@ def test_absurd_labels_are_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration rows support")
+@pytest.mark.slow
 def test_detector_learns_from_a_few_labels() -> None:
     rows, label = plant_rows(1500, 0, 0.02)
     detector = VAEDetector("semi_supervised", training=QUICK, random_state=0).fit(rows, label)
@@ -462,6 +475,7 @@ def test_detector_learns_from_a_few_labels() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration rows support")
+@pytest.mark.slow
 def test_one_labelled_anomaly_is_enough_to_fit() -> None:
     rows, label = plant_rows(400, 0, 0.0)
     rows[17, 2] += 4 * NOISE
