@@ -143,8 +143,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             NaN = missing. Rows of a series in time order.
         y : array-like of shape (n_rows,), optional
             0 normal, positive an anomaly (its class), negative unknown. Anomalies are not trained
-            on. Without y, or with fewer than 5 rows that are not anomalies, a warning says that
-            every row counts as normal.
+            on, but by variants that learn from labels (``semi_supervised``). Without y, or with
+            fewer than 5 rows that are not anomalies, a warning says that every row counts as
+            normal.
         groups : array-like of shape (n_rows,), optional
             Separates series, such as machines; by default all rows are one series.
 
@@ -169,7 +170,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         order = _series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
-        part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
+        part = _parts(
+            series.label.numpy(),
+            order,
+            seed,
+            is_series=self._is_series,
+            learns_labels=variant.learns_labels,
+        )
         train, stop = (_only(series, part == number) for number in (0, 1))
         fit = partial(
             fit_scorer,
@@ -230,16 +237,40 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         return self._scored(X, groups).contributions
 
+    def class_probabilities(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Probability of each class: normal, then labels 1, 2, ... of y.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Rows sum to 1; 0 for labels that no training row bore.
+
+        Raises
+        ------
+        ValueError
+            The variant does not learn from labels.
+        """
+        order, series = self._ordered(X, groups)
+        found = self.scorer_.class_probabilities(series.rows, series.run)
+        return found.numpy().astype(np.float64)[np.argsort(order.rows)]
+
     # ------------------------------------------------------------------------------------------
 
     def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
-        check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        order = _series_order(groups, len(rows))
-        series = self._series(rows[order.rows], order.run, np.zeros(len(rows), np.int64))
+        order, series = self._ordered(X, groups)
         found = _score(self.scorer_, series)
         back = np.argsort(order.rows)
         return _Scored(found.score[back], found.contributions[back])
+
+    def _ordered(self, X: ArrayLike, groups: ArrayLike | None) -> tuple[_Order, Series]:
+        """The order that keeps each series together, and the rows in it."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        order = _series_order(groups, len(rows))
+        unknown = np.zeros(len(rows), np.int64)
+        return order, self._series(rows[order.rows], order.run, unknown)
 
     def _series(
         self, rows: NDArray[np.float64], run: NDArray[np.int64], label: NDArray[np.int64]
@@ -380,14 +411,21 @@ def _series_order(groups: ArrayLike | None, n_rows: int) -> _Order:
 
 
 def _parts(
-    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool
+    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool, learns_labels: bool
 ) -> NDArray[np.int64]:
-    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them, as anomalies are in a table."""
+    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them.
+
+    In a table, that is what anomalies are, unless labels are learnt: then they train and stop.
+    """
     n = len(label)
     part = np.full(n, -1)
     if not is_series:
-        normal = np.random.default_rng(seed).permutation(np.flatnonzero(label <= 0))
+        rng = np.random.default_rng(seed)
+        normal = rng.permutation(np.flatnonzero(label <= 0))
         part[normal] = _shares(len(normal))
+        for kind in np.unique(label[label > 0]) if learns_labels else ():
+            own = rng.permutation(np.flatnonzero(label == kind))
+            part[own] = np.arange(len(own)) < round(STOP * len(own))
         return part
     starts = np.flatnonzero(order.run == 0)
     for start, stop in zip(starts, np.append(starts[1:], n), strict=True):
