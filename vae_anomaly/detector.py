@@ -40,6 +40,9 @@ __all__ = ["VAEDetector"]
 #: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
 STOP, CALIBRATE = 0.1, 0.2
 
+#: Levels that a categorical column may have.
+MOST_LEVELS = 1000
+
 #: Rows without which no part of them could train, stop and calibrate.
 LEAST_ROWS = 5
 
@@ -60,6 +63,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         A name in ``SCORES``.
     context : sequence of str or int, default=()
         Columns that explain and are not themselves judged: names of a DataFrame, or positions.
+    categorical : sequence of str or int, default=()
+        Columns of codes 0, 1, ... for variant "mixed", named likewise; a code that training did not
+        have is one more level, which is improbable.
     false_alarm_rate : float, default=0.01
         Share of normal rows that `predict` may call anomalous.
     training : Training, optional
@@ -111,6 +117,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         smoothing: float | Literal["auto"] | None = None,
         anomaly_score: str = "auto",
         context: Sequence[str | int] = (),
+        categorical: Sequence[str | int] = (),
         false_alarm_rate: float = 0.01,
         training: Training | None = None,
         random_state: int | RandomState | None = None,
@@ -120,6 +127,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.smoothing = smoothing
         self.anomaly_score = anomaly_score
         self.context = context
+        self.categorical = categorical
         self.false_alarm_rate = false_alarm_rate
         self.training = training
         self.random_state = random_state
@@ -135,8 +143,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             NaN = missing. Rows of a series in time order.
         y : array-like of shape (n_rows,), optional
             0 normal, positive an anomaly (its class), negative unknown. Anomalies are not trained
-            on. Without y, or with fewer than 5 rows that are not anomalies, a warning says that
-            every row counts as normal.
+            on, but by variants that learn from labels (``semi_supervised``). Without y, or with
+            fewer than 5 rows that are not anomalies, a warning says that every row counts as
+            normal.
         groups : array-like of shape (n_rows,), optional
             Separates series, such as machines; by default all rows are one series.
 
@@ -156,15 +165,24 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         label = self._labels(y, len(rows))
         if self.window != "auto" and not isinstance(self.window, Integral):
             raise InputError(f"window={self.window!r} must be a whole number of rows, or 'auto'")
+        variant = variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant
+        self._learn_levels(rows, variant)
         order = _series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
-        part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
+        part = _parts(
+            series.label.numpy(),
+            order,
+            seed,
+            is_series=self._is_series,
+            learns_labels=variant.learns_labels,
+        )
         train, stop = (_only(series, part == number) for number in (0, 1))
         fit = partial(
             fit_scorer,
             n_context=len(self._context_columns()),
-            variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
+            variant=variant,
+            levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
             training=self.training or Training(),
             anomaly_score=self.anomaly_score,
             window=1 if self.window == "auto" else int(self.window),
@@ -219,16 +237,40 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         return self._scored(X, groups).contributions
 
+    def class_probabilities(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Probability of each class: normal, then labels 1, 2, ... of y.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Rows sum to 1; 0 for labels that no training row bore.
+
+        Raises
+        ------
+        ValueError
+            The variant does not learn from labels.
+        """
+        order, series = self._ordered(X, groups)
+        found = self.scorer_.class_probabilities(series.rows, series.run)
+        return found.numpy().astype(np.float64)[np.argsort(order.rows)]
+
     # ------------------------------------------------------------------------------------------
 
     def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
-        check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        order = _series_order(groups, len(rows))
-        series = self._series(rows[order.rows], order.run, np.zeros(len(rows), np.int64))
+        order, series = self._ordered(X, groups)
         found = _score(self.scorer_, series)
         back = np.argsort(order.rows)
         return _Scored(found.score[back], found.contributions[back])
+
+    def _ordered(self, X: ArrayLike, groups: ArrayLike | None) -> tuple[_Order, Series]:
+        """The order that keeps each series together, and the rows in it."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        order = _series_order(groups, len(rows))
+        unknown = np.zeros(len(rows), np.int64)
+        return order, self._series(rows[order.rows], order.run, unknown)
 
     def _series(
         self, rows: NDArray[np.float64], run: NDArray[np.int64], label: NDArray[np.int64]
@@ -237,25 +279,50 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         context = self._context_columns()
         sensors = [i for i in range(rows.shape[1]) if i not in context]
         columns = np.ascontiguousarray(rows[:, [*sensors, *context]])
+        for at, n_levels in enumerate(self._levels[i] for i in sensors):
+            if n_levels:
+                columns[:, at] = _codes(columns[:, at]).clip(max=n_levels - 1)
         return Series(*(torch.from_numpy(array) for array in (columns, run, label)))
 
+    def _learn_levels(self, rows: NDArray[np.float64], variant: Variant) -> None:
+        """Levels of each column of X, one more than training has; 0 of a number."""
+        codes = self._columns(self.categorical, "categorical")
+        if codes and not variant.knows_levels:
+            raise InputError(
+                f"categorical={tuple(self.categorical)!r} needs a variant that knows levels; "
+                "set variant='mixed', or leave it out"
+            )
+        if both := set(codes) & set(self._context_columns()):
+            raise InputError(
+                f"column {min(both)} of X is categorical and context; context columns are numbers: "
+                "give one column a level"
+            )
+        self._levels = [0] * rows.shape[1]
+        for column in codes:
+            self._levels[column] = int(np.nanmax(_codes(rows[:, column]), initial=-1)) + 2
+
     def _context_columns(self) -> list[int]:
+        columns = self._columns(self.context, "context")
+        if len(columns) == self.n_features_in_:
+            raise InputError(f"context={tuple(self.context)!r} leaves no column to judge")
+        return columns
+
+    def _columns(self, entries: Sequence[str | int], what: str) -> list[int]:
+        """Positions of the columns that an argument names."""
         names = list(getattr(self, "feature_names_in_", []))
         columns = []
-        for entry in self.context:
+        for entry in entries:
             if isinstance(entry, str) and entry in names:
                 columns.append(names.index(entry))
             elif not isinstance(entry, str) and 0 <= entry < self.n_features_in_:
                 columns.append(int(entry))
             else:
                 raise InputError(
-                    f"context column {entry!r} is not in X; it has "
+                    f"{what} column {entry!r} is not in X; it has "
                     + (", ".join(names) if names else f"columns 0 to {self.n_features_in_ - 1}")
                 )
-        if len(set(columns)) < len(columns) or len(columns) == self.n_features_in_:
-            raise InputError(
-                f"context={tuple(self.context)!r} names a column twice or leaves none to judge"
-            )
+        if len(set(columns)) < len(columns):
+            raise InputError(f"{what}={tuple(entries)!r} names a column twice")
         return columns
 
     @property
@@ -305,6 +372,17 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return tags
 
 
+def _codes(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A column of codes, NaN where missing."""
+    known = column[~np.isnan(column)]
+    if ((known < 0) | (known != np.floor(known)) | (known >= MOST_LEVELS)).any():
+        raise InputError(
+            f"a categorical column holds {known.min():g} to {known.max():g}; its codes are whole "
+            f"numbers from 0 to {MOST_LEVELS - 1}, such as scikit-learn's OrdinalEncoder gives"
+        )
+    return column
+
+
 class _Scored(NamedTuple):
     """Anomaly score (n,) and contributions (n, d)."""
 
@@ -333,14 +411,21 @@ def _series_order(groups: ArrayLike | None, n_rows: int) -> _Order:
 
 
 def _parts(
-    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool
+    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool, learns_labels: bool
 ) -> NDArray[np.int64]:
-    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them, as anomalies are in a table."""
+    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them.
+
+    In a table, that is what anomalies are, unless labels are learnt: then they train and stop.
+    """
     n = len(label)
     part = np.full(n, -1)
     if not is_series:
-        normal = np.random.default_rng(seed).permutation(np.flatnonzero(label <= 0))
+        rng = np.random.default_rng(seed)
+        normal = rng.permutation(np.flatnonzero(label <= 0))
         part[normal] = _shares(len(normal))
+        for kind in np.unique(label[label > 0]) if learns_labels else ():
+            own = rng.permutation(np.flatnonzero(label == kind))
+            part[own] = np.arange(len(own)) < round(STOP * len(own))
         return part
     starts = np.flatnonzero(order.run == 0)
     for start, stop in zip(starts, np.append(starts[1:], n), strict=True):

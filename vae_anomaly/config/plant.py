@@ -14,6 +14,9 @@ from vae_anomaly.config.source import Source
 
 __all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training"]
 
+#: The member of the family whose likelihood knows levels.
+MIXED = "mixed"
+
 
 class ModelConfig(Frozen):
     """Which member of the family, for the whole plant or one an asset."""
@@ -104,6 +107,18 @@ class PlantConfig(Frozen):
     schedule: Schedule = Schedule()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
+
+    @model_validator(mode="after")
+    def _likely(self) -> PlantConfig:
+        """A text has a probability under one member of the family only."""
+        for sensor in self.contract.sensors:
+            if sensor.kind == "categorical" and self.model.variant != MIXED:
+                raise ValueError(
+                    f"sensor '{sensor.name}': kind 'categorical' has no likelihood in the "
+                    f"{self.model.variant} variant; set model: {{variant: {MIXED}}}, or name the "
+                    "column in contract.context or contract.mode, or leave it out"
+                )
+        return self
 
     @property
     def lake_path(self) -> Path:

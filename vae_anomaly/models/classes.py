@@ -24,6 +24,9 @@ from vae_anomaly.models.vae import VAE, Model
 
 __all__ = ["ClassVAE", "FaultDecoder"]
 
+#: Networks are as wide as the highest label.
+MOST_LABELS = 1000
+
 #: Where shares that are all 0 are divided by their sum.
 TINY = 1e-12
 
@@ -77,6 +80,11 @@ class ClassVAE(Model):
         super().__init__()
         self.noise_dim, self.least_share = sizes.latent_dim, least_share
         self.n_faults = n_faults = sizes.shape.n_classes
+        if n_faults > MOST_LABELS:
+            raise InputError(
+                f"the highest label is {n_faults}, and {MOST_LABELS} are allowed; number the kinds "
+                "of anomalies from 1"
+            )
         encoder, decoder = GaussianEncoder(sizes), LocationScale(sizes)
         self.normal = VAE(encoder, decoder, PRIORS[prior](sizes))
         # rows that training saw: unlabelled, normal, of each kind

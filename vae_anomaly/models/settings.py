@@ -70,6 +70,7 @@ class Architecture:
     """
 
     learns_labels: ClassVar[bool] = False
+    knows_levels: ClassVar[bool] = False
     default_score: ClassVar[str] = "reconstruction"
 
     latent_dim: int | Literal["auto"] = setting(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import InputError, PackageError, PartsError
+from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import (
     Batch,
@@ -167,6 +168,36 @@ class Scorer(nn.Module):
             mean = p.mean[:, -width:]  # the row's own
             means[at] = mean[: at.stop - at.start]
         return self.standardizer.restored(means)
+
+    @one_thread()
+    @torch.no_grad()
+    def class_probabilities(self, rows: Tensor, run: Tensor) -> Tensor:
+        """Probability of each class, as members that learn from labels tell them.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`; no class is smoothed.
+
+        Returns
+        -------
+        Tensor of shape (n, K)
+            Normal first, then labels 1, 2, ...; 0 for those that no training row bore; float32.
+
+        Raises
+        ------
+        InputError
+            The member knows no classes.
+        """
+        if not isinstance(self.module, ClassVAE):
+            raise InputError(
+                f"variant {variant_name(self.variant)} knows no classes; train semi_supervised"
+            )
+        probabilities = torch.zeros(len(rows), self.module.n_faults + 1)
+        for at, block in self._blocks(rows, run):
+            found = self.module.class_probabilities(block)
+            probabilities[at] = found[: at.stop - at.start]
+        return probabilities
 
     def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[tuple[slice, Batch]]:
         """Windows of all rows in blocks of one size; the last is filled up with its last row."""
@@ -356,7 +387,7 @@ def _refuse_nothing(train: Windows, stop: Windows) -> None:
             "there is nothing to learn: give it more rows, or other sensors"
         )
     for part, windows in (("train", train), ("stop", stop)):
-        if not len(windows.rows):
+        if not (windows.batch.label[windows.rows] <= 0).any():
             raise PartsError(
                 f"none of the {len(windows.run)} rows of part '{part}' is normal and has a value; "
                 "give it more rows"

@@ -76,6 +76,7 @@ def _reconstruction(
 LIFTED, WEIGHT, MOST = 0.2, 2.0, 10.0
 
 
+@torch.no_grad()
 def _fit_labels(module: Model, normal: Batch) -> dict[str, Tensor]:
     """Spread of the reconstruction score, and level and spread of the evidence for an anomaly."""
     score, _ = _reconstruction(_of_normal(module), normal, {})

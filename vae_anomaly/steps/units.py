@@ -376,11 +376,13 @@ def _fit(
     train, stop = parts["train"], parts["stop"]
     assert train is not None  # _too_few saw to it
     assert stop is not None
+    variant = variant_of(plant.model.variant, plant.model.settings)
     return fit_scorer(
         _series(train),
         _series(stop),
         n_context=plant.contract.context_width,
-        variant=variant_of(plant.model.variant, plant.model.settings),
+        levels=plant.contract.levels if variant.knows_levels else (),
+        variant=variant,
         training=plant.training,
         anomaly_score=plant.model.score,
         window=plant.window,
@@ -423,8 +425,9 @@ def _constants(scorer: Scorer, plant: PlantConfig) -> list[str]:
         if not active and np.isnan(value):
             notes.append(f"sensor '{sensor.name}' has no value in training; it is not judged")
         elif not active:
+            said = sensor.levels[int(value)] if sensor.levels else f"{value:g} {sensor.unit}"
             notes.append(
-                f"sensor '{sensor.name}' is constant ({value:g} {sensor.unit}".rstrip()
-                + ") in training; it is not judged, and a change of it is reported"
+                f"sensor '{sensor.name}' is constant ({said.rstrip()}) in training; it is not "
+                "judged, and a change of it is reported"
             )
     return notes

@@ -19,6 +19,7 @@ from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.linear import Linear
+from vae_anomaly.models.variants.mixed import Mixed
 from vae_anomaly.models.variants.semi_supervised import SemiSupervised
 from vae_anomaly.models.variants.student_t import StudentT
 from vae_anomaly.models.variants.vq import VectorQuantized
@@ -30,6 +31,7 @@ __all__ = [
     "Gaussian",
     "Hierarchical",
     "Linear",
+    "Mixed",
     "SemiSupervised",
     "StudentT",
     "Variant",
@@ -49,6 +51,8 @@ class Variant(Protocol):
 
     #: Whether rows with a labelled anomaly are learnt from; other members leave them out.
     learns_labels: ClassVar[bool]
+    #: Whether a code of a level is more than a number; to other members it is a number.
+    knows_levels: ClassVar[bool]
     #: The score that "auto" stands for, a name in `SCORES`.
     default_score: ClassVar[str]
 
@@ -81,6 +85,7 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "bernoulli": Bernoulli,
     "student_t": StudentT,
     "linear": Linear,
+    "mixed": Mixed,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,

@@ -55,7 +55,7 @@ class SemiSupervised(Architecture, Objective):
     learns_labels: ClassVar[bool] = True
     default_score: ClassVar[str] = "labels"
 
-    alpha: float = setting(1.0, "at least 0", lambda alpha: alpha >= 0)
+    alpha: float = setting(10.0, "at least 0", lambda alpha: alpha >= 0)
     least_share: float = setting(0.01, "a share above 0 and below 1", lambda share: 0 < share < 1)
 
     def build(self, shape: Shape) -> ClassVAE:
