@@ -22,6 +22,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly.errors import ConfigError, InputError, PackageError, PartsError
+from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, seeded
 from vae_anomaly.models.variants import VARIANTS, Gaussian
@@ -195,7 +196,7 @@ def test_widths_that_are_no_multiple_of_a_lane_change_no_bit(
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(BLOCK_ROWS + 100, d)))
     run, variant = torch.zeros(len(rows), dtype=torch.int64), Gaussian(hidden=hidden)
     with seeded(0):
-        module = variant.build(d, 0)
+        module = variant.build(Shape(d))
     standardizer = _fit(np.random.default_rng(1).normal(size=(30, d)), steps=1).scorer.standardizer
     scorer = Scorer(standardizer, module, variant=variant)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows)))

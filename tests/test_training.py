@@ -26,6 +26,7 @@ from numpy.testing import assert_allclose
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.models.doctor import LOWER, MOST_RETURNS
+from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
 from vae_anomaly.models.training import (
     Bound,
@@ -55,7 +56,7 @@ def parts() -> tuple[Batch, Batch]:
 
 def fresh(variant: Gaussian | None = None) -> VAE:
     with seeded(0):
-        return (variant or Gaussian(hidden=(8,))).build(n_features=6, n_context=0)
+        return (variant or Gaussian(hidden=(8,))).build(Shape(6))
 
 
 def run(module: VAE, training: Training = SHORT, **options: object) -> History:
@@ -95,7 +96,7 @@ def test_linear_model_finds_the_likelihood_of_factor_analysis() -> None:
     fresh_rows = torch.from_numpy(normal_rows(500, 1))
     held_out = standardizer(fresh_rows)
     train(module, variant.bound, Windows.whole(batch), training, held_out=held_out, seed=0)
-    W, mean = (p.detach().double().numpy() for p in module.decoder.net[0].parameters())
+    W, mean = (p.detach().double().numpy() for p in module.decoder.net.layers[0].parameters())
     sigma = module.decoder.sigma.detach().double().numpy()
     learnt = [naive.factor_analysis(row, W, mean, sigma) for row in held_out.x.double().numpy()]
     scale = standardizer.scale.numpy()

@@ -12,7 +12,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from vae_anomaly.models.likelihoods import SMALLEST_SIGMA, LocationScale
-from vae_anomaly.models.networks import MLP, Linear, Sizes, join
+from vae_anomaly.models.networks import MLP, Linear, Shape, Sizes, join
 from vae_anomaly.models.priors import StandardNormal
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.training import seeded
@@ -37,7 +37,7 @@ def random_rows(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def untrained(n_features: int, n_context: int = 0, **settings: object) -> VAE:
     with seeded(0):
-        vae = Gaussian(**settings).build(n_features, n_context)  # type: ignore[arg-type]
+        vae = Gaussian(**settings).build(Shape(n_features, n_context))  # type: ignore[arg-type]
         for parameter in vae.parameters():
             torch.nn.init.normal_(parameter, std=0.4)
     return vae.eval()
@@ -47,7 +47,7 @@ def untrained(n_features: int, n_context: int = 0, **settings: object) -> VAE:
 def linear_vae(d: int, k: int) -> tuple[VAE, np.ndarray, np.ndarray, np.ndarray]:
     """Factor analysis, whose encoder is the exact posterior but for its correlations."""
     vae = untrained(d, latent_dim=k, hidden=())
-    decoder, encoder = vae.decoder.net[0], vae.encoder.net[0]
+    decoder, encoder = vae.decoder.net.layers[0], vae.encoder.net.layers[0]
     W, mean = decoder.weight.numpy(), decoder.bias.numpy()
     sigma = vae.decoder.sigma.numpy()
     precision = np.eye(k) + (W.T / sigma**2) @ W
@@ -141,7 +141,7 @@ def test_same_generator_same_bound() -> None:
 
 
 def test_learned_noise_cannot_vanish_and_fixed_noise_is_not_learned() -> None:
-    sizes = Sizes(n_features=3, n_context=0, latent_dim=2, hidden=())
+    sizes = Sizes(Shape(3), latent_dim=2, hidden=())
     learned, fixed = LocationScale(sizes), LocationScale(sizes, noise=0.2)
     learned.log_sigma.data.fill_(-100.0)
     assert_allclose(learned.sigma.detach(), SMALLEST_SIGMA)
@@ -151,7 +151,7 @@ def test_learned_noise_cannot_vanish_and_fixed_noise_is_not_learned() -> None:
 
 
 def test_prior_is_standard_normal() -> None:
-    sizes = Sizes(n_features=3, n_context=1, latent_dim=2, hidden=())
+    sizes = Sizes(Shape(3, 1), latent_dim=2, hidden=())
     prior = StandardNormal(sizes)(torch.zeros(4, 7, 1))
     assert prior.batch_shape == (4, 7)
     assert_allclose(prior.log_prob(torch.zeros(4, 7, 2)), -math.log(2 * math.pi), rtol=1e-6)
@@ -168,9 +168,10 @@ def test_rows_come_out_the_same_wherever_they_stand(
     n_in: int, n_out: int, hidden: tuple[int, ...]
 ) -> None:
     net, x = MLP(n_in, n_out, hidden).eval(), random_rows(1024, n_in)
+    none = x[:, :0]
     places = torch.randperm(1024, generator=generator())
     with torch.no_grad():
-        assert torch.equal(net(x)[places], net(x[places]))
+        assert torch.equal(net(x, none)[places], net(x[places], none))
 
 
 def test_context_is_joined_to_every_sample() -> None:

@@ -12,9 +12,10 @@ from linear_plant import QUICK, fitted, normal_rows, series, with_gaps
 from numpy.testing import assert_allclose
 
 from vae_anomaly.errors import ConfigError, InputError
+from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
 from vae_anomaly.models.training import seeded, train
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import (
     VARIANTS,
     Gaussian,
@@ -33,9 +34,9 @@ def batch(n: int, *, seed: int = 0, n_context: int = 0) -> Batch:
     return fit_standardizer(rows, n_context)(torch.from_numpy(with_gaps(rows.numpy())))
 
 
-def built(variant: Variant, like: Batch) -> VAE:
+def built(variant: Variant, like: Batch) -> Model:
     with seeded(0):
-        return variant.build(like.x.shape[-1], like.context.shape[-1])
+        return variant.build(Shape(like.x.shape[-1], like.context.shape[-1]))
 
 
 def noise() -> torch.Generator:
@@ -182,8 +183,8 @@ def test_unlisted_variant_has_no_name() -> None:
 
 @pytest.mark.parametrize(("n_features", "latent_dim"), [(1, 2), (9, 4), (20, 5), (52, 8)])
 def test_auto_latent_follows_the_width(n_features: int, latent_dim: int) -> None:
-    vae = Gaussian().build(n_features, n_context=0)
-    assert vae.posterior(batch_of_zeros(n_features)).mean.shape == (3, latent_dim)
+    vae = Gaussian().build(Shape(n_features))
+    assert vae.embed(batch_of_zeros(n_features)).shape == (3, latent_dim)
 
 
 def batch_of_zeros(n_features: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Raw rows to standardised batches: a shift and a scale for each column.
+"""Raw rows to standardised batches: a shift and a scale for each column that holds numbers.
 
 Raw rows are float64, because a counter of 10⁷ litres keeps its noise only there; what leaves is
 float32. The numbers are buffers, so they travel with the weights.
@@ -7,8 +7,8 @@ float32. The numbers are buffers, so they travel with the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from vae_anomaly.errors import InputError
 
 __all__ = [
     "Batch",
+    "Scaling",
     "Series",
     "Standardizer",
     "Windows",
@@ -31,6 +32,11 @@ ROUNDING = 1e-12
 
 #: Standardised values end here, so that squares of absurd readings stay finite in float32.
 LARGEST = 1e6
+
+
+#: What a network sees of a sensor: mean 0 and standard deviation 1; its training minimum as 0 and
+#: its maximum as 1; or the same two values for all sensors, as 0 and 1.
+Scaling = Literal["standard", "range"] | tuple[float, float]
 
 
 class Batch(NamedTuple):
@@ -102,6 +108,10 @@ class Windows(NamedTuple):
         """Those of the rows that an index (m,) into `rows` names, x (m, w * d)."""
         return windowed(self.batch, self.run, self.rows[index], self.window)
 
+    def only(self, chosen: Tensor) -> Windows:
+        """Those of the rows that a mask (m,) chooses."""
+        return self._replace(rows=self.rows[chosen])
+
     def spread(self, most: int) -> Batch:
         """At most so many of the rows, evenly spaced."""
         n = len(self.rows)
@@ -153,10 +163,10 @@ class Standardizer(nn.Module):
     Parameters
     ----------
     center, scale : Tensor of shape (d + c,)
-        Mean and standard deviation of each column, in its own unit; float64. An infinite scale
-        switches a condition off.
+        What becomes 0, and the difference that becomes 1, in each column's own unit; float64. An
+        infinite scale switches a condition off.
     active : Tensor of shape (d,)
-        Which sensors varied in training: only these reach the network.
+        Which sensors reach the network: those that varied in training, or all of an image.
     constant_value : Tensor of shape (d,)
         What a sensor that never varied always read, in its own unit; NaN for the others, and for
         those that were never observed.
@@ -214,15 +224,26 @@ class Standardizer(nn.Module):
         return constant.index_copy(-1, sensors, values)
 
 
-def fit_standardizer(rows: Tensor, n_context: int) -> Standardizer:
-    """Mean and standard deviation of what was observed, and which columns varied at all.
+def fit_standardizer(
+    rows: Tensor,
+    n_context: int,
+    *,
+    scaling: Scaling = "standard",
+    levels: Sequence[int] = (),
+) -> Standardizer:
+    """Shift and scale of each column from what was observed, and which columns varied at all.
 
     Parameters
     ----------
     rows : Tensor of shape (n, d + c)
         Raw rows, sensors first; NaN = missing; float64.
     n_context : int
-        Number c of operating conditions, the last columns.
+        Number c of operating conditions, the last columns; always by mean and standard deviation.
+    scaling : "standard", "range" or tuple of float
+        By mean and standard deviation, by the smallest and largest value, or by two values given,
+        the same for all sensors, which then all reach the network whether they vary or not.
+    levels : sequence of int, optional
+        Of each sensor, how many levels its code has; a code stays as it is. 0 is a number.
 
     Returns
     -------
@@ -241,24 +262,39 @@ def fit_standardizer(rows: Tensor, n_context: int) -> Standardizer:
     tensor([ True, False])
     >>> standardizer(rows).x.squeeze(-1)
     tensor([-1.,  1.,  0.])
+    >>> fit_standardizer(rows, n_context=0, scaling=(0, 10))(rows).x
+    tensor([[0.1000, 0.5000],
+            [0.3000, 0.5000],
+            [0.0000, 0.5000]])
     """
     if rows.dim() != 2 or rows.dtype != torch.float64 or not 0 <= n_context < rows.shape[-1]:
         raise InputError(
             f"rows of shape {tuple(rows.shape)} and type {rows.dtype} with n_context={n_context}; "
             "give a float64 matrix with at least one sensor before the context columns"
         )
-    moments = [_moments(column) for column in rows.unbind(-1)]
-    center = torch.tensor([mean for mean, _ in moments], dtype=torch.float64)
-    scale = torch.tensor([std for _, std in moments], dtype=torch.float64)
     d = rows.shape[-1] - n_context
+    maps = [_map(column, scaling) for column in rows[:, :d].unbind(-1)]
+    maps += [_map(column, "standard") for column in rows[:, d:].unbind(-1)]
+    center = torch.tensor([center for center, _ in maps], dtype=torch.float64)
+    scale = torch.tensor([scale for _, scale in maps], dtype=torch.float64)
     active = scale[:d] > 0
+    constant_value = center[:d].masked_fill(active, math.nan)
     scale[:d][~active], scale[d:][scale[d:] == 0] = 1.0, math.inf
-    return Standardizer(
-        center.nan_to_num(0.0),
-        scale,
-        active=active,
-        constant_value=center[:d].masked_fill(active, math.nan),
-    )
+    is_code = torch.tensor([bool(n) for n in levels] or [False] * d)
+    center[:d][is_code], scale[:d][is_code] = 0.0, 1.0
+    return Standardizer(center.nan_to_num(0.0), scale, active=active, constant_value=constant_value)
+
+
+def _map(column: Tensor, scaling: Scaling) -> tuple[float, float]:
+    """What becomes 0, and the difference that becomes 1, which is 0 for a constant column."""
+    if not isinstance(scaling, str):
+        low, high = scaling
+        return low, high - low
+    mean, deviation = _moments(column)
+    if scaling == "standard" or not deviation:
+        return mean, deviation
+    low, high = (float(end) for end in column[column.isfinite()].aminmax())
+    return low, high - low
 
 
 def _moments(column: Tensor) -> tuple[float, float]:

@@ -31,14 +31,14 @@ from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.models.doctor import LOWER, MOST_RETURNS, Event, Typical, trouble
 from vae_anomaly.models.standardize import Batch, Windows, split
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.vae import Model
 
 __all__ = ["Bound", "Check", "History", "held_out_bounds", "one_thread", "seeded", "train"]
 
 logger = logging.getLogger(__name__)
 
 #: What is maximised: module, batch, share of the steps done, generator -> (*, n) nats.
-Bound = Callable[[VAE, Batch, float, torch.Generator], Tensor]
+Bound = Callable[[Model, Batch, float, torch.Generator], Tensor]
 
 #: One cycle (Smith & Topin 2019, Super-Convergence): share of the steps that the rate rises, and
 #: where it starts and ends. A rise of 0.3 gave the same bounds on 14 data sets.
@@ -113,7 +113,7 @@ class History:
 
 
 def train(
-    module: VAE,
+    module: Model,
     bound: Bound,
     windows: Windows,
     training: Training,
@@ -131,7 +131,7 @@ def train(
 
     Parameters
     ----------
-    module : VAE
+    module : Model
         Changed in place; left in evaluation mode.
     bound : callable
         Module, batch, share of the steps done and generator -> (n,) nats.
@@ -184,7 +184,7 @@ def train(
 
 
 @torch.no_grad()
-def held_out_bounds(module: VAE, bound: Bound, held_out: Batch, seed: int) -> Tensor:
+def held_out_bounds(module: Model, bound: Bound, held_out: Batch, seed: int) -> Tensor:
     """Bound of each held-out row with the noise of every check, (n,) nats; float64."""
     module.eval()
     generator = torch.Generator().manual_seed(seed)
@@ -301,7 +301,7 @@ class _Task:
                 gathered = self.windows.gather(torch.cat(parts))
                 yield from split(gathered, [len(part) for part in parts])
 
-    def typical_at_first(self, module: VAE) -> Typical:
+    def typical_at_first(self, module: Model) -> Typical:
         """Of weights that nothing has been done to, so that the first steps can explode too."""
         with one_thread():
             nats = held_out_bounds(module, self.bound, self.held_out, self.seed)
@@ -371,7 +371,7 @@ class _State(NamedTuple):
 class _Run:
     """All that a training changes as it goes."""
 
-    module: VAE
+    module: Model
     optimizer: torch.optim.Optimizer
     noise: torch.Generator
     step: int = 0
@@ -385,7 +385,7 @@ class _Run:
     good: _State = field(default_factory=lambda: _State(0, {}, {}, torch.empty(0)))
 
     @classmethod
-    def begin(cls, module: VAE, training: Training, seed: int) -> _Run:
+    def begin(cls, module: Model, training: Training, seed: int) -> _Run:
         optimizer = torch.optim.AdamW(
             module.parameters(),
             lr=training.learning_rate,
@@ -481,7 +481,7 @@ class _Run:
         self.events = [Event(**event) for event in state["events"]]
 
 
-def _fingerprint(module: VAE, windows: Windows, training: Training, seed: int) -> str:
+def _fingerprint(module: Model, windows: Windows, training: Training, seed: int) -> str:
     """Hash of what decides the weights: rows (a sample of them), settings, seed, first weights."""
     settings = f"{training.model_dump_json()} {seed} {len(windows.rows)}"
     digest = hashlib.sha256(settings.encode())

@@ -1,41 +1,153 @@
-"""The variational autoencoder and its bounds on log p(x | c).
+"""What every member of the family is, the variational autoencoder, and bounds on log p(x | c).
 
 A VAE is three modules that each return a distribution: the encoder q(z | x, c), the decoder
-p(x | z, c) and the prior p(z | c). A member of the family is a choice of the three.
+p(x | z, c) and the prior p(z | c). Most members are a choice of the three; the others, such as
+those with codes or several levels of latents, are models of their own that answer to the same six
+questions, so that scores, generation and embedding ask nothing else.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
+from vae_anomaly.models.likelihoods import Likelihood, standard_normal
+from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, StandardNormal
 from vae_anomaly.models.standardize import Batch
 
-__all__ = ["VAE", "elbo", "importance_bound"]
+__all__ = [
+    "ACTIVE_VARIANCE",
+    "VAE",
+    "Model",
+    "active_units",
+    "divergences",
+    "elbo",
+    "importance_bound",
+]
+
+#: A latent is active if its posterior mean varies over the rows by more than this (Burda et al.
+#: 2016, section 5).
+ACTIVE_VARIANCE = 0.01
 
 
-class VAE(nn.Module):
-    """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c)."""
+class Model(nn.Module):
+    """A member of the family: latents of a row, and the row's likelihood given them.
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
+    Latents are flat, (*, n, k): where a member has several levels, codes or classes, they stand
+    side by side.
+    """
+
+    #: Standard normal numbers that one sample of a row's latents takes.
+    noise_dim: int
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Tensor:
+        """The latents that stand for each row, (*, n, k): posterior means, or codes."""
+
+    @abstractmethod
+    def spread(self, batch: Batch) -> Tensor:
+        """Posterior standard deviation of each latent, (*, n, k); 0 where it is no random one."""
+
+    @abstractmethod
+    def likelihood(self, z: Tensor, context: Tensor) -> Likelihood:
+        """p(x | z, c) for latents (*, n, k), be they of a row, drawn or interpolated."""
+
+    @abstractmethod
+    def draw(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of new rows from the prior p(z | c), (*, n, k), for context (*, n, c)."""
+
+    @abstractmethod
+    def log_weights(self, batch: Batch, noise: Tensor) -> Tensor:
+        """log p(x, z | c) - log q(z | x, c) of one sample of the latents a row, (s, *, n) nats.
+
+        Parameters
+        ----------
+        batch : Batch
+            Of n rows.
+        noise : Tensor of shape (s, *, n, noise_dim) or (s, *, 1, noise_dim)
+            Standard normal; each sample's latents are a function of the row and of it.
+        """
+
+    def figures(self, batch: Batch) -> dict[str, float]:
+        """What the training log says of the model on some rows, by name."""
+        return {"active_units": active_units(self, batch)}
+
+
+class VAE(Model):
+    """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c), the first and last Gaussian."""
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, prior: StandardNormal | ConditionalNormal
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.noise_dim = prior.latent_dim
 
-    def posterior(self, batch: Batch) -> Distribution:
+    def posterior(self, batch: Batch) -> DiagonalNormal:
         """q(z | x, c) of a batch; event (k,)."""
-        q: Distribution = self.encoder(batch.x, batch.context)
+        q: DiagonalNormal = self.encoder(batch.x, batch.context)
         return q
 
-    def likelihood(self, z: Tensor, context: Tensor) -> Distribution:
-        """p(x | z, c) for latents (*, n, k); one factor a feature."""
-        p: Distribution = self.decoder(z, context)
+    def embed(self, batch: Batch) -> Tensor:
+        return self.posterior(batch).mean
+
+    def spread(self, batch: Batch) -> Tensor:
+        return self.posterior(batch).stddev
+
+    def likelihood(self, z: Tensor, context: Tensor) -> Likelihood:
+        p: Likelihood = self.decoder(z, context)
         return p
 
+    def draw(self, context: Tensor, generator: torch.Generator) -> Tensor:
+        prior: DiagonalNormal = self.prior(context)
+        return prior.mean + prior.stddev * standard_normal(prior.mean.shape, generator)
 
-def elbo(vae: VAE, batch: Batch, *, generator: torch.Generator, beta: float = 1.0) -> Tensor:
+    def log_weights(self, batch: Batch, noise: Tensor, beta: float = 1.0) -> Tensor:
+        q: Distribution = self.posterior(batch)
+        prior: Distribution = self.prior(batch.context)
+        z = q.mean + q.stddev * noise  # (s, *, n, k)
+        log_ratio = prior.log_prob(z) - q.log_prob(z)
+        return observed_sum(self.likelihood(z, batch.context), batch) + beta * log_ratio
+
+    def figures(self, batch: Batch) -> dict[str, float]:
+        divergence = divergences(self, batch).sum(dim=-1).mean()
+        return {"divergence": float(divergence), **super().figures(batch)}
+
+
+def observed_sum(p: Likelihood, batch: Batch) -> Tensor:
+    """Log-likelihood of the observed entries of each row, (s, *, n) nats."""
+    return (p.log_prob(batch.x) * batch.observed).sum(dim=-1)
+
+
+def divergences(vae: VAE, batch: Batch) -> Tensor:
+    """KL(q(z | x, c) || p(z | c)) of each latent, (*, n, k) nats."""
+    q, prior = vae.posterior(batch), vae.prior(batch.context)
+    return kl_divergence(q.base_dist, prior.base_dist)
+
+
+def active_units(model: Model, batch: Batch) -> int:
+    """Latents whose posterior mean varies over the rows of a batch (n, D).
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders, section 5.
+    """
+    z = model.embed(batch)
+    return int((z.var(dim=0, correction=0) > ACTIVE_VARIANCE).sum())
+
+
+def elbo(
+    vae: VAE,
+    batch: Batch,
+    *,
+    generator: torch.Generator,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+) -> Tensor:
     """Evidence lower bound with one reparameterised sample a row; (*, n) nats.
 
     E_q[log p(x | z, c)] - beta KL(q(z | x, c) || p(z | c)), over the observed entries of x.
@@ -48,20 +160,27 @@ def elbo(vae: VAE, batch: Batch, *, generator: torch.Generator, beta: float = 1.
         Where the sample is drawn from.
     beta : float
         Weight of the divergence; only 1 gives a bound on log p(x | c) (Higgins et al. 2017).
+    free_bits : float
+        Nats that a latent may hold on the mean of the rows at no gain from holding less (Kingma et
+        al. 2016, Improved Variational Inference with Inverse Autoregressive Flow, appendix C.8).
 
     References
     ----------
     Kingma & Welling (2014), Auto-Encoding Variational Bayes. Missing entries: Nazabal et al.
     (2020), Handling incomplete heterogeneous data using VAEs.
     """
-    q = vae.posterior(batch)
-    z = q.mean + q.stddev * _noise(q.mean, generator)
-    log_likelihood = vae.likelihood(z, batch.context).log_prob(batch.x) * batch.observed
-    return log_likelihood.sum(dim=-1) - beta * kl_divergence(q, vae.prior(batch.context))
+    q, prior = vae.posterior(batch), vae.prior(batch.context)
+    z = q.mean + q.stddev * standard_normal(q.mean.shape, generator)
+    log_likelihood = observed_sum(vae.likelihood(z, batch.context), batch)
+    divergence = kl_divergence(q.base_dist, prior.base_dist)  # (*, n, k)
+    if free_bits:
+        is_free = divergence.mean(dim=-2, keepdim=True) < free_bits
+        divergence = divergence.masked_fill(is_free, free_bits)
+    return log_likelihood - beta * divergence.sum(dim=-1)
 
 
 def importance_bound(
-    vae: VAE, batch: Batch, *, n_samples: int, generator: torch.Generator
+    model: Model, batch: Batch, *, n_samples: int, generator: torch.Generator
 ) -> Tensor:
     """Importance-weighted bound; (*, n) nats, and log p(x | c) itself as the samples grow.
 
@@ -69,7 +188,7 @@ def importance_bound(
 
     Parameters
     ----------
-    vae : VAE
+    model : Model
     batch : Batch
     n_samples : int
         Number s of samples a row.
@@ -80,13 +199,6 @@ def importance_bound(
     ----------
     Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders.
     """
-    q = vae.posterior(batch)
-    z = q.mean + q.stddev * _noise(q.mean.expand(n_samples, *q.mean.shape), generator)
-    log_likelihood = vae.likelihood(z, batch.context).log_prob(batch.x) * batch.observed
-    prior: Distribution = vae.prior(batch.context)
-    log_w = log_likelihood.sum(dim=-1) + prior.log_prob(z) - q.log_prob(z)  # (s, *, n)
-    return log_w.logsumexp(dim=0) - math.log(n_samples)
-
-
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+    shape = (n_samples, *batch.x.shape[:-1], model.noise_dim)
+    log_weights = model.log_weights(batch, standard_normal(shape, generator))  # (s, *, n)
+    return log_weights.logsumexp(dim=0) - math.log(n_samples)

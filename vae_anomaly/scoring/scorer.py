@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import InputError, PackageError, PartsError
+from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import (
     Batch,
     Series,
@@ -28,7 +29,7 @@ from vae_anomaly.models.standardize import (
 )
 from vae_anomaly.models.training import Check, History, one_thread, seeded
 from vae_anomaly.models.training import train as maximise
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
@@ -63,7 +64,7 @@ class Scorer(nn.Module):
     Parameters
     ----------
     standardizer : Standardizer
-    module : VAE
+    module : Model
         Trained on windows of standardised active sensors, (n, window * n_active).
     variant : Variant
         What the module was built from.
@@ -75,24 +76,31 @@ class Scorer(nn.Module):
         Rows that are judged together: a row and those before it.
     smoothing : float or None
         Rate of the EWMA of the score; None leaves it as it is.
+    levels : tuple of int
+        Of each sensor, how many levels its code has; empty: all are numbers.
+    n_classes : int
+        The highest class of the labels that the module learnt from.
     """
 
     def __init__(
         self,
         standardizer: Standardizer,
-        module: VAE,
+        module: Model,
         *,
         variant: Variant,
         anomaly_score: str = "auto",
         tensors: Mapping[str, Tensor] | None = None,
         window: int = 1,
         smoothing: float | None = None,
+        levels: tuple[int, ...] = (),
+        n_classes: int = 0,
     ) -> None:
         super().__init__()
         self.left_context = left_context(window, smoothing)
         self.standardizer, self.module, self.variant = standardizer, module, variant
-        self.anomaly_score = score_name(anomaly_score)
+        self.anomaly_score = score_name(anomaly_score, variant.default_score)
         self.window, self.smoothing = window, smoothing
+        self.levels, self.n_classes = levels, n_classes
         self.tensors = nn.Module()
         for name, tensor in (tensors or {}).items():
             self.tensors.register_buffer(name, tensor)
@@ -155,8 +163,8 @@ class Scorer(nn.Module):
         width = len(self.standardizer.sensors)
         means = torch.zeros(len(rows), width)
         for at, block in self._blocks(rows, run):
-            z = self.module.posterior(block).mean
-            mean = self.module.likelihood(z, block.context).mean[:, -width:]  # the row's own
+            p = self.module.likelihood(self.module.embed(block), block.context)
+            mean = p.mean[:, -width:]  # the row's own
             means[at] = mean[: at.stop - at.start]
         return self.standardizer.restored(means)
 
@@ -226,6 +234,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     anomaly_score: str = "auto",
     window: int = 1,
     smoothing: float | None = None,
+    levels: tuple[int, ...] = (),
     seed: int,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
@@ -235,8 +244,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     Parameters
     ----------
     train : Series
-        Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out;
-        unlabelled ones count as normal.
+        Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out,
+        unless the variant learns from labels; unlabelled ones count as normal.
     stop : Series
         Rows that decide when training stops, and that the score is fitted on.
     n_context : int
@@ -249,6 +258,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         Rows that are judged together.
     smoothing : float or None
         Rate of the EWMA of the score.
+    levels : tuple of int
+        Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
     seed : int
         Of weights, noise and the order of rows: the same seed gives the same scorer.
     checkpoint : Path, optional
@@ -268,12 +279,15 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         Training cannot go on.
     """
     left_context(window, smoothing)  # refuses both before any work
-    score = SCORES[score_name(anomaly_score)]
-    standardizer = fit_standardizer(train.rows[train.label <= 0], n_context)
-    learnt, stopped = (_normal(part, standardizer, window) for part in (train, stop))
+    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    standardizer = fit_standardizer(
+        train.rows[train.label <= 0], n_context, scaling=variant.scaling, levels=levels
+    )
+    learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
     _refuse_nothing(learnt, stopped)
+    n_classes = _n_classes(learnt) if variant.learns_labels else 0
     with seeded(seed):
-        module = variant.build(window * len(standardizer.sensors), n_context)
+        module = variant.build(_shape(standardizer, window, levels, n_classes))
     held_out = stopped.spread(HELD_OUT_ROWS)
     history = maximise(
         module,
@@ -285,28 +299,52 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         checkpoint=checkpoint,
         on_check=on_check,
     )
-    variant.finish(module, learnt.spread(FINISH_ROWS))
+    generator = torch.Generator().manual_seed(seed)
+    variant.finish(module, learnt.spread(FINISH_ROWS), generator)
+    normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
     scorer = Scorer(
         standardizer,
         module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=score.fit(module, held_out),
+        tensors=score.fit(module, normal.spread(HELD_OUT_ROWS)),
         window=window,
         smoothing=smoothing,
+        levels=levels,
+        n_classes=n_classes,
     )
     return FittedScorer(scorer, history, tuple(_notes(standardizer, learnt)))
 
 
-def _normal(series: Series, standardizer: Standardizer, window: int) -> Windows:
-    """The rows with a value and without a labelled anomaly in their window."""
+def _shape(
+    standardizer: Standardizer, window: int, levels: tuple[int, ...], n_classes: int
+) -> Shape:
+    """What the networks must know of the rows: of their active sensors."""
+    sensors = standardizer.sensors.tolist()
+    active_levels = tuple(levels[sensor] for sensor in sensors) if levels else ()
+    return Shape(len(sensors), standardizer.n_context, window, active_levels, n_classes)
+
+
+def _n_classes(windows: Windows) -> int:
+    """The highest class of a labelled anomaly."""
+    return int(windows.batch.label[windows.rows].clamp(min=0).max())
+
+
+def _learnable(
+    series: Series, standardizer: Standardizer, window: int, variant: Variant
+) -> Windows:
+    """The rows with a value; without a labelled anomaly in their window, but for members that
+    learn from labels.
+    """
     _refuse_misfits(series.rows, series.run, len(standardizer.center))
     pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
     batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
     seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
     here = torch.arange(1, len(seen))
-    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)]
-    fit = (anomalous == 0) & batch.observed.any(dim=-1)
+    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)] > 0
+    if variant.learns_labels:
+        anomalous &= series.label <= 0  # a normal row after an anomaly is neither
+    fit = ~anomalous & batch.observed.any(dim=-1)
     rows = fit.nonzero().squeeze(-1)
     return Windows(batch._replace(label=series.label), series.run, rows, window)
 
@@ -357,7 +395,9 @@ class _Spec(BaseModel):
     settings: dict[str, JsonValue]
     n_features: PositiveInt
     n_context: NonNegativeInt
-    n_active: PositiveInt
+    active: tuple[NonNegativeInt, ...]
+    levels: tuple[int, ...] = ()
+    n_classes: NonNegativeInt = 0
     window: PositiveInt
     smoothing: float | None
     anomaly_score: str
@@ -378,7 +418,9 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
         settings=variant_settings(scorer.variant),
         n_features=standardizer.n_features,
         n_context=standardizer.n_context,
-        n_active=len(standardizer.sensors),
+        active=tuple(standardizer.sensors.tolist()),
+        levels=scorer.levels,
+        n_classes=scorer.n_classes,
         window=scorer.window,
         smoothing=scorer.smoothing,
         anomaly_score=scorer.anomaly_score,
@@ -409,11 +451,11 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
     standardizer = Standardizer(
         torch.zeros(n_columns, dtype=torch.float64),
         torch.ones(n_columns, dtype=torch.float64),
-        active=torch.zeros(d, dtype=torch.bool),
+        active=torch.tensor([column in said.active for column in range(d)]),
         constant_value=torch.zeros(d, dtype=torch.float64),
     )
     with seeded(0):
-        module = variant.build(said.window * said.n_active, said.n_context)
+        module = variant.build(_shape(standardizer, said.window, said.levels, said.n_classes))
     return Scorer(
         standardizer,
         module,
@@ -425,4 +467,6 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         },
         window=said.window,
         smoothing=said.smoothing,
+        levels=said.levels,
+        n_classes=said.n_classes,
     )

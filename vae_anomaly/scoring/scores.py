@@ -9,12 +9,9 @@ from torch import Tensor
 
 from vae_anomaly.errors import ConfigError, closest
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.vae import Model
 
 __all__ = ["SCORES", "Score", "score_name"]
-
-#: What `auto` stands for.
-AUTO = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -30,12 +27,12 @@ class Score:
         it; a missing entry contributes 0.
     """
 
-    fit: Callable[[VAE, Batch], dict[str, Tensor]]
-    score: Callable[[VAE, Batch, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+    fit: Callable[[Model, Batch], dict[str, Tensor]]
+    score: Callable[[Model, Batch, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 
 
-def score_name(name: str) -> str:
-    """The score that a name stands for; "auto" is the library's choice.
+def score_name(name: str, default: str = "reconstruction") -> str:
+    """The score that a name stands for; "auto" is the default of the member of the family.
 
     Raises
     ------
@@ -47,24 +44,26 @@ def score_name(name: str) -> str:
     >>> score_name("auto")
     'reconstruction'
     """
-    resolved = AUTO if name == "auto" else name
+    resolved = default if name == "auto" else name
     if resolved not in SCORES:
         known = ("auto", *SCORES)
         raise ConfigError(f"anomaly score '{name}' is not known; {closest(name, known)}")
     return resolved
 
 
-def _nothing(module: VAE, normal: Batch) -> dict[str, Tensor]:
+def _nothing(module: Model, normal: Batch) -> dict[str, Tensor]:
     return {}
 
 
 def _reconstruction(
-    module: VAE, batch: Batch, tensors: Mapping[str, Tensor]
+    module: Model, batch: Batch, tensors: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Squared error over the learned variance at z = E[q(z | x, c)], of the observed entries."""
-    x, observed, context, _ = batch
-    p = module.likelihood(module.posterior(batch).mean, context)
-    contributions = ((x - p.mean) / p.stddev).square() * observed
+    """Deviance at the latents that stand for the row, of its observed entries.
+
+    Of a Gaussian likelihood it is the squared error over the learned variance.
+    """
+    p = module.likelihood(module.embed(batch), batch.context)
+    contributions = p.deviance(batch.x) * batch.observed
     return contributions.sum(dim=-1), contributions
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from torch import Tensor
 
 from vae_anomaly.errors import ConfigError, InputError, closest
-from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import VAE
+from vae_anomaly.models.networks import Shape
+from vae_anomaly.models.standardize import Batch, Scaling
+from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
 
 __all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
@@ -21,23 +22,36 @@ __all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "var
 class Variant(Protocol):
     """A member of the family: its settings, and how it is built and trained.
 
-    Members are frozen dataclasses whose fields are plain values.
+    Members are frozen dataclasses whose fields are plain values; most take theirs from
+    `Architecture` and `Objective`.
     """
+
+    #: Whether rows with a labelled anomaly are learnt from; other members leave them out.
+    learns_labels: ClassVar[bool]
+    #: The score that "auto" stands for, a name in `SCORES`.
+    default_score: ClassVar[str]
 
     @property
     def latent_dim(self) -> int | Literal["auto"]:
-        """Width of the latent."""
+        """Width of the latent, or of one level of it."""
 
-    def build(self, n_features: int, n_context: int) -> VAE:
+    @property
+    def scaling(self) -> Scaling:
+        """What the networks see of a sensor."""
+
+    def build(self, shape: Shape) -> Model:
         """Untrained modules; their weights come from torch's global generator."""
 
     def bound(
-        self, module: VAE, batch: Batch, progress: float, generator: torch.Generator
+        self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:
-        """What training maximises, (*, n) nats, at a share `progress` of the steps."""
+        """What training maximises, (*, n) nats, at a share `progress` of the steps.
 
-    def finish(self, module: VAE, batch: Batch) -> None:
-        """A second stage after training; nothing for most."""
+        In evaluation mode it changes nothing, and is the bound without aids to training.
+        """
+
+    def finish(self, module: Model, batch: Batch, generator: torch.Generator) -> None:
+        """A second stage after training, on training rows; nothing for most."""
 
 
 VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
