@@ -30,7 +30,7 @@ from torch import Tensor
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.models.doctor import LOWER, MOST_RETURNS, Event, Typical, trouble
-from vae_anomaly.models.standardize import Batch, Windows, split
+from vae_anomaly.models.standardize import Batch, Windows, spaced, split
 from vae_anomaly.models.vae import Model
 
 __all__ = ["Bound", "Check", "History", "held_out_bounds", "one_thread", "seeded", "train"]
@@ -49,6 +49,9 @@ GATHER = 64
 
 #: Rows to a block when the held-out bound is evaluated.
 HELD_OUT_BLOCK = 4096
+
+#: Held-out rows on which a model's own figures are taken.
+FIGURE_ROWS = 1024
 
 #: Rows whose bytes tell a checkpoint of these data from another's.
 FINGERPRINT_ROWS = 1024
@@ -74,6 +77,10 @@ class Check:
         Rows trained on in a second since the last check.
     seconds : float
         Time spent since the start, the times before interruptions included.
+    figures : dict of str to float
+        What the model says of itself on held-out rows, such as its active units.
+    attempt : int
+        Above 1 where the doctor has it trained again.
     """
 
     step: int
@@ -84,6 +91,8 @@ class Check:
     learning_rate: float
     rows_per_s: float
     seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,20 @@ class History:
         The held-out bound rose no more.
     events : tuple of Event
         What the doctor saw and did.
+    others : tuple of Check
+        Checks of the attempts that were not kept.
     """
 
     checks: tuple[Check, ...]
     best_step: int
     stopped_early: bool
     events: tuple[Event, ...] = ()
+    others: tuple[Check, ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt whose weights were kept."""
+        return self.checks[0].attempt
 
     @property
     def best(self) -> Check:
@@ -120,6 +137,7 @@ def train(
     *,
     held_out: Batch,
     seed: int,
+    attempt: int = 1,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
 ) -> History:
@@ -143,6 +161,8 @@ def train(
         Rows that decide when to stop.
     seed : int
         Of the order of the rows, and of the noise.
+    attempt : int
+        Its number, for the record.
     checkpoint : Path, optional
         File that is written at each check, and gone on from if it is there. It stays when the
         training is done: a call with it then trains no step.
@@ -157,9 +177,10 @@ def train(
     Raises
     ------
     TrainingError
-        The bound is no longer finite, or the checkpoint belongs to another run.
+        The bound exploded or was no longer finite, at lower learning rates too, or the checkpoint
+        belongs to another run.
     """
-    task = _Task(bound, windows, training, held_out, seed)
+    task = _Task(bound, windows, training, held_out, seed, attempt)
     run = _Run.begin(module, training, seed)
     key = _fingerprint(module, windows, training, seed) if checkpoint else ""
     if checkpoint is not None and checkpoint.exists():
@@ -283,6 +304,7 @@ class _Task:
     training: Training
     held_out: Batch
     seed: int
+    attempt: int
 
     @property
     def plan(self) -> _Plan:
@@ -315,6 +337,7 @@ def _until_check(run: _Run, task: _Task, batches: Iterator[Batch]) -> tuple[Chec
     with one_thread():
         nats = _steps(run, task, batches, plan.next_check(first))
         held_out = held_out_bounds(run.module, task.bound, task.held_out, task.seed)
+        figures = _figures(run.module, task.held_out)
     seconds = time.perf_counter() - started
     run.seconds += seconds
     n_steps = run.step - first
@@ -327,12 +350,21 @@ def _until_check(run: _Run, task: _Task, batches: Iterator[Batch]) -> tuple[Chec
         learning_rate=run.rate * task.training.learning_rate * one_cycle(run.step / plan.n_steps),
         rows_per_s=n_steps * len(task.windows.rows) / plan.n_batches / seconds,
         seconds=run.seconds,
+        figures=figures,
+        attempt=task.attempt,
     )
     now = Typical.of(nats, held_out, task.held_out.x.shape[-1])
     seen = trouble(now, run.typical, bound=check.bound, held_out_bound=check.held_out_bound)
     if not seen:
         run.typical = run.typical.best(now)
     return check, seen
+
+
+@torch.no_grad()
+def _figures(module: Model, held_out: Batch) -> dict[str, float]:
+    """What a model in evaluation mode says of itself, on some of the held-out rows."""
+    figures = module.figures(spaced(held_out, FIGURE_ROWS))
+    return {name: float(figure) for name, figure in figures.items()}
 
 
 def _steps(run: _Run, task: _Task, batches: Iterator[Batch], last: int) -> Tensor:
@@ -432,7 +464,7 @@ class _Run:
             )
         self.rate *= LOWER
         done = f"back to step {self.good.step}, and on at {self.rate:g} of the learning rate"
-        self.events.append(Event(check.step, seen, done))
+        self.events.append(Event(check.step, seen, done, check.attempt))
         logger.warning("training, %s", self.events[-1])
         self.restore()
 
