@@ -503,3 +503,20 @@ def held(tree: object, row: dict[str, object]) -> bool | None:  # noqa: PLR0911
         "!=": lambda a, b: a != b,
     }
     return signs[tree.sign](value, tree.value)
+
+
+def nearest(vector: list[float], codes: list[list[float]]) -> int:
+    """Number of the code nearest to a vector; of several, the first."""
+    distances = [sum((a - b) ** 2 for a, b in zip(vector, code, strict=True)) for code in codes]
+    return distances.index(min(distances))
+
+
+def k_means_step(rows: list[list[float]], codes: list[list[float]]) -> list[list[float]]:
+    """Each code as the mean of the rows that are nearest to it; where it stood, if none is."""
+    assigned: list[list[list[float]]] = [[] for _ in codes]
+    for row in rows:
+        assigned[nearest(row, codes)].append(row)
+    return [
+        [sum(column) / len(mine) for column in zip(*mine, strict=True)] if mine else code
+        for mine, code in zip(assigned, codes, strict=True)
+    ]

@@ -38,7 +38,7 @@ ROOMS = {
 #: Rooms from the ground up: a module imports only from its own level or a lower one.
 LEVELS = (
     ("errors",),
-    ("config", "table"),
+    ("config", "table", "images"),
     ("data", "models", "decisions", "pictures"),
     ("scoring",),
     ("package_file", "package", "streaming", "detector", "latent", "tracking"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vae_anomaly.config import PlantConfig, Training, read_plant
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.errors import VAEAnomalyError
+    from vae_anomaly.images import as_images, as_rows
     from vae_anomaly.package import ModelPackage
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Training",
     "VAEAnomalyError",
     "VAEDetector",
+    "as_images",
+    "as_rows",
     "read_plant",
 ]
 
@@ -31,6 +34,8 @@ _HOMES = {
     "Training": "vae_anomaly.config",
     "VAEAnomalyError": "vae_anomaly.errors",
     "VAEDetector": "vae_anomaly.detector",
+    "as_images": "vae_anomaly.images",
+    "as_rows": "vae_anomaly.images",
     "read_plant": "vae_anomaly.config",
 }
 

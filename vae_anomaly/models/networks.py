@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
 from typing import Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+
+from vae_anomaly.errors import ConfigError
+from vae_anomaly.models.convolutions import (
+    ImageDecoder,
+    ImageEncoder,
+    TemporalDecoder,
+    TemporalEncoder,
+)
+from vae_anomaly.models.layers import LANES, MLP, Linear, join
 
 __all__ = [
+    "LANES",
     "MLP",
     "Backbone",
     "Linear",
@@ -19,11 +27,6 @@ __all__ = [
     "encoder_network",
     "join",
 ]
-
-#: Width to which a layer's outputs are padded. Narrower matrix products, and those that threads
-#: split elsewhere, change in the last bits with a row's place (measured with MKL: of 12,310
-#: products with widths of this multiple and 1 to 16 threads, none did).
-LANES = 16
 
 #: Kinds of networks: perceptrons for rows, convolutions over time for windows, over both axes for
 #: images.
@@ -70,47 +73,82 @@ class Sizes(NamedTuple):
     image: tuple[int, ...] = ()
 
 
-class Linear(nn.Linear):
-    """Linear layer that in evaluation gives a row the same bits wherever in the block it stands."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
-        spare = -self.out_features % LANES
-        if self.training or spare == 0:
-            return super().forward(input)
-        weight = functional.pad(self.weight, (0, 0, 0, spare))
-        bias = functional.pad(self.bias, (0, spare))
-        return functional.linear(input, weight, bias)[..., : self.out_features]
-
-
-class MLP(nn.Module):
-    """Multi-layer perceptron (*, n_in) -> (*, n_out) with SiLU between layers."""
-
-    def __init__(self, n_in: int, n_out: int, hidden: tuple[int, ...]) -> None:
-        super().__init__()
-        widths = (n_in, *hidden)
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [Linear(before, after), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, Linear(widths[-1], n_out))
-
-    def forward(self, a: Tensor, context: Tensor) -> Tensor:
-        """Outputs for a (*, n, k) joined by the context (*, n, c); n_in is k + c."""
-        out: Tensor = self.layers(join(a, context))
-        return out
-
-
-def join(a: Tensor, context: Tensor) -> Tensor:
-    """Append the context (*, n, c) to (s, *, n, k), giving (s, *, n, k + c)."""
-    if context.shape[-1] == 0:
-        return a
-    return torch.cat([a, context.expand(*a.shape[:-1], -1)], dim=-1)
-
-
 def encoder_network(sizes: Sizes, n_out: int) -> nn.Module:
-    """Network from x (*, n, D) and context (*, n, c) to (*, n, n_out)."""
-    return MLP(sizes.shape.n_features + sizes.shape.n_context, n_out, sizes.hidden)
+    """Network from x (*, n, D) and context (*, n, c) to (*, n, n_out).
+
+    Raises
+    ------
+    ConfigError
+        The backbone does not fit the rows.
+    """
+    shape, hidden = sizes.shape, sizes.hidden
+    refuse_misfits(sizes)
+    if sizes.backbone == "temporal":
+        return TemporalEncoder(
+            shape.n_sensors, shape.window, shape.n_context, n_out=n_out, hidden=hidden
+        )
+    if sizes.backbone == "image":
+        return ImageEncoder(_stacked(sizes), shape.n_context, n_out=n_out, hidden=hidden)
+    return MLP(shape.n_features + shape.n_context, n_out, hidden)
 
 
 def decoder_network(sizes: Sizes, n_out: int) -> nn.Module:
-    """Network from latents (*, n, k) and context (*, n, c) to (*, n, n_out)."""
-    return MLP(sizes.latent_dim + sizes.shape.n_context, n_out, sizes.hidden[::-1])
+    """Network from latents (*, n, k) and context (*, n, c) to (*, n, n_out).
+
+    Convolutions need n_out to be a multiple of D: so many outputs a feature, in pieces (*, n, D)
+    side by side.
+
+    Raises
+    ------
+    ConfigError
+        The backbone does not fit the rows, or the outputs.
+    """
+    shape, hidden, k = sizes.shape, sizes.hidden, sizes.latent_dim
+    refuse_misfits(sizes)
+    if sizes.backbone == "mlp":
+        return MLP(k + shape.n_context, n_out, hidden[::-1])
+    if n_out % shape.n_features:
+        raise ConfigError(
+            f"backbone '{sizes.backbone}' gives every feature as many outputs as the others, and "
+            f"{n_out} outputs do not divide by {shape.n_features} features; with this variant or "
+            "these kinds of sensors take backbone 'mlp'"
+        )
+    if sizes.backbone == "temporal":
+        return TemporalDecoder(
+            shape.n_sensors, shape.window, shape.n_context, latent_dim=k, n_out=n_out, hidden=hidden
+        )
+    return ImageDecoder(_stacked(sizes), shape.n_context, latent_dim=k, n_out=n_out, hidden=hidden)
+
+
+def refuse_misfits(sizes: Sizes) -> None:
+    """Refuse a backbone that the rows have no use for.
+
+    Raises
+    ------
+    ConfigError
+        The message says what fits.
+    """
+    shape, image = sizes.shape, sizes.image
+    if sizes.backbone == "temporal" and shape.window == 1:
+        raise ConfigError(
+            "backbone 'temporal' needs a window of at least 2 rows, and window is 1; set window, "
+            "or take backbone 'mlp'"
+        )
+    if sizes.backbone != "image" and image:
+        raise ConfigError(
+            f"image={image} has no use with backbone '{sizes.backbone}'; set backbone to 'image', "
+            "or leave image out"
+        )
+    if sizes.backbone == "image" and math.prod(image or (0,)) != shape.n_sensors:
+        raise ConfigError(
+            f"image={image} makes {math.prod(image or (0,))} values and the model sees "
+            f"{shape.n_sensors} sensors; give (channels, height, width) whose product is the "
+            "number of sensors, and scaling (low, high), such as (0, 255), with which sensors "
+            "that never vary stay too"
+        )
+
+
+def _stacked(sizes: Sizes) -> tuple[int, ...]:
+    """Channels, height and width, where the images of a window are channels of one."""
+    channels, height, width = sizes.image
+    return (sizes.shape.window * channels, height, width)

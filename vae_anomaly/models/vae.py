@@ -172,11 +172,23 @@ def elbo(
     q, prior = vae.posterior(batch), vae.prior(batch.context)
     z = q.mean + q.stddev * standard_normal(q.mean.shape, generator)
     log_likelihood = observed_sum(vae.likelihood(z, batch.context), batch)
-    divergence = kl_divergence(q.base_dist, prior.base_dist)  # (*, n, k)
-    if free_bits:
-        is_free = divergence.mean(dim=-2, keepdim=True) < free_bits
-        divergence = divergence.masked_fill(is_free, free_bits)
+    divergence = freed(kl_divergence(q.base_dist, prior.base_dist), free_bits)  # (*, n, k)
     return log_likelihood - beta * divergence.sum(dim=-1)
+
+
+def freed(divergence: Tensor, free_bits: float) -> Tensor:
+    """Divergences (*, n, k) where latents that hold less on the mean of the rows cost this much.
+
+    Examples
+    --------
+    >>> freed(torch.tensor([[0.0, 1.0], [0.2, 3.0]]), 0.5)
+    tensor([[0.5000, 1.0000],
+            [0.5000, 3.0000]])
+    """
+    if not free_bits:
+        return divergence
+    is_free = divergence.mean(dim=-2, keepdim=True) < free_bits
+    return divergence.masked_fill(is_free, free_bits)
 
 
 def importance_bound(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vae_anomaly.errors import ConfigError, closest
+from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import Model
 
@@ -67,4 +69,51 @@ def _reconstruction(
     return contributions.sum(dim=-1), contributions
 
 
-SCORES: Mapping[str, Score] = {"reconstruction": Score(_nothing, _reconstruction)}
+#: What labels may add to a score, in standard deviations of normal rows: twice what the evidence
+#: exceeds that of the most anomalous fifth of them by, and no more than 20. So labels that cover
+#: only some kinds, or are wrong, can lift but a fifth of the normal rows; of a prototype's forms of
+#: the sum on 17 tables of ADBench it was the one that lost least on kinds without a label.
+LIFTED, WEIGHT, MOST = 0.2, 2.0, 10.0
+
+
+def _fit_labels(module: Model, normal: Batch) -> dict[str, Tensor]:
+    """Spread of the reconstruction score, and level and spread of the evidence for an anomaly."""
+    score, _ = _reconstruction(_of_normal(module), normal, {})
+    level, spread = torch.tensor(torch.inf), torch.tensor(1.0)  # no evidence reaches that
+    if isinstance(module, ClassVAE) and module.has_kinds:
+        evidence = module.evidence(normal)
+        level, spread = torch.quantile(evidence, 1 - LIFTED), _spread(evidence)
+    return {"scale": _spread(score), "evidence_level": level, "evidence_spread": spread}
+
+
+def _labels(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The reconstruction score in its standard deviations, and what labels add to it.
+
+    What they add is shared among the sensors as the reconstruction score is: labels say how
+    anomalous a row is, and the reconstruction where.
+    """
+    score, parts = _reconstruction(_of_normal(module), batch, {})
+    added = torch.zeros_like(score)
+    if isinstance(module, ClassVAE) and module.has_kinds:
+        above = (module.evidence(batch) - tensors["evidence_level"]) / tensors["evidence_spread"]
+        added = WEIGHT * above.clamp(0.0, MOST)
+    share = parts / score.clamp(min=torch.finfo(score.dtype).tiny)[:, None]
+    contributions = parts / tensors["scale"] + added[:, None] * share
+    return contributions.sum(dim=-1), contributions
+
+
+def _of_normal(module: Model) -> Model:
+    """The part of a model that says how far a row is from normal."""
+    return module.normal if isinstance(module, ClassVAE) else module
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Standard deviation, or 1 where nothing varies."""
+    spread = values.std(correction=0)
+    return torch.where(spread > 0, spread, 1.0)
+
+
+SCORES: Mapping[str, Score] = {
+    "reconstruction": Score(_nothing, _reconstruction),
+    "labels": Score(_fit_labels, _labels),
+}

@@ -15,8 +15,21 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants.hierarchical import Hierarchical
+from vae_anomaly.models.variants.semi_supervised import SemiSupervised
+from vae_anomaly.models.variants.vq import VectorQuantized
 
-__all__ = ["VARIANTS", "Gaussian", "Variant", "variant_name", "variant_of", "variant_settings"]
+__all__ = [
+    "VARIANTS",
+    "Gaussian",
+    "Hierarchical",
+    "SemiSupervised",
+    "Variant",
+    "VectorQuantized",
+    "variant_name",
+    "variant_of",
+    "variant_settings",
+]
 
 
 class Variant(Protocol):
@@ -54,7 +67,12 @@ class Variant(Protocol):
         """A second stage after training, on training rows; nothing for most."""
 
 
-VARIANTS: Mapping[str, type[Variant]] = {"gaussian": Gaussian}
+VARIANTS: Mapping[str, type[Variant]] = {
+    "gaussian": Gaussian,
+    "hierarchical": Hierarchical,
+    "vq": VectorQuantized,
+    "semi_supervised": SemiSupervised,
+}
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
