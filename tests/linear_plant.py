@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
-from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.scorer import FittedScorer, fit_scorer
 from vae_anomaly.scoring.scores import score_name
 
@@ -19,6 +20,26 @@ D, K, NOISE = 6, 2, 0.3
 
 #: Enough to learn a linear plant; well under a second.
 QUICK = Training(epochs=1, min_steps=300, max_steps=300, checks=6, patience=6, learning_rate=1e-2)
+
+
+#: Settings under which a member suits so small a plant; the others are as they come. Each latent
+#: holds much of what there is to know of six sensors: it is not worth many times its nats. To a
+#: Bernoulli, moreover, six continuous readings are six coins, which say next to nothing.
+SUITED: dict[str, dict[str, JsonValue]] = {"beta": {"beta": 1.5}, "bernoulli": {"beta": 0.01}}
+
+#: Members whose one Gaussian latent has to hold all causes.
+ONE_LEVEL = ("gaussian", "beta", "student_t", "linear")
+
+#: What the nats of a member's likelihood are worth beside those of a Gaussian, for the same reason.
+NATS = {"bernoulli": 0.1}
+
+
+def suited(name: str, window: int = 1) -> Variant:
+    """A member of the family with settings for this plant; each row of a window has its causes."""
+    settings = dict(SUITED.get(name, {}))
+    if window > 1 and name in ONE_LEVEL:
+        settings["latent_dim"] = K * window
+    return variant_of(name, settings)
 
 
 class Faulty(NamedTuple):
@@ -87,7 +108,7 @@ def _fitted(
         series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),
         series(normal_rows(300, 1, n_context)),
         n_context=n_context,
-        variant=VARIANTS[variant](),
+        variant=suited(variant, window),
         training=QUICK,
         anomaly_score=anomaly_score,
         window=window,

@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 #: Outside libraries that only some rooms may import: library → places.
 ROOMS = {
-    "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py", "latent.py",
+    "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py", "latent/",
               "steps/"),
     "safetensors": ("package.py", "models/training.py"),
     "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
     "deltalake": ("data/", "steps/"),
     "pandas": ("detector.py", "mlflow_model.py"),
     "sklearn": ("decisions/", "scoring/baselines.py", "scoring/scores.py", "detector.py",
-                "latent.py"),
+                "latent/"),
     "scipy": ("decisions/", "scoring/baselines.py", "data/simulate/"),
     "mlflow": ("tracking/", "mlflow_model.py"),
     "matplotlib": ("pictures/", "report.py"),
@@ -45,7 +45,7 @@ LEVELS = (
     ("mlflow_model", "steps"),
     ("report", "progress"),
     ("demo",),
-    ("cli", "__main__"),
+    ("cli", "cli_uses", "__main__"),
 )
 
 #: Within these, a neighbour of the same level is another room: no imports between them.

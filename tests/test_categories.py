@@ -1,4 +1,7 @@
-"""Categorical context: a column a level, and no score where the model knows no such level."""
+"""Categorical columns: of context, a column a level; of a sensor, one of codes.
+
+There is no score where the model knows no such level.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,16 @@ from mlflow.types import DataType
 from numpy.testing import assert_array_equal
 
 from vae_anomaly import ModelPackage
-from vae_anomaly.config import Contract, PlantConfig, Sensor, read_plant
+from vae_anomaly.config import (
+    Contract,
+    ModelConfig,
+    PlantConfig,
+    Quality,
+    Sensor,
+    Source,
+    read_plant,
+)
+from vae_anomaly.data.aside import set_aside
 from vae_anomaly.data.contract import check_batch
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
 from vae_anomaly.data.windows import matrix_of
@@ -57,6 +69,76 @@ def test_texts_are_accepted_as_they_are_and_historians_words_are_missing() -> No
     assert checked.accepted["Type"].to_pylist() == ["L", "Shutdown", None, None, "strange"]
     assert checked.rejected["reason"].to_pylist() == ["bad_text"]
     assert sum(checked.cells.values()) == 2 * n
+
+
+# ---------------------------------------------------------------------------------------- sensors
+
+SENSED = Contract(time="time", sensors=("flow", TYPE, Sensor(name="open", kind="binary")))
+
+
+def sensed(levels: list[str | None]) -> pa.Table:
+    n = len(levels)
+    return pa.table(
+        {
+            "asset": ["a"] * n,
+            "time": pa.array(np.arange(n) * SECOND, pa.timestamp("us", "UTC")),
+            "flow": np.arange(float(n)),
+            "Type": pa.array(levels, pa.string()),
+            "open": [1.0] * n,
+        }
+    )
+
+
+def test_a_level_of_a_sensor_is_its_place_in_the_contract() -> None:
+    values = matrix_of(sensed(["H", None, "L", "M"]), SENSED).values
+    assert_array_equal(values, [[0, 2, 1], [1, np.nan, 1], [2, 0, 1], [3, 1, 1]])
+    assert SENSED.levels == (0, 3, 2)
+    assert SENSED.context_width == 0
+
+
+def test_a_text_that_is_no_level_of_a_sensor_is_refused_with_its_reason() -> None:
+    texts = [b"L", b" H ", b"", b"Bad", b"h", b"\xff"]
+    n = len(texts)
+    cells = {"time": [b"2026-01-01T00:00:00Z"] * n, "flow": [b"1"] * n, "open": [b"1"] * n}
+    batch = pa.record_batch(
+        cells | {"Type": texts, "_row": list(range(n)), "_broken": pa.nulls(n, pa.string())}
+    )
+    checked = check_batch(batch, SENSED, asset="a")
+    assert checked.accepted["Type"].to_pylist() == ["L", "H", None, None]
+    assert checked.rejected["reason"].to_pylist() == ["not_a_level", "bad_text"]
+    assert checked.rejected["detail"][0].as_py() == (
+        "column 'Type': 'h' is none of the contract's levels L, M, H"
+    )
+
+
+def test_a_cell_of_bad_quality_is_missing_whatever_text_it_has() -> None:
+    contract = Contract(time="time", sensors=(TYPE,), quality=Quality(column="code"))
+    cells = {"time": [b"2026-01-01T00:00:00Z"] * 2, "Type": [b"X"] * 2, "code": [b"0", b"192"]}
+    batch = pa.record_batch(cells | {"_row": [0, 1], "_broken": pa.nulls(2, pa.string())})
+    checked = check_batch(batch, contract, asset="a")
+    assert checked.accepted["Type"].to_pylist() == [None]
+    assert checked.rejected["reason"].to_pylist() == ["not_a_level"]
+
+
+def test_a_row_with_a_level_of_another_contract_is_set_aside() -> None:
+    (entry,) = set_aside(sensed(["L", "X", None]), SENSED)
+    assert entry.mask.tolist() == [False, True, False]
+    assert entry.reason == "sensor 'Type' has level 'X'; the model knows L, M, H"
+
+
+def test_a_row_whose_flag_is_neither_0_nor_1_is_set_aside() -> None:
+    table = sensed(["L", "L", "L", "L"])
+    table = table.set_column(4, "open", pa.array([0.0, 0.5, None, 7.0]))
+    (entry,) = set_aside(table, SENSED)
+    assert entry.mask.tolist() == [False, True, False, True]
+    assert entry.reason == "sensor 'open' is binary and neither 0 nor 1"
+
+
+def test_other_members_of_the_family_refuse_texts_and_name_the_one_that_takes_them() -> None:
+    source = Source(path="x")
+    with pytest.raises(ValueError, match=r"no likelihood in the gaussian .* model: {variant: mix"):
+        PlantConfig(name="p", source=source, contract=SENSED)
+    PlantConfig(name="p", source=source, contract=SENSED, model=ModelConfig(variant="mixed"))
 
 
 # ---------------------------------------------------------------------------------- a whole plant

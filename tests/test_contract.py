@@ -313,7 +313,7 @@ EXAMPLES: dict[str, tuple[dict[str, bytes | None], str]] = {
 
 
 def test_every_reason_is_shown_by_an_example() -> None:
-    elsewhere = {"broken_line", "nonexistent_local_time", "no_tag"}
+    elsewhere = {"broken_line", "nonexistent_local_time", "no_tag", "not_a_level"}
     assert {*EXAMPLES, *elsewhere} == set(REASONS)
     assert reason_of() is None
 

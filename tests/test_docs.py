@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vae_anomaly.cli import parser
+from vae_anomaly.cli_uses import USES
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.refusals import REASONS
 from vae_anomaly.streaming import STATUSES
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/plant-data.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+PAGE = PAGES["plant-data.md"]
+BLOCKS = re.findall(r"```yaml\n(.*?)```", "".join(PAGES.values()), flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split(":")[0])
@@ -24,12 +28,28 @@ def test_what_is_shown_is_valid(block: str) -> None:
         "source": {"path": "incoming"},
         "contract": {"time": "time", "sensors": ["flow"]},
     }
-    assert PlantConfig.model_validate(base | yaml.safe_load(block)).name == "plant"
+    assert PlantConfig.model_validate(base | yaml.safe_load(block)).name
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", PAGE):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_commands_of_the_page_on_uses_are_understood() -> None:
+    for line in re.findall(r"^vae-anomaly .*$", PAGES["uses.md"], flags=re.MULTILINE):
+        options = parser().parse_args(shlex.split(line)[1:])
+        assert options.name in USES
+
+
+def test_figures_of_the_page_on_uses_are_those_of_the_results() -> None:
+    results = (ROOT / "benchmarks/results/augmentation.md").read_text(encoding="utf-8")
+    end = PAGES["uses.md"].index("(../benchmarks/results/augmentation.md)")
+    start = PAGES["uses.md"].rindex("\n\n", 0, end)
+    figures = set(re.findall(r"\d+[.,]\d+", PAGES["uses.md"][start:end]))
+    assert len(figures) > 5
+    assert figures <= set(re.findall(r"\d+[.,]\d+", results))
 
 
 def test_reasons_and_statuses_are_those_of_the_code() -> None:

@@ -20,12 +20,19 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.pictures import (
     baseline_bars,
     cell_states,
+    image_grid,
+    image_reconstructions,
+    image_rows,
+    interpolation_lines,
+    latent_map,
+    reconstruction_band,
     roc_picture,
     rows_per_hour,
     score_histogram,
     sensor_shares,
     timeline,
     training_curves,
+    traversal_lines,
 )
 
 START = np.datetime64("2026-03-01T00:00")
@@ -85,6 +92,13 @@ LABELS = np.repeat([0, 1], [2000, 200])
 BROKEN = np.array([1.0, math.inf, -math.inf, math.nan, 5.0, 1e30])
 CHECKS = np.arange(1.0, 41.0)
 EVERYWHERE = Interval(0.5, 0.0, 1.0)
+IMAGES = GENERATOR.random((10, 12, 14, 14))
+POINTS = GENERATOR.normal(size=(600, 2))
+MOMENTS = START + np.arange(600) * MINUTE
+BENDS = np.tanh(np.linspace(-3, 3, 9)[None, :, None] * GENERATOR.normal(size=(20, 1, 8)))
+WAY = np.linspace(0, 5, 9)[:, None, None] * GENERATOR.normal(size=(1, 1, 20)) + 50
+WAVES = np.sin(np.arange(30)[:, None] / 5 + np.linspace(0, 2, 9)[:, None, None]) * np.arange(1, 4)
+READ = np.where(GENERATOR.random((600, 8)) < 0.02, np.nan, GENERATOR.normal(size=(600, 8)))
 
 PICTURES: dict[str, Draw] = {
     "roc": curve(FAULTY.tolist(), LABELS.tolist(), 20.0),
@@ -187,6 +201,95 @@ PICTURES: dict[str, Draw] = {
     "sensors": partial(
         sensor_shares, sensors=["flow", "level"], contributions=GENERATOR.gamma(1, 1, (90, 2))
     ),
+    "grid": partial(image_grid, images=IMAGES[0], title="12 images", columns=4, subject="digits"),
+    "grid, one image": partial(image_grid, images=IMAGES[0, :1], title="one"),
+    "grid, 900 images": partial(
+        image_grid,
+        images=0.8 + GENERATOR.random((900, 5, 3)) / 5,
+        title="many",
+        columns=8,
+        note="means",
+    ),
+    "grid, colours": partial(image_grid, images=GENERATOR.random((6, 9, 9, 3)), title="colours"),
+    "strip": partial(
+        image_rows,
+        images=IMAGES[:1],
+        title="From one to another",
+        column_names=[f"{i / 11:.2f}" for i in range(12)],
+    ),
+    "latent rows": partial(
+        image_rows, images=IMAGES, title="Latents", row_names=[f"z{i}" for i in range(10)]
+    ),
+    "latent rows, 90": partial(
+        image_rows,
+        images=np.tile(IMAGES, (9, 1, 1, 1)),
+        title="Latents",
+        row_names=[f"a very long name of a latent, z{i}" for i in range(90)],
+    ),
+    "reconstructions": partial(
+        image_reconstructions, inputs=IMAGES[0], expected=IMAGES[1], column_names=list("abcdefghij")
+    ),
+    "map by label": partial(
+        latent_map,
+        points=POINTS,
+        color=GENERATOR.integers(-1, 3, 600),
+        color_by="label",
+        kind="PCA",
+        subject="pumps",
+    ),
+    "map by asset": partial(
+        latent_map,
+        points=POINTS,
+        color=[f"pump {'long ' * 9}{i % 20}" for i in range(600)],
+        color_by="asset",
+        kind="t-SNE",
+        note="distances between far groups mean nothing",
+    ),
+    "map by time": partial(latent_map, points=POINTS, color=MOMENTS, color_by="time", kind="PCA"),
+    "map, one row": partial(
+        latent_map, points=POINTS[:1], color=MOMENTS[:1], color_by="time", kind="PCA"
+    ),
+    "traversal": partial(
+        traversal_lines,
+        values=np.tile(np.linspace(-3, 3, 9), (20, 1)),
+        change=BENDS,
+        sensors=[f"sensor {i}" for i in range(8)],
+    ),
+    "traversal, one latent that does nothing": partial(
+        traversal_lines, values=[[0.0, 0.0]], change=np.zeros((1, 2, 1)), sensors=["flow"]
+    ),
+    "way of a row": partial(
+        interpolation_lines,
+        values=WAY,
+        inputs=WAY[[0, -1]] + 1,
+        sensors=[f"sensor ${i}" for i in range(20)],
+        ends=("2026-03-01 10:00", "2026-03-02 10:00"),
+        kind="spherical",
+        subject="pump 1",
+    ),
+    "way of a window": partial(
+        interpolation_lines, values=WAVES, inputs=WAVES[[0, -1]], sensors=["a", "b", "c"]
+    ),
+    "way of a row of one sensor": partial(
+        interpolation_lines, values=WAY[:, :, :1], inputs=np.full((2, 1, 1), np.nan), sensors=["a"]
+    ),
+    "band": partial(
+        reconstruction_band,
+        times=np.where(np.arange(600) > 300, MOMENTS + 999 * MINUTE, MOMENTS),
+        values=READ,
+        expected=np.zeros((600, 8)),
+        sigma=np.ones((600, 8)),
+        sensors=[f"sensor {i}" for i in range(8)],
+        subject="pumps",
+    ),
+    "band, one row": partial(
+        reconstruction_band,
+        times=MOMENTS[:1],
+        values=[[np.nan]],
+        expected=[[1.0]],
+        sigma=[[0.0]],
+        sensors=["flow"],
+    ),
     "sensors, one row of 60": partial(
         sensor_shares,
         sensors=[f"sensor ${i}_{'x' * i}$" for i in range(60)],
@@ -284,6 +387,26 @@ def test_importing_and_drawing_leave_matplotlib_as_it_was(tmp_path: Path) -> Non
         (partial(sensor_shares, sensors=["a"], contributions=np.zeros((0, 1))), "draw nothing"),
         (series(np.ones(5), {"pump-01": 1.0}), "asset 'pump-00' has no threshold"),
         (series(np.ones(5), 1.0, labels=[0, 1]), "must be of one length"),
+        (partial(image_grid, images=np.zeros((0, 3, 3)), title=""), "at least one"),
+        (partial(image_rows, images=np.zeros((3, 3, 3)), title=""), r"give \(r, m, height, width"),
+        (
+            partial(image_reconstructions, inputs=IMAGES[0], expected=IMAGES[0, :3]),
+            "must be of one shape",
+        ),
+        (partial(latent_map, points=POINTS, color=[1], color_by="label", kind="PCA"), r"\(n, 2\)"),
+        (partial(traversal_lines, values=[[1.0]], change=BENDS, sensors=["a"]), r"values \(1, 1\)"),
+        (partial(interpolation_lines, values=WAY, inputs=WAY, sensors=["a"]), "of 1 sensors"),
+        (
+            partial(
+                reconstruction_band,
+                times=MOMENTS[:2],
+                values=[[1.0]],
+                expected=[[1.0]],
+                sigma=[[1.0]],
+                sensors=["a"],
+            ),
+            r"must be of shape \(2, 1\)",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw: Draw, said: str, tmp_path: Path) -> None:

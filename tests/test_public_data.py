@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from crash import finish, lake_content, run_all, start
+from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import ModelPackage
 from vae_anomaly.config import PlantConfig, read_plant
@@ -88,6 +89,27 @@ def test_tennessee_eastman_runs_on_its_listed_parts(tmp_path: Path) -> None:
         own = verdicts.filter(pc.field("asset") == fault).sort_by("time")
         found = own["status"].to_pylist()[160:]
         assert found.count("anomaly") > 0.95 * len(found), fault
+
+
+def test_milling_machine_is_judged_with_its_type_as_a_text(tmp_path: Path) -> None:
+    source = needs("ai4i2020") / "ai4i2020.csv"
+    plant = read_plant(plant_in(tmp_path, "ai4i", source))
+    run_all(plant)
+    readings = table_of(plant, READINGS).sort_by("time")
+    assert readings.num_rows == 10_000
+    assert set(readings["Type"].to_pylist()) == {"L", "M", "H"}
+    verdicts = table_of(plant, VERDICTS).sort_by("time").to_pylist()
+    test = slice(8000, 10_000)
+    label, score_of = readings["label"].to_pylist()[test], [v["score"] for v in verdicts[test]]
+    assert roc_auc_score(label, score_of) > 0.7
+    named = [v for v in verdicts if v["top_sensors"] and "Type" in v["top_sensors"]]
+    assert named  # an H has a tenth of the rows, so it often adds the third most
+    for verdict in named:
+        at = verdict["top_sensors"].index("Type")
+        level = "LMH"[int(verdict["top_expected"][at])]
+        assert verdict["top_directions"][at] in ("as expected", f"not {level}")
+    package = ModelPackage.read(latest_trained(plant) / "package")
+    assert package.units["*"].scorer.levels == (3, 0, 0, 0)
 
 
 def test_converter_says_what_is_missing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import naive
 import numpy as np
@@ -180,3 +181,14 @@ def test_context_is_joined_to_every_sample() -> None:
     assert joined.shape == (5, 3, 6)
     assert torch.equal(joined[4, :, 2:], context)
     assert join(a, context[:, :0]) is a
+
+
+@pytest.mark.parametrize(("scaling", "middle"), [("standard", 0.0), ("range", 0.5)])
+def test_what_is_missing_looks_like_the_middle_to_the_encoder(
+    scaling: Literal["standard", "range"], middle: float
+) -> None:
+    """Not like the lowest value that a sensor ever had, which 0 means where scaling is 'range'."""
+    vae = untrained(4, scaling=scaling)
+    gap = batch_of(torch.full((1, 4), torch.nan))
+    same = batch_of(torch.full((1, 4), middle))
+    assert torch.equal(vae.embed(gap), vae.embed(same))

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
 if TYPE_CHECKING:
     from vae_anomaly.report import Table
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 #: Sensible where nobody has said otherwise; what stands in the environment wins.
 ENVIRONMENT = {
@@ -47,7 +48,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if options.verbose else logging.WARNING
@@ -80,16 +81,17 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line understands."""
+    every = argparse.ArgumentParser(
         prog="vae-anomaly",
         description="Learn what normal looks like, and say which readings are not.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, help="which version this is")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    every.add_argument("--version", action=_Version, help="which version this is")
+    every.add_argument("-v", "--verbose", action="store_true", help="say what each step does")
+    commands = every.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (command, words, example) in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -106,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
             _add_init_options(sub)
             continue
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
+        if name in USES:
+            add_use_options(sub, name)
+            continue
         if name in ("check", "ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
         if name == "survey":
@@ -116,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--prefect", action="store_true", help="as a flow, also without PREFECT_API_URL"
             )
-    return parser
+    return every
 
 
 def _add_init_options(sub: argparse.ArgumentParser) -> None:
@@ -329,6 +334,10 @@ def _survey(options: argparse.Namespace) -> None:
         print(f"written to {write_survey(found, options.pictures)}")
 
 
+def _use(options: argparse.Namespace) -> None:
+    _show(use_table(options))
+
+
 def _show(*tables: Table) -> None:
     from rich.console import Console
 
@@ -374,6 +383,17 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",
                "vae-anomaly models plant.yml"),
+    "generate": (_use, "draw new rows of the plant from a model, as a table and a picture",
+                 "vae-anomaly generate plant.yml --n 1000 --out rows.csv --context speed=1200"),
+    "interpolate": (_use, "go from one reading to another through the latent space",
+                    "vae-anomaly interpolate plant.yml --asset pump-01 --from 2026-03-01T10:00 "
+                    "--to 2026-03-02T10:00 --spherical"),
+    "augment": (_use, "make new normal rows near those that a model was trained on",
+                "vae-anomaly augment plant.yml --n 5000 --out more.parquet"),
+    "embed": (_use, "say where each reading lies in the latent space, as a table and a map",
+              "vae-anomaly embed plant.yml --color asset --map tsne --out embedding/"),
+    "traverse": (_use, "move one latent at a time and show what the sensors do",
+                 "vae-anomaly traverse plant.yml --out latents.csv"),
     "serve": (_serve, "serve ingest and scoring on their schedules from one process",
               "vae-anomaly serve plant.yml"),
     "demo": (_demo, "run a simulated plant with known faults through the whole loop",

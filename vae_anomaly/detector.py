@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral
 from typing import Literal, NamedTuple
 
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
 from vae_anomaly.config import Training
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.errors import InputError
+from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
@@ -37,6 +39,9 @@ __all__ = ["VAEDetector"]
 
 #: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
 STOP, CALIBRATE = 0.1, 0.2
+
+#: Levels that a categorical column may have.
+MOST_LEVELS = 1000
 
 #: Rows without which no part of them could train, stop and calibrate.
 LEAST_ROWS = 5
@@ -58,6 +63,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         A name in ``SCORES``.
     context : sequence of str or int, default=()
         Columns that explain and are not themselves judged: names of a DataFrame, or positions.
+    categorical : sequence of str or int, default=()
+        Columns of codes 0, 1, ... for variant "mixed", named likewise; a code that training did not
+        have is one more level, which is improbable.
     false_alarm_rate : float, default=0.01
         Share of normal rows that `predict` may call anomalous.
     training : Training, optional
@@ -109,6 +117,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         smoothing: float | Literal["auto"] | None = None,
         anomaly_score: str = "auto",
         context: Sequence[str | int] = (),
+        categorical: Sequence[str | int] = (),
         false_alarm_rate: float = 0.01,
         training: Training | None = None,
         random_state: int | RandomState | None = None,
@@ -118,6 +127,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.smoothing = smoothing
         self.anomaly_score = anomaly_score
         self.context = context
+        self.categorical = categorical
         self.false_alarm_rate = false_alarm_rate
         self.training = training
         self.random_state = random_state
@@ -154,21 +164,28 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         label = self._labels(y, len(rows))
         if self.window != "auto" and not isinstance(self.window, Integral):
             raise InputError(f"window={self.window!r} must be a whole number of rows, or 'auto'")
+        variant = variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant
+        self._learn_levels(rows, variant)
         order = _series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
         part = _parts(series.label.numpy(), order, seed, is_series=self._is_series)
-        fitted = fit_scorer(
-            _only(series, part == 0),
-            _only(series, part == 1),
+        train, stop = (_only(series, part == number) for number in (0, 1))
+        fit = partial(
+            fit_scorer,
             n_context=len(self._context_columns()),
-            variant=variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant,
+            variant=variant,
+            levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
             training=self.training or Training(),
             anomaly_score=self.anomaly_score,
             window=1 if self.window == "auto" else int(self.window),
             smoothing=None if self.smoothing == "auto" else self.smoothing,
             seed=seed,
         )
+        share = (self.training or Training()).augment
+        fitted = fit_augmented(
+            train, stop, lambda rows, _: fit(rows, stop), share=share, seed=seed
+        ).fitted
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
         held = (part == 2) & (series.label.numpy() <= 0)
@@ -231,25 +248,50 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         context = self._context_columns()
         sensors = [i for i in range(rows.shape[1]) if i not in context]
         columns = np.ascontiguousarray(rows[:, [*sensors, *context]])
+        for at, n_levels in enumerate(self._levels[i] for i in sensors):
+            if n_levels:
+                columns[:, at] = _codes(columns[:, at]).clip(max=n_levels - 1)
         return Series(*(torch.from_numpy(array) for array in (columns, run, label)))
 
+    def _learn_levels(self, rows: NDArray[np.float64], variant: Variant) -> None:
+        """Levels of each column of X, one more than training has; 0 of a number."""
+        codes = self._columns(self.categorical, "categorical")
+        if codes and not variant.knows_levels:
+            raise InputError(
+                f"categorical={tuple(self.categorical)!r} needs a variant that knows levels; "
+                "set variant='mixed', or leave it out"
+            )
+        if both := set(codes) & set(self._context_columns()):
+            raise InputError(
+                f"column {min(both)} of X is categorical and context; context columns are numbers: "
+                "give one column a level"
+            )
+        self._levels = [0] * rows.shape[1]
+        for column in codes:
+            self._levels[column] = int(np.nanmax(_codes(rows[:, column]), initial=-1)) + 2
+
     def _context_columns(self) -> list[int]:
+        columns = self._columns(self.context, "context")
+        if len(columns) == self.n_features_in_:
+            raise InputError(f"context={tuple(self.context)!r} leaves no column to judge")
+        return columns
+
+    def _columns(self, entries: Sequence[str | int], what: str) -> list[int]:
+        """Positions of the columns that an argument names."""
         names = list(getattr(self, "feature_names_in_", []))
         columns = []
-        for entry in self.context:
+        for entry in entries:
             if isinstance(entry, str) and entry in names:
                 columns.append(names.index(entry))
             elif not isinstance(entry, str) and 0 <= entry < self.n_features_in_:
                 columns.append(int(entry))
             else:
                 raise InputError(
-                    f"context column {entry!r} is not in X; it has "
+                    f"{what} column {entry!r} is not in X; it has "
                     + (", ".join(names) if names else f"columns 0 to {self.n_features_in_ - 1}")
                 )
-        if len(set(columns)) < len(columns) or len(columns) == self.n_features_in_:
-            raise InputError(
-                f"context={tuple(self.context)!r} names a column twice or leaves none to judge"
-            )
+        if len(set(columns)) < len(columns):
+            raise InputError(f"{what}={tuple(entries)!r} names a column twice")
         return columns
 
     @property
@@ -297,6 +339,17 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _codes(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A column of codes, NaN where missing."""
+    known = column[~np.isnan(column)]
+    if ((known < 0) | (known != np.floor(known)) | (known >= MOST_LEVELS)).any():
+        raise InputError(
+            f"a categorical column holds {known.min():g} to {known.max():g}; its codes are whole "
+            f"numbers from 0 to {MOST_LEVELS - 1}, such as scikit-learn's OrdinalEncoder gives"
+        )
+    return column
 
 
 class _Scored(NamedTuple):

@@ -44,6 +44,8 @@ N_TOP = 3
 #: A constant sensor has changed when it moves by more than this share of its constant.
 CONSTANT_TOLERANCE = 1e-6
 
+#: A direction is high, low, missing, as expected, or of a categorical sensor ``not <the expected
+#: level>``; the expected value of such a sensor is the place of that level in the contract, from 0.
 VERDICT_SCHEMA = pa.schema(
     [
         ("asset", pa.string()),
@@ -222,14 +224,28 @@ def _top_sensors(
     top = np.argsort(-contributions, axis=1, kind="stable")[:, :n_top]  # (m, n_top)
     of = np.arange(len(at))[:, None]
     values = matrix.values[at[:, None], top]
-    direction = np.where(values > expected[of, top], "high", "low").astype(object)
-    direction[np.isnan(values)] = "missing"
     return {
         "top_sensors": _lists(names[top], at, n, pa.string()),
         "top_contributions": _lists(contributions[of, top], at, n, pa.float64()),
-        "top_directions": _lists(direction, at, n, pa.string()),
+        "top_directions": _lists(
+            _directions(values, expected[of, top], top, contract), at, n, pa.string()
+        ),
         "top_expected": _lists(expected[of, top], at, n, pa.float64()),
     }
+
+
+def _directions(
+    values: np.ndarray, expected: np.ndarray, top: np.ndarray, contract: Contract
+) -> np.ndarray:
+    """(m, n_top) what each value is beside the expected one; a level is not higher than another."""
+    direction = np.where(values > expected, "high", "low").astype(object)
+    for number, sensor in enumerate(contract.sensors):
+        if sensor.kind == "categorical":
+            other = (top == number) & np.isfinite(expected)
+            direction[other] = [f"not {sensor.levels[int(code)]}" for code in expected[other]]
+    direction[values == expected] = "as expected"
+    direction[np.isnan(values)] = "missing"
+    return direction
 
 
 def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:

@@ -227,12 +227,6 @@ class Contract(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
-        for sensor in self.sensors:
-            if sensor.kind == "categorical":
-                raise ValueError(
-                    f"sensor '{sensor.name}': kind 'categorical' has no likelihood in the gaussian "
-                    "variant; leave the column out, or name it in contract.context or contract.mode"
-                )
         names = [name for name in (self.asset, self.label, self.mode) if name is not None]
         names += [self.time.column, *self.sensor_names, *self.context_names]
         for name in names:
@@ -357,6 +351,11 @@ class Contract(Frozen):
     def context_width(self) -> int:
         """Columns of a matrix that the context takes up: one a level of a categorical one."""
         return sum(len(entry.levels) or 1 for entry in self.context)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """How many levels each sensor has whose values are codes; 0 where they are numbers."""
+        return tuple(2 if s.kind == "binary" else len(s.levels) for s in self.sensors)
 
     @property
     def categories(self) -> tuple[Sensor, ...]:

@@ -14,6 +14,9 @@ from vae_anomaly.config.source import Source
 
 __all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training"]
 
+#: The member of the family whose likelihood knows levels.
+MIXED = "mixed"
+
 
 class ModelConfig(Frozen):
     """Which member of the family, for the whole plant or one an asset."""
@@ -36,6 +39,10 @@ class Training(Frozen):
     learning_rate: float = Field(default=5e-3, gt=0, description="the highest of the cycle")
     weight_decay: float = Field(default=1e-5, ge=0)
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of a step's gradient")
+    augment: float = Field(
+        default=0.0, ge=0, le=10,
+        description="rows made near the training rows, as a share of them, to train again with",
+    )  # fmt: skip
     checks: int = Field(default=40, ge=1, description="looks at the held-out bound in a full run")
     patience: int = Field(
         default=12, ge=1, description="checks without a better bound to stop after"
@@ -100,6 +107,18 @@ class PlantConfig(Frozen):
     schedule: Schedule = Schedule()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
+
+    @model_validator(mode="after")
+    def _likely(self) -> PlantConfig:
+        """A text has a probability under one member of the family only."""
+        for sensor in self.contract.sensors:
+            if sensor.kind == "categorical" and self.model.variant != MIXED:
+                raise ValueError(
+                    f"sensor '{sensor.name}': kind 'categorical' has no likelihood in the "
+                    f"{self.model.variant} variant; set model: {{variant: {MIXED}}}, or name the "
+                    "column in contract.context or contract.mode, or leave it out"
+                )
+        return self
 
     @property
     def lake_path(self) -> Path:

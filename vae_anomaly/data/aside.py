@@ -61,15 +61,30 @@ def _strange(
     table: pa.Table, contract: Contract, learnt: Mapping[str, Sequence[str]]
 ) -> Iterator[Aside]:
     """Rows with a level that no model knows; a missing one is a missing value, no more."""
-    for column in contract.categories:
-        known = learnt.get(column.name, column.levels)
-        for level in pc.unique(table[column.name]).drop_null().to_pylist():
-            if level not in known:
-                mask = pc.fill_null(pc.equal(table[column.name], level), False).to_numpy()
-                yield Aside(mask, "unseen_mode", _why(column, level, known))
+    for what, columns in (("sensor", contract.sensors), ("context", contract.context)):
+        for column in columns:
+            if column.kind == "continuous":
+                continue
+            for mask, why in _strange_cells(table[column.name], column, learnt):
+                yield Aside(mask, "unseen_mode", f"{what} '{column.name}' {why}")
 
 
-def _why(column: Sensor, level: str, known: Sequence[str]) -> str:
-    if level in column.levels:
-        return f"context '{column.name}' has level '{level}', which had no rows in training"
-    return f"context '{column.name}' has level '{level}'; the model knows {', '.join(known)}"
+def _strange_cells(
+    cells: pa.ChunkedArray, column: Sensor, learnt: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[np.ndarray, str]]:
+    """(n,) where a column has a level that is not known, and what its verdicts say."""
+    if column.kind == "binary":
+        either = pc.or_(pc.equal(cells, 0), pc.equal(cells, 1))
+        yield pc.fill_null(pc.invert(either), False).to_numpy(), "is binary and neither 0 nor 1"
+        return
+    known = learnt.get(column.name, column.levels)
+    for level in pc.unique(cells).drop_null().to_pylist():
+        if level not in known:
+            mask = pc.fill_null(pc.equal(cells, level), False).to_numpy()
+            yield mask, f"has level '{level}'{_why(level, column.levels, known)}"
+
+
+def _why(level: str, levels: Sequence[str], known: Sequence[str]) -> str:
+    if level in levels:
+        return ", which had no rows in training"
+    return f"; the model knows {', '.join(known)}"

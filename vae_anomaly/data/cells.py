@@ -248,14 +248,14 @@ def read_sensor(
 def read_category(
     cells: pa.Array,
     sensor: Sensor,
-    decimal: str,
     *,
     no_value: Sequence[str] = (),
     is_good: Mask | None = None,
+    named_only: bool = False,
 ) -> Read:
-    """Texts of a categorical column, also those that are none of its levels.
+    """Texts of a categorical column; with `named_only`, those that are none of its levels are bad.
 
-    Parameters as for `read_sensor`; a text of `no_value` that is a level is the level.
+    Other parameters as for `read_sensor`; a text of `no_value` that is a level is the level.
     """
     read = read_names(sensor.name, cells)
     texts, faults = read.values, dict(read.faults)
@@ -264,6 +264,8 @@ def read_category(
         means_missing(texts, no_value), pc.and_(texts.is_valid(), pc.invert(is_level))
     )
     values = pc.if_else(is_said, None, texts)
+    if named_only:
+        faults["not_a_level"] = as_mask(pc.and_(values.is_valid(), pc.invert(is_level)))
     if is_good is not None:
         values = pc.if_else(pa.array(is_good), values, None)
         faults = {reason: mask & is_good for reason, mask in faults.items()}

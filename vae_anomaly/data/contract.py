@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import Contract, Sensor
 from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import (
     Mask,
@@ -32,7 +32,7 @@ from vae_anomaly.data.cells import (
 )
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.long import read_values
-from vae_anomaly.data.quality import CellCounts, count_cells, read_codes, with_bad_cells
+from vae_anomaly.data.quality import CellCounts, Codes, count_cells, read_codes, with_bad_cells
 from vae_anomaly.data.refusals import REASONS, REJECTED_SCHEMA, Fault, rejected_rows, shown
 from vae_anomaly.data.schemas import samples_schema
 from vae_anomaly.data.times import read_times
@@ -149,14 +149,7 @@ def check_batch(
     counts: CellCounts = Counter()
     for sensor in (*contract.sensors, *contract.context):
         code = codes.get(sensor.quality or contract.quality.column)
-        reader = read_category if sensor.kind == "categorical" else read_sensor
-        read = reader(
-            cells[sensor.name],
-            sensor,
-            decimal,
-            no_value=contract.quality.texts,
-            is_good=None if code is None else code.is_good,
-        )
+        read = _read(sensor, cells[sensor.name], contract, decimal, code)
         counts += count_cells(read, code, ~is_broken)
         is_sample = contract.is_shaped
         reads[sensor.name] = with_bad_cells(read, cells[sensor.name], code) if is_sample else read
@@ -169,6 +162,17 @@ def check_batch(
             )
         )
     return _told_apart(batch, contract, decimal, reads, is_broken, counts)
+
+
+def _read(
+    sensor: Sensor, cells: pa.Array, contract: Contract, decimal: str, code: Codes | None
+) -> Read:
+    """A sensor's column, or one of the context; only there may a level be one that none names."""
+    no_value, is_good = contract.quality.texts, None if code is None else code.is_good
+    if sensor.kind != "categorical":
+        return read_sensor(cells, sensor, decimal, no_value=no_value, is_good=is_good)
+    named_only = sensor.name in contract.sensor_names
+    return read_category(cells, sensor, no_value=no_value, is_good=is_good, named_only=named_only)
 
 
 def _told_apart(

@@ -35,6 +35,7 @@ REASONS: dict[str, str] = {
     "below_range": "A value lies below the sensor's physical range.",
     "above_range": "A value lies above the sensor's physical range.",
     "not_binary": "A value of a binary sensor is neither 0 nor 1.",
+    "not_a_level": "A text of a categorical sensor is none of the levels that the contract names.",
     "bad_label": "The label is not a whole number.",
 }
 
@@ -53,6 +54,7 @@ DETAILS: dict[str, str] = {
     "below_range": "column '{column}': {value} is below the lowest allowed, {low}",
     "above_range": "column '{column}': {value} is above the highest allowed, {high}",
     "not_binary": "column '{column}': {value} is not 0 or 1, as the contract's kind 'binary' says",
+    "not_a_level": "column '{column}': {value} is none of the contract's levels {levels}",
     "bad_label": "column '{column}': {value} is not a label; whole numbers and none are allowed",
 }
 
@@ -131,6 +133,7 @@ def _facts(fault: Fault, contract: Contract) -> dict[str, object]:
         "column": column,
         "low": f"{sensor.low} {sensor.unit}".rstrip(),
         "high": f"{sensor.high} {sensor.unit}".rstrip(),
+        "levels": ", ".join(sensor.levels),
         "zone": contract.time.zone,
         "time_format": _time_format(time),
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vae_anomaly.config import Contract, Sensor
+from vae_anomaly.config import Contract
 
 __all__ = ["Matrix", "cut", "matrix_of", "runs", "sorted_readings"]
 
@@ -21,8 +21,9 @@ class Matrix:
     Attributes
     ----------
     values : ndarray of shape (n, d + c)
-        Sensors, then context, in float64 and their own units; NaN = missing. Categorical context
-        is a column a level, 1 where it holds.
+        Sensors, then context, in float64 and their own units; NaN = missing. A categorical sensor
+        is the code of its level, from 0 on in the order of the contract; categorical context is a
+        column a level, 1 where it holds.
     run : ndarray of shape (n,)
         How many rows of the same unbroken series stand directly before each row.
     label : ndarray of shape (n,)
@@ -51,11 +52,8 @@ def matrix_of(table: pa.Table, contract: Contract, aside: np.ndarray | None = No
     """
     width = len(contract.sensors) + contract.context_width
     values = np.empty((table.num_rows, width), np.float64)
-    column = 0
-    for sensor in (*contract.sensors, *contract.context):
-        for numbers in _numbers(table[sensor.name], sensor):
-            values[:, column] = pc.fill_null(numbers, float("nan")).to_numpy()
-            column += 1
+    for at, column in enumerate(_columns(table, contract)):
+        values[:, at] = pc.fill_null(column, float("nan")).to_numpy()
     if "label" in table.column_names:
         label = pc.fill_null(table["label"].cast(pa.int64()), -1).to_numpy().copy()
     else:
@@ -64,12 +62,18 @@ def matrix_of(table: pa.Table, contract: Contract, aside: np.ndarray | None = No
     return Matrix(values, run if aside is None else cut(run, aside), label)
 
 
-def _numbers(cells: pa.ChunkedArray, sensor: Sensor) -> Iterator[pa.ChunkedArray]:
-    """The columns of one sensor: one, or one a level."""
-    if sensor.kind != "categorical":
+def _columns(table: pa.Table, contract: Contract) -> Iterator[pa.ChunkedArray]:
+    """One column a sensor; one for an entry of the context, or one a level of it."""
+    for sensor in contract.sensors:
+        cells = table[sensor.name]
+        if sensor.kind == "categorical":
+            cells = pc.index_in(cells, pa.array(sensor.levels, pa.string()))
         yield cells.cast(pa.float64(), safe=False)
-    for level in sensor.levels:
-        yield pc.equal(cells, level).cast(pa.float64())
+    for entry in contract.context:
+        if entry.kind != "categorical":
+            yield table[entry.name].cast(pa.float64(), safe=False)
+        for level in entry.levels:
+            yield pc.equal(table[entry.name], level).cast(pa.float64())
 
 
 def cut(run: np.ndarray, aside: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vae_anomaly.errors import InputError
@@ -9,7 +10,7 @@ from vae_anomaly.models.convolutions import TemporalEncoder
 from vae_anomaly.models.networks import Sizes, encoder_network
 from vae_anomaly.models.priors import DiagonalNormal, diagonal
 
-__all__ = ["GaussianEncoder"]
+__all__ = ["GaussianEncoder", "LinearEncoder"]
 
 
 class GaussianEncoder(nn.Module):
@@ -45,7 +46,6 @@ class GaussianEncoder(nn.Module):
 
         Examples
         --------
-        >>> import torch
         >>> from vae_anomaly.models.networks import Shape
         >>> sizes = Sizes(Shape(n_sensors=3, window=60), 4, (32, 32), backbone="temporal")
         >>> encoder = GaussianEncoder(sizes)
@@ -62,3 +62,19 @@ class GaussianEncoder(nn.Module):
                 "least one window"
             )
         return diagonal(self.net.over(series, context))
+
+
+class LinearEncoder(nn.Module):
+    """Posterior q(z | x, c) = N(V x + U c + b, diag sigma²), one sigma for all rows.
+
+    Of this form is the posterior of a linear decoder, but for its correlations.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.net = encoder_network(sizes, sizes.latent_dim)
+        self.log_sigma = nn.Parameter(torch.zeros(sizes.latent_dim))
+
+    def forward(self, x: Tensor, context: Tensor) -> DiagonalNormal:
+        mu = self.net(x, context)
+        return diagonal(torch.cat([mu, self.log_sigma.expand_as(mu)], dim=-1))

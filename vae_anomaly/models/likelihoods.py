@@ -12,11 +12,21 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal, StudentT
+from torch.nn import functional
 
 from vae_anomaly.models.networks import Sizes, decoder_network
 
-__all__ = ["Likelihood", "LocationScale", "NormalLikelihood", "normal"]
+__all__ = [
+    "BernoulliDecoder",
+    "BernoulliLikelihood",
+    "Likelihood",
+    "LocationScale",
+    "NormalLikelihood",
+    "StudentTLikelihood",
+    "normal",
+    "student_t",
+]
 
 #: Smallest noise, in standard deviations of the sensor: below it a copied or quantised channel
 #: would drive the likelihood to infinity.
@@ -61,6 +71,73 @@ class NormalLikelihood(Normal):
         return self.loc + self.scale * standard_normal(self.loc.shape, generator)
 
 
+class BernoulliLikelihood(Bernoulli):
+    """Bernoulli(sigmoid(logits)) of values from 0 to 1; those outside count as 0 or 1."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits=logits, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        x = value.clamp(0.0, 1.0)
+        log_p, log_rest = functional.logsigmoid(self.logits), functional.logsigmoid(-self.logits)
+        log_prob: Tensor = x * log_p + (1 - x) * log_rest
+        return log_prob
+
+    def deviance(self, value: Tensor) -> Tensor:
+        """2 KL(x || p) from 0 to 1; beyond, it goes on to grow with the least curvature it has.
+
+        That is 8, in the middle: a value far outside never looks more normal than one at the edge.
+        """
+        x = value.clamp(0.0, 1.0)
+        best = torch.special.xlogy(x, x) + torch.special.xlogy(1 - x, 1 - x)
+        inside: Tensor = (best - self.log_prob(x)).clamp(min=0.0)
+        return 2 * inside + 4 * (value - x).square()
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return (uniform(self.logits.shape, generator) < self.probs).to(self.logits.dtype)
+
+
+class StudentTLikelihood(StudentT):
+    """loc + scale t, t of Student's distribution with nu > 2 degrees of freedom."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, nu: float) -> None:
+        super().__init__(torch.tensor(nu, device=loc.device), loc, scale, validate_args=False)
+        self.nu = nu
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square() * (self.nu / (self.nu - 2))
+
+    def deviance(self, value: Tensor) -> Tensor:
+        """(nu + 1) log(1 + r²/nu) of r = (x - loc) / scale."""
+        return (self.nu + 1) * (((value - self.loc) / self.scale).square() / self.nu).log1p()
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """A sample, by Bailey (1994), Polar Generation of Random Variates with the t-Distribution.
+
+        sqrt(nu (u^(-2/nu) - 1)) cos(2 pi v) for uniform u and v.
+        """
+        u = 1 - uniform(self.loc.shape, generator)  # above 0
+        radius = (self.nu * (u.pow(-2 / self.nu) - 1)).sqrt()
+        turn = 2 * math.pi * uniform(self.loc.shape, generator)
+        return self.loc + self.scale * radius * turn.cos()
+
+
+def student_t(loc: Tensor, scale: Tensor, *, nu: float) -> Likelihood:
+    """Student's t with nu degrees of freedom, loc and scale of each feature.
+
+    Examples
+    --------
+    >>> student_t(torch.zeros(2), torch.ones(2), nu=4.0).deviance(torch.tensor([2.0, 200.0]))
+    tensor([ 3.4657, 46.0527])
+    """
+    return StudentTLikelihood(loc, scale, nu)
+
+
 def normal(loc: Tensor, scale: Tensor) -> Likelihood:
     """N(loc, scale²) of each feature.
 
@@ -77,6 +154,11 @@ def standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tenso
     return torch.randn(shape, device=generator.device, generator=generator)
 
 
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Numbers of a shape, uniform on [0, 1)."""
+    return torch.rand(shape, device=generator.device, generator=generator)
+
+
 class LocationScale(nn.Module):
     """Likelihood p(x | z, c) = family(mu(z, c), sigma), one sigma a feature; z (*, k) -> (*, D).
 
@@ -88,6 +170,8 @@ class LocationScale(nn.Module):
     noise : float, optional
         Sigma in standard deviations of the sensor; learned if it is not given (the sigma-VAE of
         Rybkin, Daniilidis & Levine 2021, with one noise a sensor).
+    shared : bool
+        One sigma for all features instead.
     """
 
     def __init__(
@@ -96,11 +180,13 @@ class LocationScale(nn.Module):
         family: Callable[[Tensor, Tensor], Likelihood] = normal,
         *,
         noise: float | None = None,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.net = decoder_network(sizes, sizes.shape.n_features)
         self.family, self.learned = family, noise is None
-        log_sigma = torch.full((sizes.shape.n_features,), math.log(noise or 1.0))
+        n_sigmas = 1 if shared else sizes.shape.n_features
+        log_sigma = torch.full((n_sigmas,), math.log(noise or 1.0))
         self.log_sigma: Tensor
         if self.learned:
             self.log_sigma = nn.Parameter(log_sigma)
@@ -109,7 +195,7 @@ class LocationScale(nn.Module):
 
     @property
     def sigma(self) -> Tensor:
-        """Noise of each feature, (D,), in standard deviations of the sensor."""
+        """Noise of each feature, (D,) or (1,), in standard deviations of the sensor."""
         if not self.learned:
             return self.log_sigma.exp()
         return ((2 * self.log_sigma).exp() + SMALLEST_SIGMA**2).sqrt()
@@ -117,3 +203,14 @@ class LocationScale(nn.Module):
     def forward(self, z: Tensor, context: Tensor) -> Likelihood:
         loc = self.net(z, context)
         return self.family(loc, self.sigma.expand_as(loc))
+
+
+class BernoulliDecoder(nn.Module):
+    """Likelihood p(x | z, c) = Bernoulli(sigmoid(net(z, c))); z (*, k) -> (*, D)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.net = decoder_network(sizes, sizes.shape.n_features)
+
+    def forward(self, z: Tensor, context: Tensor) -> Likelihood:
+        return BernoulliLikelihood(self.net(z, context))

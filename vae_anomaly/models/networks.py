@@ -45,8 +45,8 @@ class Shape(NamedTuple):
     window : int
         Rows w that are judged together; a window is flat, x (*, n, w * d), its oldest row first.
     levels : tuple of int
-        Of each active sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all
-        are numbers.
+        Of each active sensor, how many levels its code 1, 2, ... has, which is 0 where missing; 0
+        levels: a number. Empty: all are numbers.
     n_classes : int
         The highest class among the labels of anomalies.
     """

@@ -60,6 +60,7 @@ class Architecture:
     """
 
     learns_labels: ClassVar[bool] = False
+    knows_levels: ClassVar[bool] = False
     default_score: ClassVar[str] = "reconstruction"
 
     latent_dim: int | Literal["auto"] = setting(
@@ -91,6 +92,11 @@ class Architecture:
 
     def finish(self, module: Model, batch: Batch, generator: torch.Generator) -> None:
         """Nothing: the prior needs no second stage."""
+
+    @property
+    def missing(self) -> float:
+        """What an encoder sees of a missing value: the middle of what it is fed."""
+        return 0.0 if self.scaling == "standard" else 0.5
 
     def sizes(self, shape: Shape) -> Sizes:
         """Widths of the networks for rows of a shape."""

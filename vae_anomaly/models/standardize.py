@@ -243,7 +243,8 @@ def fit_standardizer(
         By mean and standard deviation, by the smallest and largest value, or by two values given,
         the same for all sensors, which then all reach the network whether they vary or not.
     levels : sequence of int, optional
-        Of each sensor, how many levels its code has; a code stays as it is. 0 is a number.
+        Of each sensor, how many levels its code 0, 1, ... has; the code counts from 1 from here on,
+        so that 0 is a missing one. 0 levels: a number.
 
     Returns
     -------
@@ -281,7 +282,7 @@ def fit_standardizer(
     constant_value = center[:d].masked_fill(active, math.nan)
     scale[:d][~active], scale[d:][scale[d:] == 0] = 1.0, math.inf
     is_code = torch.tensor([bool(n) for n in levels] or [False] * d)
-    center[:d][is_code], scale[:d][is_code] = 0.0, 1.0
+    center[:d][is_code], scale[:d][is_code] = -1.0, 1.0
     return Standardizer(center.nan_to_num(0.0), scale, active=active, constant_value=constant_value)
 
 

@@ -78,18 +78,31 @@ class Model(nn.Module):
 
 
 class VAE(Model):
-    """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c), the first and last Gaussian."""
+    """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c), the first and last Gaussian.
+
+    The encoder sees `missing` in place of an entry that was not observed: by default 0, which is
+    the mean of a standardised sensor.
+    """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, prior: StandardNormal | ConditionalNormal
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: StandardNormal | ConditionalNormal,
+        *,
+        missing: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.missing = missing
         self.noise_dim = prior.latent_dim
 
     def posterior(self, batch: Batch) -> DiagonalNormal:
         """q(z | x, c) of a batch; event (k,)."""
-        q: DiagonalNormal = self.encoder(batch.x, batch.context)
+        x = batch.x
+        if self.missing:
+            x = torch.where(batch.observed, x, self.missing)
+        q: DiagonalNormal = self.encoder(x, batch.context)
         return q
 
     def embed(self, batch: Batch) -> Tensor:

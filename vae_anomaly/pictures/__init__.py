@@ -12,6 +12,10 @@ input gives the same file.
     timelines    scores of each asset over time
     surveys      rows per hour; what became of each sensor's cells
     bars         the model beside the baselines; the sensors behind the anomalies
+    compared     generated rows beside real ones
+    images       a grid; strips and traversals; input, reconstruction and difference
+    latents      a map of the rows; what each latent does to the sensors
+    signals      sensors on the way from one row to another; readings in their expected band
     style        palette, page, axes, ticks, legend, and the file written
     words        counts, shares, intervals and names as texts
 """
@@ -19,8 +23,12 @@ input gives the same file.
 from __future__ import annotations
 
 from vae_anomaly.pictures.bars import baseline_bars, sensor_shares
+from vae_anomaly.pictures.compared import compared_rows
 from vae_anomaly.pictures.curves import roc_picture, training_curves
 from vae_anomaly.pictures.histograms import score_histogram
+from vae_anomaly.pictures.images import image_grid, image_reconstructions, image_rows
+from vae_anomaly.pictures.latents import latent_map, traversal_lines
+from vae_anomaly.pictures.signals import interpolation_lines, reconstruction_band
 from vae_anomaly.pictures.surveys import cell_states, rows_per_hour
 from vae_anomaly.pictures.timelines import timeline
 from vae_anomaly.pictures.words import Estimate
@@ -29,10 +37,18 @@ __all__ = [
     "Estimate",
     "baseline_bars",
     "cell_states",
+    "compared_rows",
+    "image_grid",
+    "image_reconstructions",
+    "image_rows",
+    "interpolation_lines",
+    "latent_map",
+    "reconstruction_band",
     "roc_picture",
     "rows_per_hour",
     "score_histogram",
     "sensor_shares",
     "timeline",
     "training_curves",
+    "traversal_lines",
 ]

@@ -30,9 +30,12 @@ __all__ = [
     "FAINT",
     "FAULT",
     "INK",
+    "MOST_HIGH_PX",
     "NORMAL",
     "OTHER",
+    "PALETTE",
     "WIDE",
+    "WIDTH_PX",
     "FloatArray",
     "add_legend",
     "add_note",
@@ -49,6 +52,9 @@ __all__ = [
 DPI = 120
 WIDTH_PX = 1000
 
+#: The highest that a picture becomes: what does not fit is left out, and said.
+MOST_HIGH_PX = 1320
+
 NORMAL = "#0072B2"
 ANOMALOUS = "#D55E00"
 FAULT = "#F0C05A"
@@ -57,6 +63,11 @@ OTHER = "#B8C4CE"
 INK = "#222222"
 FAINT = "#6E6E6E"
 GRID = "#E6E6E6"
+
+#: Colours that tell apart what has no meaning of its own, such as assets: eight, then no more.
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A7F00", "#222222",
+)  # fmt: skip
 
 #: A logarithmic axis is used from this ratio of the highest score to the median or threshold.
 WIDE = 20

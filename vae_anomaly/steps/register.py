@@ -13,6 +13,7 @@ from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
 from vae_anomaly.steps.illustrate import draw, write_figures
+from vae_anomaly.steps.latent_folder import write_latent
 from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
@@ -86,8 +87,10 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     tracking.log_metrics(trained.run_id, figures)
     write_figures(folder, package, evaluation)
     draw(plant, trained, folder, package, evaluation)
-    tracking.log_folder(trained.run_id, folder / "pictures", "pictures")
-    tracking.log_folder(trained.run_id, folder / "figures", "figures")
+    looked = write_latent(plant, trained, folder, package, evaluation)
+    tracking.log_metrics(trained.run_id, looked)
+    for name in ("pictures", "figures", "latent"):
+        tracking.log_folder(trained.run_id, folder / name, name)
     version = known or tracking.register(
         folder / "package",
         trained.run_id,

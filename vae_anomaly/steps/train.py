@@ -26,7 +26,7 @@ from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
 from vae_anomaly.steps.survey import Survey, survey
 from vae_anomaly.steps.survey_page import write_survey
-from vae_anomaly.steps.units import FittedUnits, checkpoint_of, fit_units
+from vae_anomaly.steps.units import CHECKPOINT, FittedUnits, fit_units
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
 
@@ -306,8 +306,8 @@ def _train_draft(
         raise
     (folder / HISTORIES).write_bytes(_HISTORIES.dump_json(fitted.histories, indent=1))
     _package(plant, trained, fitted).write(folder / "draft")
-    for number in range(len(fitted.units) + 1):
-        checkpoint_of(folder, number).unlink(missing_ok=True)
+    for left in folder.glob(f"{CHECKPOINT}*"):
+        left.unlink()
 
 
 def read_trained(folder: Path) -> Trained:

@@ -13,11 +13,13 @@ import torch
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
+from vae_anomaly.data.as_read import as_read
 from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.condition import before_stop
 from vae_anomaly.data.parts import Interval, read_part
 from vae_anomaly.data.windows import Matrix, cut, matrix_of
 from vae_anomaly.errors import PartsError
+from vae_anomaly.latent.augmented import FittedAugmented, fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
@@ -26,6 +28,7 @@ from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [
+    "CHECKPOINT",
     "FittedUnits",
     "Judged",
     "alone",
@@ -40,6 +43,9 @@ __all__ = [
 #: The smallest parts that a model can be trained and stopped on.
 MIN_TRAIN, MIN_STOP = 20, 5
 
+
+#: Begin of the names of checkpoints.
+CHECKPOINT = "checkpoint"
 
 #: What takes rows out of a part, by the status that their verdicts have.
 CAUSES = {"off": "the run condition", "unseen_mode": "levels that the contract does not name"}
@@ -245,12 +251,16 @@ def fit_units(
                 raise PartsError(". ".join([lacking, *left_out.notes()]))
             notes.append(f"{lacking}; its rows will not be scored")
             continue
-        fitted = _fit(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
+        made = _fit_stages(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
+        fitted = made.fitted
         stop = parts["stop"]
         assert stop is not None  # _too_few saw to it
         units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop))
-        histories[name] = fitted.history
-        on_fitted(name, fitted.history)
+        stages = {first_stage(name): made.first, name: fitted.history}
+        for stage, history in stages.items():
+            if history is not None:
+                histories[stage] = history
+                on_fitted(stage, history)
         of = "" if name == EVERY_ASSET else f"{name}: "
         notes += [f"{of}{note}" for note in (*_constants(fitted.scorer, plant), *fitted.notes)]
     if not units:
@@ -309,7 +319,7 @@ class LeftOut:
 
 def checkpoint_of(folder: Path, number: int) -> Path:
     """Checkpoint of the scorer of this number."""
-    return folder / f"checkpoint-{number}"
+    return folder / f"{CHECKPOINT}-{number}"
 
 
 def _too_few(name: str, parts: Mapping[Part, Matrix | None]) -> str | None:
@@ -327,6 +337,35 @@ def _too_few(name: str, parts: Mapping[Part, Matrix | None]) -> str | None:
     return None
 
 
+def _fit_stages(
+    plant: PlantConfig,
+    name: str,
+    parts: Mapping[Part, Matrix | None],
+    checkpoint: Path,
+    on_check: Callable[[str, Check], None],
+) -> FittedAugmented:
+    """Train one scorer; twice where the plant augments its rows, each with its own checkpoint."""
+    train, stop = parts["train"], parts["stop"]
+    assert train is not None  # _too_few saw to it
+    assert stop is not None
+    share = plant.training.augment
+
+    def fit(rows: Series, stage: int) -> FittedScorer:
+        called = first_stage(name) if share and not stage else name
+        now: dict[Part, Matrix | None] = {**parts, "train": Matrix(*(x.numpy() for x in rows))}
+        own = checkpoint.with_name(f"{checkpoint.name}-{stage}")
+        return _fit(plant, called, now, own, on_check)
+
+    return fit_augmented(
+        _series(train),
+        _series(stop),
+        fit,
+        share=share,
+        seed=plant.seed,
+        as_read=lambda rows: as_read(rows, plant.contract).matrix,
+    )
+
+
 def _fit(
     plant: PlantConfig,
     name: str,
@@ -337,11 +376,13 @@ def _fit(
     train, stop = parts["train"], parts["stop"]
     assert train is not None  # _too_few saw to it
     assert stop is not None
+    variant = variant_of(plant.model.variant, plant.model.settings)
     return fit_scorer(
         _series(train),
         _series(stop),
         n_context=plant.contract.context_width,
-        variant=variant_of(plant.model.variant, plant.model.settings),
+        levels=plant.contract.levels if variant.knows_levels else (),
+        variant=variant,
         training=plant.training,
         anomaly_score=plant.model.score,
         window=plant.window,
@@ -350,6 +391,17 @@ def _fit(
         checkpoint=checkpoint,
         on_check=lambda check: on_check(name, check),
     )
+
+
+def first_stage(name: str) -> str:
+    """What the training of a scorer is called whose rows are then augmented.
+
+    Examples
+    --------
+    >>> first_stage("pump-01")
+    'pump-01 before augmentation'
+    """
+    return "before augmentation" if name == EVERY_ASSET else f"{name} before augmentation"
 
 
 def _series(matrix: Matrix) -> Series:
@@ -373,8 +425,9 @@ def _constants(scorer: Scorer, plant: PlantConfig) -> list[str]:
         if not active and np.isnan(value):
             notes.append(f"sensor '{sensor.name}' has no value in training; it is not judged")
         elif not active:
+            said = sensor.levels[int(value)] if sensor.levels else f"{value:g} {sensor.unit}"
             notes.append(
-                f"sensor '{sensor.name}' is constant ({value:g} {sensor.unit}".rstrip()
-                + ") in training; it is not judged, and a change of it is reported"
+                f"sensor '{sensor.name}' is constant ({said.rstrip()}) in training; it is not "
+                "judged, and a change of it is reported"
             )
     return notes

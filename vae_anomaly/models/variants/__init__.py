@@ -14,16 +14,26 @@ from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
+from vae_anomaly.models.variants.bernoulli import Bernoulli
+from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
+from vae_anomaly.models.variants.linear import Linear
+from vae_anomaly.models.variants.mixed import Mixed
 from vae_anomaly.models.variants.semi_supervised import SemiSupervised
+from vae_anomaly.models.variants.student_t import StudentT
 from vae_anomaly.models.variants.vq import VectorQuantized
 
 __all__ = [
     "VARIANTS",
+    "Bernoulli",
+    "Beta",
     "Gaussian",
     "Hierarchical",
+    "Linear",
+    "Mixed",
     "SemiSupervised",
+    "StudentT",
     "Variant",
     "VectorQuantized",
     "variant_name",
@@ -41,6 +51,8 @@ class Variant(Protocol):
 
     #: Whether rows with a labelled anomaly are learnt from; other members leave them out.
     learns_labels: ClassVar[bool]
+    #: Whether a code of a level is more than a number; to other members it is a number.
+    knows_levels: ClassVar[bool]
     #: The score that "auto" stands for, a name in `SCORES`.
     default_score: ClassVar[str]
 
@@ -69,6 +81,11 @@ class Variant(Protocol):
 
 VARIANTS: Mapping[str, type[Variant]] = {
     "gaussian": Gaussian,
+    "beta": Beta,
+    "bernoulli": Bernoulli,
+    "student_t": StudentT,
+    "linear": Linear,
+    "mixed": Mixed,
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,

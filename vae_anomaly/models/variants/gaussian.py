@@ -47,6 +47,5 @@ class Gaussian(Architecture, Objective):
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
         noise = None if self.noise == "learned" else self.noise
-        return VAE(
-            GaussianEncoder(sizes), LocationScale(sizes, noise=noise), PRIORS[self.prior](sizes)
-        )
+        encoder, decoder = GaussianEncoder(sizes), LocationScale(sizes, noise=noise)
+        return VAE(encoder, decoder, PRIORS[self.prior](sizes), missing=self.missing)
