@@ -28,9 +28,11 @@ from vae_anomaly.models.convolutions import (
 )
 from vae_anomaly.models.encoders import GaussianEncoder
 from vae_anomaly.models.networks import Backbone, Shape, Sizes, decoder_network, encoder_network
+from vae_anomaly.models.standardize import Batch, take
 from vae_anomaly.models.training import seeded
-from vae_anomaly.models.variants import Gaussian
+from vae_anomaly.models.variants import VARIANTS, Gaussian
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.scoring.scores import SCORES
 
 windows = pytest.mark.parametrize(
     ("window", "hidden"),
@@ -357,3 +359,40 @@ def test_only_temporal_encoders_pass_over_a_series() -> None:
     encoder = GaussianEncoder(Sizes(Shape(3, window=4), 2, (), "temporal"))
     with pytest.raises(InputError, match="the series has 3 rows, and a window 4"):
         encoder.over(noise(3, 3), noise(3, 0))
+
+
+# ----------------------------------------------------------------------- the members of the family
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("backbone", "shape", "image"),
+    [
+        ("temporal", Shape(4, 1, 6, n_classes=2), ()),
+        ("image", Shape(48, 1, n_classes=2), (1, 6, 8)),
+    ],
+)
+def test_members_take_convolutions_and_score_rows_the_same_wherever_they_stand(
+    name: str, backbone: Backbone, shape: Shape, image: tuple[int, ...]
+) -> None:
+    member = VARIANTS[name]
+    if getattr(member(), "hidden", ()) == ():
+        pytest.skip(f"{name} has no hidden layers")
+    variant = member(backbone=backbone, image=image, hidden=(8, 8))  # type: ignore[call-arg]
+    with seeded(0):
+        module = variant.build(shape)
+    x, generator = noise(BLOCK_ROWS, shape.n_features).sigmoid(), torch.Generator().manual_seed(0)
+    label = torch.arange(BLOCK_ROWS) % 4 - 1
+    batch = Batch(x, x.isfinite(), noise(BLOCK_ROWS, 1, seed=1), label)
+    bound = variant.bound(module, batch, 1.0, generator)
+    bound.mean().backward()
+    assert bound.isfinite().all()
+    module.eval()
+    score = SCORES[member.default_score]
+    order = torch.randperm(BLOCK_ROWS, generator=generator)
+    with torch.no_grad():
+        tensors = score.fit(module, batch)
+        whole = score.score(module, batch, tensors)[0]
+        assert torch.equal(score.score(module, take(batch, order), tensors)[0], whole[order])
+        made = module.likelihood(module.draw(noise(3, 1), generator), noise(3, 1)).mean
+    assert made.shape == (3, shape.n_features)
