@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -22,9 +25,18 @@ from numpy.testing import assert_allclose
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
+from vae_anomaly.models.doctor import LOWER, MOST_RETURNS
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
-from vae_anomaly.models.training import Check, History, one_cycle, one_thread, seeded, train
+from vae_anomaly.models.training import (
+    Bound,
+    Check,
+    History,
+    one_cycle,
+    one_thread,
+    seeded,
+    train,
+)
 from vae_anomaly.models.vae import VAE
 from vae_anomaly.models.variants import Gaussian
 
@@ -248,6 +260,132 @@ def test_infinite_bound_is_an_error_that_says_where(where: str) -> None:
     batch, held_out = parts()
     with pytest.raises(TrainingError, match=r"at step 10 of 60; lower training\.learning_rate"):
         train(fresh(), bound, Windows.whole(batch), SHORT, held_out=held_out, seed=0)
+
+
+# ---------------------------------------------------------------------------------- the doctor
+
+#: Far too high for 60 steps: the bound explodes more than once.
+HIGH = SHORT.model_copy(update={"learning_rate": 1000.0})
+
+
+def spoilt_once(start: float, stop: float) -> Bound:
+    """A bound that is not a number at some steps, the first time that training comes by."""
+    seen: set[float] = set()
+
+    def bound(
+        module: VAE, part: Batch, progress: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        nats = Gaussian().bound(module, part, progress, generator)
+        if not module.training or not start <= progress < stop or progress in seen:
+            return nats
+        seen.add(progress)
+        return nats * torch.nan
+
+    return bound
+
+
+def train_with(bound: Bound, training: Training = SHORT, **options: object) -> tuple[VAE, History]:
+    batch, held_out = parts()
+    module = fresh()
+    options = {"held_out": held_out, "seed": 0} | options
+    return module, train(module, bound, Windows.whole(batch), training, **options)  # type: ignore[arg-type]
+
+
+def test_trouble_at_the_start_is_as_a_lower_rate_from_the_start() -> None:
+    low = SHORT.model_copy(update={"learning_rate": SHORT.learning_rate * LOWER})
+    expected, undisturbed_history = train_with(Gaussian().bound, low)
+    found, history = train_with(spoilt_once(0.0, 1 / 60))
+    assert same(found, expected)
+    assert history.events[0].step == 10
+    assert "nan in training" in history.events[0].seen
+    assert history.events[0].done == "back to step 0, and on at 0.1 of the learning rate"
+    assert timeless(replace(history, events=())) == timeless(undisturbed_history)
+
+
+def test_trouble_on_the_way_leaves_the_good_checks_and_the_moments() -> None:
+    """Steps 21 to 30 fail: the checks before stay, those after are of a tenth of the rate."""
+    _, expected = undisturbed()
+    module, history = train_with(spoilt_once(25 / 60, 27 / 60))
+    assert [check.step for check in history.checks] == [10, 20, 30, 40, 50, 60]
+    assert timeless(history).checks[:2] == timeless(expected).checks[:2]
+    rates = [check.learning_rate for check in history.checks]
+    assert_allclose(rates[2:], [LOWER * check.learning_rate for check in expected.checks[2:]])
+    assert history.checks[-1].held_out_bound > history.checks[1].held_out_bound
+    assert [event.step for event in history.events] == [30]
+    assert "back to step 20" in history.events[0].done
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    seconds = [check.seconds for check in history.checks]
+    assert seconds == sorted(seconds)
+
+
+def test_a_rate_that_is_far_too_high_is_lowered_until_it_learns() -> None:
+    module, history = train_with(Gaussian().bound, HIGH)
+    assert len(history.events) >= 2
+    assert history.best.held_out_bound > -15  # untrained: -8.9; exploded: -5e5
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_the_doctor_says_what_it_does_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        _, history = train_with(spoilt_once(0.0, 1 / 60))
+    assert [record.message for record in caplog.records] == [f"training, {history.events[0]}"]
+
+
+def test_giving_up_says_what_was_tried() -> None:
+    with pytest.raises(TrainingError) as failed:
+        train_with(Gaussian().bound, SHORT.model_copy(update={"learning_rate": 1e20}))
+    assert str(failed.value).count("Tried at step 10") == MOST_RETURNS
+    assert "lower training.learning_rate" in str(failed.value)
+
+
+@pytest.mark.parametrize("rows", ["training", "held-out"])
+def test_absurd_rows_are_no_explosion(rows: str) -> None:
+    """A few values of 1e6 carry the mean away, and not the medians."""
+    batch, held_out = parts()
+    spoilt = batch if rows == "training" else held_out
+    x = spoilt.x.clone()
+    x[::97, 0] = 1e6
+    spoilt = spoilt._replace(x=x)
+    batch, held_out = (spoilt, held_out) if rows == "training" else (batch, spoilt)
+    history = train(fresh(), Gaussian().bound, Windows.whole(batch), SHORT,
+                    held_out=held_out, seed=0)  # fmt: skip
+    assert history.events == ()
+    assert len(history.checks) == 6
+
+
+@pytest.mark.slow
+def test_rows_learnt_by_heart_are_no_explosion() -> None:
+    batch, held_out = parts()
+    few = Windows(batch, torch.zeros(500, dtype=torch.int64), torch.arange(10), 1)
+    training = Training(min_steps=3000, max_steps=3000, checks=30, patience=30)
+    history = train(fresh(Gaussian()), Gaussian().bound, few, training, held_out=held_out, seed=0)
+    assert history.events == ()
+    assert history.checks[-1].held_out_bound < history.best.held_out_bound - 10
+
+
+@pytest.mark.parametrize("calls", [1, 8, 14, 21, 30, 44, 61, 85])
+def test_run_that_is_cut_anywhere_is_treated_alike(calls: int, tmp_path: Path) -> None:
+    """Cut at a call of the bound, before, amid and after its explosions, and then once more."""
+    expected, history = train_with(Gaussian().bound, HIGH)
+    for _ in range(2):
+        left = iter(range(calls))
+
+        def bound(
+            module: VAE,
+            part: Batch,
+            progress: float,
+            generator: torch.Generator,
+            left: Iterator[int] = left,
+        ) -> torch.Tensor:
+            if next(left, None) is None:
+                raise PulledPlugError
+            return Gaussian().bound(module, part, progress, generator)
+
+        with contextlib.suppress(PulledPlugError):
+            train_with(bound, HIGH, checkpoint=tmp_path / "run")
+    found, resumed = train_with(Gaussian().bound, HIGH, checkpoint=tmp_path / "run")
+    assert same(found, expected)
+    assert timeless(resumed) == timeless(history)
 
 
 # ----------------------------------------------------------------------------- kill and go on

@@ -22,6 +22,7 @@ __all__ = [
     "Standardizer",
     "Windows",
     "fit_standardizer",
+    "spaced",
     "split",
     "take",
     "windowed",
@@ -114,13 +115,23 @@ class Windows(NamedTuple):
 
     def spread(self, most: int) -> Batch:
         """At most so many of the rows, evenly spaced."""
-        n = len(self.rows)
-        return self.gather(torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).long())
+        return self.gather(evenly(len(self.rows), most))
 
 
 def take(batch: Batch, index: Tensor) -> Batch:
     """The rows of a batch that an index (m,) names."""
     return Batch(*(part[index] for part in batch))
+
+
+def spaced(batch: Batch, most: int) -> Batch:
+    """At most so many rows of a batch, evenly spaced."""
+    n = len(batch.x)
+    return take(batch, evenly(n, most)) if n > most else batch
+
+
+def evenly(n: int, most: int) -> Tensor:
+    """At most so many of the numbers below n, evenly spaced, the first and the last among them."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).long()
 
 
 def split(batch: Batch, sizes: int | list[int]) -> Iterator[Batch]:

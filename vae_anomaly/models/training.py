@@ -2,12 +2,14 @@
 
 AdamW under one cycle of the learning rate, early stopping on the bound of held-out rows with the
 best weights restored, and checkpoints from which a killed run goes on to the same weights, bit for
-bit. Every random number comes from a generator of its own.
+bit. Where the bound explodes, the doctor takes the training back to the last good check, and on at
+a lower rate. Every random number comes from a generator of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import pickle
@@ -15,9 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +29,13 @@ from torch import Tensor
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.models.standardize import Batch, Windows, split
+from vae_anomaly.models.doctor import LOWER, MOST_RETURNS, Event, Typical, trouble
+from vae_anomaly.models.standardize import Batch, Windows, spaced, split
 from vae_anomaly.models.vae import Model
 
-__all__ = ["Bound", "Check", "History", "one_thread", "seeded", "train"]
+__all__ = ["Bound", "Check", "History", "held_out_bounds", "one_thread", "seeded", "train"]
+
+logger = logging.getLogger(__name__)
 
 #: What is maximised: module, batch, share of the steps done, generator -> (*, n) nats.
 Bound = Callable[[Model, Batch, float, torch.Generator], Tensor]
@@ -42,6 +49,9 @@ GATHER = 64
 
 #: Rows to a block when the held-out bound is evaluated.
 HELD_OUT_BLOCK = 4096
+
+#: Held-out rows on which a model's own figures are taken.
+FIGURE_ROWS = 1024
 
 #: Rows whose bytes tell a checkpoint of these data from another's.
 FINGERPRINT_ROWS = 1024
@@ -67,6 +77,10 @@ class Check:
         Rows trained on in a second since the last check.
     seconds : float
         Time spent since the start, the times before interruptions included.
+    figures : dict of str to float
+        What the model says of itself on held-out rows, such as its active units.
+    attempt : int
+        Above 1 where the doctor has it trained again.
     """
 
     step: int
@@ -77,15 +91,37 @@ class Check:
     learning_rate: float
     rows_per_s: float
     seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
 class History:
-    """How a training went: its checks, the step whose weights were kept, and why it ended."""
+    """How a training went.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+    best_step : int
+        The step whose weights were kept.
+    stopped_early : bool
+        The held-out bound rose no more.
+    events : tuple of Event
+        What the doctor saw and did.
+    others : tuple of Check
+        Checks of the attempts that were not kept.
+    """
 
     checks: tuple[Check, ...]
     best_step: int
     stopped_early: bool
+    events: tuple[Event, ...] = ()
+    others: tuple[Check, ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt whose weights were kept."""
+        return self.checks[0].attempt
 
     @property
     def best(self) -> Check:
@@ -101,6 +137,7 @@ def train(
     *,
     held_out: Batch,
     seed: int,
+    attempt: int = 1,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
 ) -> History:
@@ -124,6 +161,8 @@ def train(
         Rows that decide when to stop.
     seed : int
         Of the order of the rows, and of the noise.
+    attempt : int
+        Its number, for the record.
     checkpoint : Path, optional
         File that is written at each check, and gone on from if it is there. It stays when the
         training is done: a call with it then trains no step.
@@ -138,40 +177,40 @@ def train(
     Raises
     ------
     TrainingError
-        The bound is no longer finite, or the checkpoint belongs to another run.
+        The bound exploded or was no longer finite, at lower learning rates too, or the checkpoint
+        belongs to another run.
     """
-    n_rows = len(windows.rows)
-    plan = _Plan.of(training, n_rows)
+    task = _Task(bound, windows, training, held_out, seed, attempt)
     run = _Run.begin(module, training, seed)
     key = _fingerprint(module, windows, training, seed) if checkpoint else ""
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint, key)
-    batches = _batches(windows, plan, seed=seed, first=run.step)
-    while not (run.step == plan.n_steps or run.is_stale(training.patience)):
-        started, first = time.perf_counter(), run.step
-        last = plan.next_check(run.step)
-        with one_thread():
-            total = _steps(run, bound, batches, plan, training, last)
-            held_out_bound = _held_out(module, bound, held_out, seed)
-        seconds = time.perf_counter() - started
-        check = Check(
-            step=last,
-            n_steps=plan.n_steps,
-            epoch=last / plan.n_batches,
-            bound=total / (last - first),
-            held_out_bound=held_out_bound,
-            learning_rate=training.learning_rate * one_cycle(last / plan.n_steps),
-            rows_per_s=(last - first) * n_rows / plan.n_batches / seconds,
-            seconds=seconds + (run.checks[-1].seconds if run.checks else 0.0),
-        )
-        _refuse_infinite(check)
-        run.note(check)
-        on_check(check)
+    else:
+        run.typical = task.typical_at_first(module)
+    batches = task.batches(run.step)
+    while not (run.step == task.plan.n_steps or run.is_stale(training.patience)):
+        check, seen = _until_check(run, task, batches)
+        if seen:
+            run.step_back(check, seen)
+            batches = task.batches(run.step)
+        else:
+            run.note(check)
+            on_check(check)
         if checkpoint is not None:
             run.save(checkpoint, key)
     module.load_state_dict(run.best)
     module.eval()
-    return History(tuple(run.checks), run.best_step, run.step < plan.n_steps)
+    is_early = run.step < task.plan.n_steps
+    return History(tuple(run.checks), run.best_step, is_early, tuple(run.events))
+
+
+@torch.no_grad()
+def held_out_bounds(module: Model, bound: Bound, held_out: Batch, seed: int) -> Tensor:
+    """Bound of each held-out row with the noise of every check, (n,) nats; float64."""
+    module.eval()
+    generator = torch.Generator().manual_seed(seed)
+    blocks = split(held_out, HELD_OUT_BLOCK)
+    return torch.cat([bound(module, block, 1.0, generator).double() for block in blocks])
 
 
 def one_cycle(progress: float) -> float:
@@ -256,62 +295,108 @@ class _Plan:
         return next(check for check in ahead if check > step)
 
 
-def _steps(
-    run: _Run, bound: Bound, batches: Iterator[Batch], plan: _Plan, training: Training, last: int
-) -> float:
-    """Take the steps up to `last`; the sum of their mean bounds."""
-    module, group = run.module.train(), run.optimizer.param_groups[0]
-    total = torch.zeros(())
+@dataclass(frozen=True)
+class _Task:
+    """What is to be maximised, on which rows, and how."""
+
+    bound: Bound
+    windows: Windows
+    training: Training
+    held_out: Batch
+    seed: int
+    attempt: int
+
+    @property
+    def plan(self) -> _Plan:
+        return _Plan.of(self.training, len(self.windows.rows))
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Batches in random order from step `first` on, epoch after epoch; nearly equal sizes."""
+        n_batches = self.plan.n_batches
+        for epoch in count(first // n_batches):
+            stream = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(stream[0]) >> 1)
+            order = torch.randperm(len(self.windows.rows), generator=generator)
+            pieces, start = order.tensor_split(n_batches), first - epoch * n_batches
+            for at in range(max(start, 0), n_batches, GATHER):
+                parts = pieces[at : at + GATHER]
+                gathered = self.windows.gather(torch.cat(parts))
+                yield from split(gathered, [len(part) for part in parts])
+
+    def typical_at_first(self, module: Model) -> Typical:
+        """Of weights that nothing has been done to, so that the first steps can explode too."""
+        with one_thread():
+            nats = held_out_bounds(module, self.bound, self.held_out, self.seed)
+        typical = Typical.of(nats, nats, self.held_out.x.shape[-1])
+        return Typical(*(value if math.isfinite(value) else -math.inf for value in typical))
+
+
+def _until_check(run: _Run, task: _Task, batches: Iterator[Batch]) -> tuple[Check, str]:
+    """Train up to the next check; what is found there, and what is wrong with it, if anything."""
+    started, first, plan = time.perf_counter(), run.step, task.plan
+    with one_thread():
+        nats = _steps(run, task, batches, plan.next_check(first))
+        held_out = held_out_bounds(run.module, task.bound, task.held_out, task.seed)
+        figures = _figures(run.module, task.held_out)
+    seconds = time.perf_counter() - started
+    run.seconds += seconds
+    n_steps = run.step - first
+    check = Check(
+        step=run.step,
+        n_steps=plan.n_steps,
+        epoch=run.step / plan.n_batches,
+        bound=float(nats.sum()) / n_steps,
+        held_out_bound=float(held_out.sum()) / len(held_out),
+        learning_rate=run.rate * task.training.learning_rate * one_cycle(run.step / plan.n_steps),
+        rows_per_s=n_steps * len(task.windows.rows) / plan.n_batches / seconds,
+        seconds=run.seconds,
+        figures=figures,
+        attempt=task.attempt,
+    )
+    now = Typical.of(nats, held_out, task.held_out.x.shape[-1])
+    seen = trouble(now, run.typical, bound=check.bound, held_out_bound=check.held_out_bound)
+    if not seen:
+        run.typical = run.typical.best(now)
+    return check, seen
+
+
+@torch.no_grad()
+def _figures(module: Model, held_out: Batch) -> dict[str, float]:
+    """What a model in evaluation mode says of itself, on some of the held-out rows."""
+    figures = module.figures(spaced(held_out, FIGURE_ROWS))
+    return {name: float(figure) for name, figure in figures.items()}
+
+
+def _steps(run: _Run, task: _Task, batches: Iterator[Batch], last: int) -> Tensor:
+    """Take the steps up to `last`; their mean bounds, (steps,)."""
+    module, group, training = run.module.train(), run.optimizer.param_groups[0], task.training
+    taken = []
     while run.step < last:
-        progress = run.step / plan.n_steps
-        group["lr"] = training.learning_rate * one_cycle(progress)
+        progress = run.step / task.plan.n_steps
+        group["lr"] = run.rate * training.learning_rate * one_cycle(progress)
         part = next(batches)
-        nats = bound(module, part, progress, run.noise).mean()
+        nats = task.bound(module, part, progress, run.noise).mean()
         run.optimizer.zero_grad()
         torch.autograd.backward(
             nats / -part.x.shape[-1]
         )  # a nat a feature: the clip norm fits any width
         torch.nn.utils.clip_grad_norm_(module.parameters(), training.clip_norm)
         run.optimizer.step()
-        total += nats.detach()
+        taken.append(nats.detach())
         run.step += 1
-    return float(total)
-
-
-def _batches(windows: Windows, plan: _Plan, *, seed: int, first: int) -> Iterator[Batch]:
-    """Batches in random order from step `first` on, epoch after epoch; equal sizes but for one."""
-    for epoch in count(first // plan.n_batches):
-        stream = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(stream[0]) >> 1)
-        order = torch.randperm(len(windows.rows), generator=generator).tensor_split(plan.n_batches)
-        start = first - epoch * plan.n_batches
-        for at in range(max(start, 0), plan.n_batches, GATHER):
-            parts = order[at : at + GATHER]
-            gathered = windows.gather(torch.cat(parts))
-            yield from split(gathered, [len(part) for part in parts])
-
-
-@torch.no_grad()
-def _held_out(module: Model, bound: Bound, held_out: Batch, seed: int) -> float:
-    """Mean bound of the held-out rows with the noise of every check, in nats a row."""
-    module.eval()
-    generator = torch.Generator().manual_seed(seed)
-    total = 0.0
-    for block in split(held_out, HELD_OUT_BLOCK):
-        total += float(bound(module, block, 1.0, generator).double().sum())
-    return total / len(held_out.x)
-
-
-def _refuse_infinite(check: Check) -> None:
-    if not (math.isfinite(check.bound) and math.isfinite(check.held_out_bound)):
-        raise TrainingError(
-            f"the bound is {check.bound:g} in training and {check.held_out_bound:g} on held-out "
-            f"rows at step {check.step} of {check.n_steps}; lower training.learning_rate "
-            f"(now at {check.learning_rate:g}), or look for absurd values in the training rows"
-        )
+    return torch.stack(taken)
 
 
 # ------------------------------------------------------------------------------------ checkpoints
+
+
+class _State(NamedTuple):
+    """What the steps of a training change, as it was at a good check."""
+
+    step: int
+    module: dict[str, Tensor]
+    optimizer: dict[str, object]
+    noise: Tensor
 
 
 @dataclass
@@ -322,9 +407,14 @@ class _Run:
     optimizer: torch.optim.Optimizer
     noise: torch.Generator
     step: int = 0
+    rate: float = 1.0  # share of the learning rate, lowered by the doctor
+    seconds: float = 0.0
+    typical: Typical = field(default_factory=lambda: Typical(-math.inf, -math.inf))  # the best
     best_step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    good: _State = field(default_factory=lambda: _State(0, {}, {}, torch.empty(0)))
 
     @classmethod
     def begin(cls, module: Model, training: Training, seed: int) -> _Run:
@@ -335,15 +425,48 @@ class _Run:
             weight_decay=training.weight_decay,
             fused=True,
         )
-        return cls(module, optimizer, torch.Generator().manual_seed(seed))
+        run = cls(module, optimizer, torch.Generator().manual_seed(seed))
+        run.good = run.state()
+        return run
+
+    def state(self) -> _State:
+        """A copy of what the steps change."""
+        return _State(
+            self.step,
+            deepcopy(self.module.state_dict()),
+            deepcopy(self.optimizer.state_dict()),
+            self.noise.get_state(),
+        )
+
+    def restore(self) -> None:
+        """Go back to the last good check."""
+        self.step = self.good.step
+        self.module.load_state_dict(self.good.module)
+        self.optimizer.load_state_dict(deepcopy(self.good.optimizer))
+        self.noise.set_state(self.good.noise)
 
     def note(self, check: Check) -> None:
         """Record a check, and keep the weights if it is the best one."""
         best = max((c.held_out_bound for c in self.checks), default=-math.inf)
         self.checks.append(check)
+        self.good = self.state()
         if check.held_out_bound > best:
-            self.best_step = check.step
-            self.best = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+            self.best_step, self.best = check.step, self.good.module
+
+    def step_back(self, check: Check, seen: str) -> None:
+        """Go back to the last good check, and on at a lower rate; give up after some tries."""
+        if len(self.events) == MOST_RETURNS:
+            tried = "".join(f". Tried at {event}" for event in self.events)
+            raise TrainingError(
+                f"{seen} at step {check.step} of {check.n_steps}; lower training.learning_rate "
+                f"(now at {check.learning_rate:g}), or look for absurd values in the training rows"
+                f"{tried}"
+            )
+        self.rate *= LOWER
+        done = f"back to step {self.good.step}, and on at {self.rate:g} of the learning rate"
+        self.events.append(Event(check.step, seen, done, check.attempt))
+        logger.warning("training, %s", self.events[-1])
+        self.restore()
 
     def is_stale(self, patience: int) -> bool:
         """Whether the last `patience` checks brought no better bound."""
@@ -354,13 +477,14 @@ class _Run:
         """Write everything, so that a kill leaves the old checkpoint or the new one, and whole."""
         state = {
             "key": key,
-            "step": self.step,
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "noise": self.noise.get_state(),
+            "good": self.good._asdict(),
+            "rate": self.rate,
+            "seconds": self.seconds,
+            "typical": tuple(self.typical),
             "best_step": self.best_step,
             "best": self.best,
             "checks": [asdict(check) for check in self.checks],
+            "events": [asdict(event) for event in self.events],
         }
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         with draft.open("wb") as file:
@@ -380,11 +504,13 @@ class _Run:
                 f"checkpoint {path} belongs to a training with other rows, settings or seed; "
                 "delete it, or name another file"
             )
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.noise.set_state(state["noise"])
-        self.step, self.best_step, self.best = state["step"], state["best_step"], state["best"]
+        self.good = _State(**state["good"])
+        self.restore()
+        self.rate, self.seconds = state["rate"], state["seconds"]
+        self.typical = Typical(*state["typical"])
+        self.best_step, self.best = state["best_step"], state["best"]
         self.checks = [Check(**check) for check in state["checks"]]
+        self.events = [Event(**event) for event in state["events"]]
 
 
 def _fingerprint(module: Model, windows: Windows, training: Training, seed: int) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import InputError, PackageError, PartsError
+from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import (
@@ -29,7 +30,6 @@ from vae_anomaly.models.standardize import (
     windowed,
 )
 from vae_anomaly.models.training import Check, History, one_thread, seeded
-from vae_anomaly.models.training import train as maximise
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
 from vae_anomaly.scoring.scores import SCORES, score_name
@@ -317,19 +317,17 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
     _refuse_nothing(learnt, stopped)
     n_classes = _n_classes(learnt) if variant.learns_labels else 0
-    with seeded(seed):
-        module = variant.build(_shape(standardizer, window, levels, n_classes))
-    held_out = stopped.spread(HELD_OUT_ROWS)
-    history = maximise(
-        module,
-        variant.bound,
+    trained = train_attempts(
+        variant,
+        _shape(standardizer, window, levels, n_classes),
         learnt,
         training,
-        held_out=held_out,
+        held_out=stopped.spread(HELD_OUT_ROWS),
         seed=seed,
         checkpoint=checkpoint,
         on_check=on_check,
     )
+    module, variant = trained.module, trained.variant
     generator = torch.Generator().manual_seed(seed)
     variant.finish(module, learnt.spread(FINISH_ROWS), generator)
     normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
@@ -344,7 +342,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         levels=levels,
         n_classes=n_classes,
     )
-    return FittedScorer(scorer, history, tuple(_notes(standardizer, learnt)))
+    doctor = (*map(str, trained.history.events), *filter(None, [trained.note]))
+    return FittedScorer(scorer, trained.history, (*_notes(standardizer, learnt), *doctor))
 
 
 def _shape(

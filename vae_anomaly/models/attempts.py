@@ -1,0 +1,216 @@
+"""Training that is done again, with a remedy, where the latent carries too little."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vae_anomaly.config import Training
+from vae_anomaly.errors import TrainingError
+from vae_anomaly.models.doctor import Event, Latent, diagnosis, remedies
+from vae_anomaly.models.likelihoods import standard_normal
+from vae_anomaly.models.networks import Shape
+from vae_anomaly.models.settings import Objective
+from vae_anomaly.models.standardize import Batch, Windows, split
+from vae_anomaly.models.training import Check, History, one_thread, seeded, train
+from vae_anomaly.models.vae import Model
+from vae_anomaly.models.variants import Variant
+
+__all__ = ["Trained", "train_attempts"]
+
+logger = logging.getLogger(__name__)
+
+#: Samples a row of the bound by which attempts are compared, and rows to a block.
+BOUND_SAMPLES, BOUND_BLOCK = 4, 1024
+
+#: Standard errors by which the bound of an attempt must be higher to be kept.
+CLEARLY = 2.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained member of the family.
+
+    Attributes
+    ----------
+    module : Model
+    variant : Variant
+        With the settings that it was trained with in the end.
+    history : History
+        Of the attempt that was kept.
+    latent : Latent
+        How much of the latent is used.
+    """
+
+    module: Model
+    variant: Variant
+    history: History
+    latent: Latent
+
+    @property
+    def is_collapsed(self) -> bool:
+        objective = self.variant if isinstance(self.variant, Objective) else None
+        return self.latent.is_collapsed(objective)
+
+    @property
+    def last_step(self) -> int:
+        return self.history.checks[-1].step
+
+    def told(self, events: list[Event]) -> Trained:
+        """The same, with further events."""
+        history = replace(self.history, events=(*self.history.events, *events))
+        return replace(self, history=history)
+
+    @property
+    def note(self) -> str:
+        """What an operator must know of the latent; empty where it is used."""
+        if not self.is_collapsed:
+            return ""
+        if self.latent.n_active:
+            return f"{self.latent}, although the sensors show {self.latent.n_causes} common causes"
+        if not self.latent.n_causes:
+            return (
+                "the latent is not used; the rows may have no common cause, and each sensor is "
+                "judged by itself"
+            )
+        return (
+            f"the latent is not used, although the sensors show {self.latent.n_causes} common "
+            "causes: each sensor is judged by itself; try a lower beta, more free_bits, or "
+            "hidden: []"
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Rows to learn from and to judge by, and how."""
+
+    shape: Shape
+    windows: Windows
+    training: Training
+    held_out: Batch
+    seed: int
+    checkpoint: Path | None
+    on_check: Callable[[Check], None]
+
+    def attempt(self, number: int, variant: Variant) -> Trained:
+        with seeded(self.seed):
+            module = variant.build(self.shape)
+        history = train(
+            module,
+            variant.bound,
+            self.windows,
+            self.training,
+            held_out=self.held_out,
+            seed=self.seed,
+            attempt=number,
+            checkpoint=self._checkpoint(number),
+            on_check=self.on_check,
+        )
+        with one_thread():
+            latent = diagnosis(module, self.held_out, self.seed)
+        return Trained(module, variant, history, latent)
+
+    def _checkpoint(self, number: int) -> Path | None:
+        if self.checkpoint is None or number == 1:
+            return self.checkpoint
+        return self.checkpoint.with_name(f"{self.checkpoint.name}-attempt-{number}")
+
+    @torch.no_grad()
+    def bounds(self, module: Model) -> Tensor:
+        """Bound on log p(x | c) of each held-out row, whatever was maximised; (n,) nats."""
+        generator = torch.Generator().manual_seed(self.seed)
+        nats = []
+        with one_thread():
+            for block in split(self.held_out, BOUND_BLOCK):
+                shape = (BOUND_SAMPLES, len(block.x), module.noise_dim)
+                noise = standard_normal(shape, generator)
+                nats.append(module.log_weights(block, noise).double().mean(dim=0))
+        return torch.cat(nats)
+
+
+def train_attempts(
+    variant: Variant,
+    shape: Shape,
+    windows: Windows,
+    training: Training,
+    *,
+    held_out: Batch,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_check: Callable[[Check], None] = lambda check: None,
+) -> Trained:
+    """Train a member; where its latent collapses, again with each remedy until one helps.
+
+    An attempt is kept if more of its latents are active and the bound on log p(x | c) of held-out
+    rows is clearly higher: a latent that the rows have no use for is not forced upon them.
+
+    Parameters
+    ----------
+    variant : Variant
+    shape : Shape
+        Of the rows.
+    windows, training, held_out, seed, checkpoint, on_check
+        As `train` has them; each further attempt has a checkpoint of its own beside the first.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    TrainingError
+        Training cannot go on.
+
+    References
+    ----------
+    Collapse: Bowman et al. (2016), Generating Sentences from a Continuous Space. Free bits: Kingma
+    et al. (2016), Improved Variational Inference with Inverse Autoregressive Flow, appendix C.8.
+    """
+    task = _Task(shape, windows, training, held_out, seed, checkpoint, on_check)
+    kept = task.attempt(1, variant)
+    if kept.is_collapsed and not isinstance(variant, Objective):
+        done = "this member of the family has no remedy, and is left as it is"
+        return kept.told([_said(Event(kept.last_step, str(kept.latent), done))])
+    if isinstance(variant, Objective):
+        for number, (name, changed) in enumerate(remedies(variant), start=2):
+            if not kept.is_collapsed or (number > 2 and kept.latent.n_active):
+                break  # free bits only where nothing else is left: they have cost nats elsewhere
+            kept = _again(task, kept, number, name, changed)
+    return kept
+
+
+def _again(task: _Task, kept: Trained, number: int, name: str, changed: Variant) -> Trained:
+    """One attempt more; the better one, with what happened in its history."""
+    try:
+        tried = task.attempt(number, changed)
+    except TrainingError as error:
+        failed = Event(
+            kept.last_step, str(kept.latent), f"trained again with {name}, in vain: {error}"
+        )
+        return kept.told([_said(failed)])
+    before, after = task.bounds(kept.module), task.bounds(tried.module)
+    gain = after - before
+    is_clear = float(gain.mean()) > CLEARLY * float(gain.std()) / math.sqrt(len(gain))
+    is_better = is_clear and tried.latent.n_active > kept.latent.n_active
+    done = (
+        f"trained again with {name}: {tried.latent.n_active} active, and a bound of "
+        f"{after.mean():.4g} instead of {before.mean():.4g} nats a row; "
+        f"{'this one is kept' if is_better else 'the one before is kept'}"
+    )
+    event = _said(Event(kept.last_step, str(kept.latent), done, kept.history.attempt))
+    better, other = (tried, kept) if is_better else (kept, tried)
+    events = [*kept.history.events, event, *tried.history.events]
+    checks = (*kept.history.others, *other.history.checks)
+    return replace(better, history=replace(better.history, events=tuple(events), others=checks))
+
+
+def _said(event: Event) -> Event:
+    """The event, which the log has now."""
+    logger.warning("training, %s", event)
+    return event
