@@ -152,6 +152,39 @@ def test_single_row_with_its_left_context_scores_as_in_the_whole(
         assert torch.equal(alone[1][-1], contributions[i])
 
 
+@everyone
+@pytest.mark.parametrize("smoothing", [None, 0.3])
+def test_scores_of_samples_change_no_bit_wherever_the_rows_stand(
+    variant: str, smoothing: float | None
+) -> None:
+    """The noise of the samples is one for all rows, and so is the error that it leaves."""
+    options = {"smoothing": smoothing, "anomaly_score": "importance"}
+    scorer = fitted(variant, **options).scorer  # type: ignore[arg-type]
+    rows, run, _ = some_series(1100)
+    whole = (*scorer(rows, run), scorer.standard_error(rows, run))
+    assert all(part.isfinite().all() for part in whole)
+    assert (whole[2] >= 0).all()
+    assert variant == "vq" or (whole[2] > 0).any()
+    for stop in (1, 7, 1030):
+        part = (*scorer(rows[:stop], run[:stop]), scorer.standard_error(rows[:stop], run[:stop]))
+        assert equal(part, tuple(some[:stop] for some in whole))
+    order = torch.arange(1099, -1, -1)
+    if smoothing is None:
+        score, contributions = scorer(rows[order], torch.zeros_like(run))
+        assert equal((score, contributions), (whole[0][order], whole[1][order]))
+
+
+def test_absurd_readings_leave_a_score_of_samples_finite() -> None:
+    scorer = fitted(anomaly_score="importance").scorer
+    rows = with_gaps(normal_rows(60, 3), share=0.7)
+    rows[10:20], rows[30], rows[31] = np.nan, np.inf, -1e300
+    score, contributions = scorer(*series(rows)[:2])
+    assert score.isfinite().all()
+    assert (score[10:20] == 0).all()
+    assert_allclose(contributions.sum(dim=1), score, rtol=1e-4, atol=1e-4)
+    assert (contributions[np.isnan(rows)] == 0).all()
+
+
 @shapes
 def test_series_in_another_order_score_the_same(
     window: int, smoothing: float | None, n_context: int
