@@ -8,12 +8,13 @@ import pytest
 import torch
 from linear_plant import D, fitted, normal_rows, with_gaps
 from numpy.testing import assert_allclose
+from test_vae import batch_of, linear_vae, random_rows
 
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import VAE
 from vae_anomaly.models.variants import VARIANTS
-from vae_anomaly.scoring.scores import SCORES, score_name
+from vae_anomaly.scoring.scores import SCORES, fixed_noise, score_name
 
 everywhere = pytest.mark.parametrize(
     ("variant", "name"), [(variant, name) for variant in VARIANTS for name in SCORES]
@@ -91,6 +92,63 @@ def test_reconstruction_equals_its_naive_twin() -> None:
         terms = [(x[j] - expected[j]) ** 2 / variance[j] if seen[j] else 0.0 for j in range(D)]
         assert_allclose(contributions[row], terms, rtol=1e-3, atol=1e-4)
         assert_allclose(score[row], sum(terms), rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------- importance
+
+
+def many(vae: VAE, rows: Batch, n_samples: int) -> dict[str, torch.Tensor]:
+    return fixed_noise(vae, rows, n_samples=n_samples)
+
+
+def test_importance_is_the_closed_form_of_factor_analysis() -> None:
+    vae, W, mean, sigma = linear_vae(d=6, k=2)
+    x = random_rows(20, 6)
+    x[torch.rand(20, 6, generator=torch.Generator().manual_seed(2)) < 0.2] = torch.nan
+    x[3] = torch.nan
+    rows = batch_of(x)
+    with torch.no_grad():
+        got, _ = SCORES["importance"].score(vae, rows, many(vae, rows, 50_000))
+    expected = [-naive.factor_analysis(row, W, mean, sigma) for row in x.double().numpy()]
+    assert_allclose(got, expected, atol=0.1)
+
+
+def test_importance_error_is_what_other_noise_scatters_by() -> None:
+    vae, x, n_times = linear_vae(d=6, k=2)[0], random_rows(20, 6), 400
+    rows = batch_of(x.repeat(n_times, 1))  # each time by other noise
+    noise = {"noise": torch.randn(64, len(rows.x), 2, generator=torch.Generator().manual_seed(7))}
+    with torch.no_grad():
+        scores, _ = SCORES["importance"].score(vae, rows, noise)
+        errors = SCORES["importance"].error(vae, rows, noise)
+    scatter = scores.reshape(n_times, 20).std(dim=0)
+    assert_allclose(errors.reshape(n_times, 20).mean(dim=0), scatter, rtol=0.25)
+
+
+def test_importance_of_coins_is_their_density_and_of_other_values_grows_beyond() -> None:
+    vae, rows = trained("bernoulli"), batch(50, variant="bernoulli")
+    score, coins = SCORES["importance"], rows._replace(x=(rows.x > 0.5).float())
+    noise = fixed_noise(vae, rows)
+    with torch.no_grad():
+        got, _ = score.score(vae, coins, noise)
+        weights = vae.log_weights(coins, noise["noise"])
+        beyond = [
+            score.score(vae, rows._replace(x=rows.x + push), noise)[0][1:]
+            for push in (2.0, 3.0, 10.0)
+        ]
+    assert_allclose(got[1:], np.log(16) - weights.logsumexp(dim=0)[1:], rtol=1e-5, atol=1e-5)
+    assert (beyond[0] < beyond[1]).all()
+    assert (beyond[1] < beyond[2]).all()
+
+
+def test_more_samples_leave_less_error_and_other_scores_have_none() -> None:
+    vae, rows = linear_vae(d=6, k=2)[0], batch_of(random_rows(20, 6))
+    rows.observed[0] = False
+    with torch.no_grad():
+        errors = [SCORES["importance"].error(vae, rows, many(vae, rows, s)) for s in (16, 6400)]
+        exact = SCORES["reconstruction"].error(vae, rows, {})
+    assert (errors[0][1:] > 5 * errors[1][1:]).all()
+    assert errors[0][0] == 0  # nothing of it was observed
+    assert (exact == 0).all()
 
 
 def test_auto_is_resolved_and_unknown_scores_are_refused() -> None:

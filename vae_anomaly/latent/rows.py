@@ -20,6 +20,7 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.latent.windows import batch_of, matrix_of_windows, raw_windows, restored
 from vae_anomaly.models import generate as models
 from vae_anomaly.models.training import one_thread
+from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = [
@@ -233,16 +234,17 @@ class Band(NamedTuple):
 @one_thread()
 @torch.no_grad()
 def band(scorer: Scorer, matrix: Matrix, index: ArrayLike) -> Band:
-    """Expected value and observation noise at some rows; of a window, of its last row.
+    """Expected value and its standard deviation at some rows; of a window, of its last row.
 
-    A sensor that never varied in training has no noise.
+    As of `Scorer.expected_band`: observation noise, and what the row leaves open of its state. A
+    sensor that never varied in training has none, and a code has none either.
     """
     batch = batch_of(scorer, raw_windows(scorer, matrix, np.asarray(index)))
-    p = scorer.module.likelihood(scorer.module.embed(batch), batch.context)
-    sensors = scorer.standardizer.sensors
-    sigma = torch.zeros(len(batch.x), scorer.standardizer.n_features, dtype=torch.float64)
-    own = p.stddev[:, -len(sensors) :].double() * scorer.standardizer.scale[sensors]
-    return Band(restored(scorer, p.mean)[:, -1], sigma.index_copy(1, sensors, own).numpy())
+    width = len(scorer.standardizer.sensors)
+    every = expected_band(scorer.module, batch)
+    own = ExpectedBand(*(part[:, -width:] for part in every))
+    expected, sigma = scorer.restored_band(own)
+    return Band(expected.numpy(), sigma.numpy())
 
 
 @one_thread()

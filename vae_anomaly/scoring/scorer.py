@@ -32,6 +32,7 @@ from vae_anomaly.models.standardize import (
 from vae_anomaly.models.training import Check, History, one_thread, seeded
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
+from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
 
@@ -168,6 +169,64 @@ class Scorer(nn.Module):
             mean = p.mean[:, -width:]  # the row's own
             means[at] = mean[: at.stop - at.start]
         return self.standardizer.restored(means)
+
+    @one_thread()
+    @torch.no_grad()
+    def expected_band(self, rows: Tensor, run: Tensor) -> ExpectedBand:
+        """What the model expects each sensor to read, and the standard deviation around it.
+
+        It is how a second reading in the same state would scatter: observation noise, and what the
+        row leaves open of its state. The row's own readings lie closer, for the model has seen
+        them; one that is missing, as wide as said.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        ExpectedBand
+            `expected` as of the method of that name and `sigma`, (n, d) float64 in each sensor's
+            own unit; sigma is 0 for sensors that never varied and for codes, which have no unit.
+        """
+        width = len(self.standardizer.sensors)
+        means, sigmas = torch.zeros(len(rows), width), torch.zeros(len(rows), width)
+        for at, block in self._blocks(rows, run):
+            band = expected_band(self.module, block)
+            means[at] = band.expected[: at.stop - at.start, -width:]  # the row's own
+            sigmas[at] = band.sigma[: at.stop - at.start, -width:]
+        return self.restored_band(ExpectedBand(means, sigmas))
+
+    def restored_band(self, band: ExpectedBand) -> ExpectedBand:
+        """A standardised band of the active sensors (n, d_active) in all sensors' own units."""
+        sensors, n = self.standardizer.sensors, len(band.sigma)
+        sigma = torch.zeros(n, self.standardizer.n_features, dtype=torch.float64)
+        own = band.sigma.double() * self.standardizer.scale[sensors]
+        sigma = sigma.index_copy(1, sensors, own)
+        if self.levels:
+            sigma = sigma.masked_fill(torch.tensor(self.levels) > 0, 0.0)
+        return ExpectedBand(self.standardizer.restored(band.expected), sigma)
+
+    @one_thread()
+    @torch.no_grad()
+    def standard_error(self, rows: Tensor, run: Tensor) -> Tensor:
+        """How far each score may be off because it is estimated from samples, (n,) float32.
+
+        One standard deviation, in the unit of the score; 0 where the score draws none. All rows
+        share their noise, so the error of a smoothed score is at most the smoothed one, which is
+        what is given.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`.
+        """
+        error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
+        error = torch.zeros(len(rows))
+        for at, block in self._blocks(rows, run):
+            error[at] = error_of(self.module, block, tensors)[: at.stop - at.start]
+        return error if self.smoothing is None else ewma(error, run, self.smoothing)
 
     @one_thread()
     @torch.no_grad()

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Bernoulli
 
 from vae_anomaly.errors import ConfigError, closest
 from vae_anomaly.models.classes import ClassVAE
+from vae_anomaly.models.likelihoods import Likelihood, standard_normal
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import Model
 
 __all__ = ["SCORES", "Score", "score_name"]
+
+
+def _exact(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The error of a score that is no estimate, (n,): none."""
+    return torch.zeros(len(batch.x))
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,14 @@ class Score:
     score : callable
         Module, batch (n, d) and those tensors -> score (n,) and contributions (n, d), which sum to
         it; a missing entry contributes 0.
+    error : callable
+        Module, batch (n, d) and those tensors -> standard error (n,) of a score that is estimated
+        from samples; 0 where none are drawn.
     """
 
     fit: Callable[[Model, Batch], dict[str, Tensor]]
     score: Callable[[Model, Batch, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+    error: Callable[[Model, Batch, Mapping[str, Tensor]], Tensor] = _exact
 
 
 def score_name(name: str, default: str = "reconstruction") -> str:
@@ -67,6 +79,62 @@ def _reconstruction(
     p = module.likelihood(module.embed(batch), batch.context)
     contributions = p.deviance(batch.x) * batch.observed
     return contributions.sum(dim=-1), contributions
+
+
+#: Samples of the latents that stand for log p(x | c) of a row.
+SAMPLES = 16
+
+
+def fixed_noise(module: Model, normal: Batch, *, n_samples: int = SAMPLES) -> dict[str, Tensor]:
+    """The one noise (s, 1, noise_dim) that the latents of all rows are samples by.
+
+    It travels in the package, so that a row has the same score wherever it is judged.
+    """
+    shape = (n_samples, 1, module.noise_dim)
+    return {"noise": standard_normal(shape, torch.Generator().manual_seed(0))}
+
+
+def _importance(
+    module: Model, batch: Batch, tensors: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Importance-weighted -log p(x | c) of the observed entries, in nats (Burda et al. 2016).
+
+    An entry contributes half its deviance at the latents that stand for the row. The rest, which is
+    the normalisers of the likelihood and what the latents cost, says nothing of one entry and is
+    shared evenly by the observed ones. A row without a value has probability one: 0.
+    """
+    log_weights = module.log_weights(batch, tensors["noise"])  # (s, n)
+    p = module.likelihood(module.embed(batch), batch.context)
+    nats = math.log(len(log_weights)) - log_weights.logsumexp(dim=0) + _of_no_coins(p, batch)
+    own = p.deviance(batch.x) / 2 * batch.observed
+    share = (nats - own.sum(dim=-1)) / batch.observed.sum(dim=-1).clamp(min=1)
+    contributions = own + share[:, None] * batch.observed
+    return torch.where(batch.observed.any(dim=-1), nats, 0.0), contributions
+
+
+def _of_no_coins(p: Likelihood, batch: Batch) -> Tensor:
+    """What a Bernoulli likelihood owes to values that are not 0 or 1, (n,) nats; others nothing.
+
+    Of values between, its nats hold their own entropy, and of those beyond, no more than of 0 or 1:
+    without correction a sensor that moves to the edge of its range would look more normal.
+    """
+    if not isinstance(p, Bernoulli):
+        return torch.zeros(len(batch.x))
+    best: Tensor = p.log_prob(batch.x) + p.deviance(batch.x) / 2
+    return (best * batch.observed).sum(dim=-1)
+
+
+def _importance_error(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Standard error of the logarithm of the mean weight by the delta method, (n,) nats.
+
+    sd(w) / (sqrt(s) mean(w)) of the s weights w of a row. The score is too high by about half its
+    square in the mean. Both say little where one weight outweighs all others: then the error comes
+    near its largest, 1, and the samples are too few.
+    """
+    log_weights = module.log_weights(batch, tensors["noise"])  # (s, n)
+    weights = (log_weights - log_weights.amax(dim=0)).exp()
+    error = weights.std(dim=0) / (math.sqrt(len(weights)) * weights.mean(dim=0))
+    return torch.where(batch.observed.any(dim=-1), error, 0.0)
 
 
 #: What labels may add to a score, in standard deviations of normal rows: twice what the evidence
@@ -117,4 +185,5 @@ def _spread(values: Tensor) -> Tensor:
 SCORES: Mapping[str, Score] = {
     "reconstruction": Score(_nothing, _reconstruction),
     "labels": Score(_fit_labels, _labels),
+    "importance": Score(fixed_noise, _importance, _importance_error),
 }
