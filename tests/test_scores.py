@@ -124,6 +124,22 @@ def test_importance_error_is_what_other_noise_scatters_by() -> None:
     assert_allclose(errors.reshape(n_times, 20).mean(dim=0), scatter, rtol=0.25)
 
 
+def test_importance_of_coins_is_their_density_and_of_other_values_grows_beyond() -> None:
+    vae, rows = trained("bernoulli"), batch(50, variant="bernoulli")
+    score, coins = SCORES["importance"], rows._replace(x=(rows.x > 0.5).float())
+    noise = fixed_noise(vae, rows)
+    with torch.no_grad():
+        got, _ = score.score(vae, coins, noise)
+        weights = vae.log_weights(coins, noise["noise"])
+        beyond = [
+            score.score(vae, rows._replace(x=rows.x + push), noise)[0][1:]
+            for push in (2.0, 3.0, 10.0)
+        ]
+    assert_allclose(got[1:], np.log(16) - weights.logsumexp(dim=0)[1:], rtol=1e-5, atol=1e-5)
+    assert (beyond[0] < beyond[1]).all()
+    assert (beyond[1] < beyond[2]).all()
+
+
 def test_more_samples_leave_less_error_and_other_scores_have_none() -> None:
     vae, rows = linear_vae(d=6, k=2)[0], batch_of(random_rows(20, 6))
     rows.observed[0] = False
