@@ -12,11 +12,17 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from vae_anomaly.models.likelihoods import (
+    LARGEST_SWING,
     BernoulliLikelihood,
     Likelihood,
+    Noise,
     NormalLikelihood,
     StudentTLikelihood,
+    location_scale,
 )
+from vae_anomaly.models.networks import Shape, Sizes
+
+NOISES: tuple[Noise, ...] = ("learned", "conditional")
 
 #: Each likelihood of one value, and what scipy calls it.
 CONTINUOUS: dict[str, tuple[Callable[[], Likelihood], stats.rv_frozen]] = {
@@ -134,3 +140,32 @@ def test_bernoulli_samples_are_zeros_and_ones_with_the_mean() -> None:
     samples = drawn(p, 10_000).reshape(-1, 2)
     assert set(np.unique(samples)) == {0.0, 1.0}
     assert_allclose(samples.mean(axis=0), [0.2, 0.7], atol=5 * 0.5 / 100)
+
+
+# ---------------------------------------------------------------------------- noise and context
+
+
+def test_noise_follows_the_context_where_it_is_asked_to() -> None:
+    """Two modes whose noise is known, and around a mean that the decoder cannot miss."""
+    mode = torch.arange(2000) % 2
+    noise = torch.where(mode == 1, 0.4, 0.1)[:, None]
+    x = noise * torch.randn(2000, 3, generator=generator())
+    context = 2.0 * mode[:, None] - 1
+    decoder = location_scale(Sizes(Shape(3, n_context=1), 1, ()), "conditional")
+    assert torch.equal(decoder(torch.zeros(1, 1), torch.ones(1, 1)).stddev[0], decoder.sigma)
+    step = torch.optim.Adam(decoder.parameters(), lr=2e-2)
+    for _ in range(500):
+        step.zero_grad()
+        torch.autograd.backward(-decoder(torch.zeros(2000, 1), context).log_prob(x).mean())
+        step.step()
+    found = decoder(torch.zeros(2, 1), torch.tensor([[-1.0], [1.0]])).stddev.detach()
+    assert_allclose(found, [[0.1] * 3, [0.4] * 3], rtol=0.06)  # three standard errors
+    strange = decoder(torch.zeros(2, 1), torch.tensor([[-1e6], [1e6]])).stddev.detach()
+    assert (strange <= math.exp(LARGEST_SWING) * decoder.sigma * 1.001).all()
+    assert (strange >= math.exp(-LARGEST_SWING) * decoder.sigma * 0.999).all()
+
+
+def test_without_context_conditional_noise_is_learned_noise() -> None:
+    decoders = [location_scale(Sizes(Shape(3), 1, ()), noise) for noise in NOISES]
+    names = [[name for name, _ in decoder.named_parameters()] for decoder in decoders]
+    assert names[0] == names[1]

@@ -233,6 +233,18 @@ def test_number_of_threads_changes_no_bit(
     assert equal(*found)
 
 
+def test_noise_and_prior_that_follow_the_context_change_no_bit() -> None:
+    rows, run, _ = some_series(n_context=2)
+    variant = Gaussian(hidden=(8,), noise="conditional", prior="conditional")
+    scorer = _fit(normal_rows(300, 0, n_context=2), variant=variant, n_context=2).scorer
+    assert scorer.module.decoder.swing.weight.abs().max() > 0.01
+    alone = torch.zeros_like(run)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows)))
+    score, contributions = scorer(rows, alone)
+    assert equal(scorer(rows[order], alone), (score[order], contributions[order]))
+    assert equal(scorer(rows[:3], alone[:3]), (score[:3], contributions[:3]))
+
+
 @pytest.mark.parametrize("d", [1, 2, 5, 10, 17, 33])
 @pytest.mark.parametrize("hidden", [(), (10,), (64, 64)])
 def test_widths_that_are_no_multiple_of_a_lane_change_no_bit(

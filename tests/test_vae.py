@@ -158,8 +158,9 @@ def test_prior_is_standard_normal() -> None:
     assert_allclose(prior.log_prob(torch.zeros(4, 7, 2)), -math.log(2 * math.pi), rtol=1e-6)
 
 
-def test_padding_changes_no_output() -> None:
-    layer, x = Linear(7, 5), random_rows(40, 7)
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_changes_no_output(*, bias: bool) -> None:
+    layer, x = Linear(7, 5, bias=bias), random_rows(40, 7)
     assert_allclose(layer.eval()(x).detach(), layer.train()(x).detach(), atol=1e-6)
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from linear_plant import NATS, QUICK, fitted, normal_rows, series, suited, with_gaps
 from numpy.testing import assert_allclose
+from pydantic import JsonValue
 
+from vae_anomaly.config import Training
 from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
@@ -24,7 +26,7 @@ from vae_anomaly.models.variants import (
     variant_of,
     variant_settings,
 )
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.scorer import Scorer, build_scorer, fit_scorer, scorer_spec
 
 everyone = pytest.mark.parametrize("name", VARIANTS)
 
@@ -150,6 +152,35 @@ def test_settings_survive_json(name: str) -> None:
     assert variant_of(variant_name(variant), told) == variant
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gaussian", {"noise": "conditional", "prior": "conditional"}),
+        ("gaussian", {"noise": 0.5, "scaling": "range"}),
+        ("beta", {"beta": 100, "capacity": 2.0}),
+        ("bernoulli", {"scaling": [-100, 100]}),
+        ("student_t", {"nu": 7, "n_samples": 3}),
+        ("linear", {"noise": "shared", "latent_dim": 2}),
+    ],
+)
+def test_scorer_is_rebuilt_from_its_specification(
+    name: str, settings: dict[str, JsonValue]
+) -> None:
+    rows = normal_rows(200, 0, n_context=1)
+    rows[:, 3] = 20.0  # never varies: pixels stay in, sensors do not
+    scorer = fit_scorer(
+        series(rows), series(rows), n_context=1, variant=variant_of(name, settings),
+        training=Training(min_steps=20, max_steps=20, checks=1), seed=0,
+    ).scorer  # fmt: skip
+    twin = build_scorer(json.loads(json.dumps(scorer_spec(scorer))))
+    twin.load_state_dict(scorer.state_dict())
+    assert twin.variant == scorer.variant
+    assert scorer.standardizer.active[3] == (name == "bernoulli")
+    some = series(normal_rows(50, 1, n_context=1))
+    for mine, other in zip(scorer(*some[:2]), twin(*some[:2]), strict=True):
+        assert torch.equal(mine, other)
+
+
 def test_gaussian_settings_are_read_and_checked() -> None:
     assert variant_of("gaussian", {}) == Gaussian()
     wanted = Gaussian(latent_dim=3, hidden=(32,), noise=0.1, beta=4.0, warmup=0.0)
@@ -166,6 +197,7 @@ def test_gaussian_settings_are_read_and_checked() -> None:
         ({"hidden": [64, 0]}, "hidden"),
         ({"hidden": "big"}, "hidden"),
         ({"noise": -1.0}, "noise"),
+        ({"noise": "condition"}, "noise"),
         ({"beta": -0.1}, "beta"),
         ({"warmup": 1.5}, "warmup"),
     ],
@@ -178,6 +210,8 @@ def test_wrong_settings_are_refused(settings: dict[str, object], says: str) -> N
 def test_wrong_settings_are_refused_in_python_too() -> None:
     with pytest.raises(ConfigError, match=r"beta=-1\.0 is not allowed"):
         Gaussian(beta=-1.0)
+    with pytest.raises(ConfigError, match="noise='loud' is not allowed; give 'learned', 'cond"):
+        Gaussian(noise="loud")  # type: ignore[arg-type]
 
 
 def test_unknown_variant_names_the_closest() -> None:

@@ -49,8 +49,9 @@ ENOUGH = 2 / 3
 #: Held-out rows on which the use of a latent is judged.
 DIAGNOSIS_ROWS = 4096
 
-#: Drawings of independent columns beside which a common cause must stand out (Horn 1965).
-DRAWINGS = 5
+#: Drawings of independent columns beside which a common cause must stand out (Horn 1965), and by
+#: how many of their ranges above their mean: about 3.5 standard deviations.
+DRAWINGS, RANGES = 5, 1.5
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,9 @@ def common_causes(batch: Batch, seed: int) -> int:
         _shares(torch.stack([c[torch.randperm(len(c), generator=generator)] for c in x.T], dim=1))
         for _ in range(DRAWINGS)
     ]
-    above = _shares(x) > torch.stack(drawn).amax(dim=0)
+    by_chance = torch.stack(drawn)
+    spread = by_chance.amax(dim=0) - by_chance.amin(dim=0)
+    above = _shares(x) > by_chance.mean(dim=0) + RANGES * spread
     return int(above.cumprod(dim=0).sum())
 
 

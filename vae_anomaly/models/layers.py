@@ -24,7 +24,7 @@ class Linear(nn.Linear):
         if self.training or spare == 0:
             return super().forward(input)
         weight = functional.pad(self.weight, (0, 0, 0, spare))
-        bias = functional.pad(self.bias, (0, spare))
+        bias = None if self.bias is None else functional.pad(self.bias, (0, spare))
         return functional.linear(input, weight, bias)[..., : self.out_features]
 
 

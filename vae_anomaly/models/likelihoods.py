@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, StudentT
 from torch.nn import functional
 
+from vae_anomaly.models.layers import Linear
 from vae_anomaly.models.networks import Sizes, decoder_network
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "BernoulliLikelihood",
     "Likelihood",
     "LocationScale",
+    "Noise",
     "NormalLikelihood",
     "StudentTLikelihood",
+    "location_scale",
     "normal",
     "student_t",
 ]
@@ -31,6 +34,12 @@ __all__ = [
 #: Smallest noise, in standard deviations of the sensor: below it a copied or quantised channel
 #: would drive the likelihood to infinity.
 SMALLEST_SIGMA = 0.01
+
+#: Most by which a context changes the logarithm of the noise.
+LARGEST_SWING = 2.0
+
+#: Noise of a likelihood with a scale: fixed, learned, or learned as a function of the context.
+Noise = float | Literal["learned", "conditional"]
 
 
 class Likelihood(Protocol):
@@ -133,7 +142,7 @@ def student_t(loc: Tensor, scale: Tensor, *, nu: float) -> Likelihood:
     Examples
     --------
     >>> student_t(torch.zeros(2), torch.ones(2), nu=4.0).deviance(torch.tensor([2.0, 200.0]))
-    tensor([ 3.4657, 46.0527])
+    tensor([ 3.4657, 46.0522])
     """
     return StudentTLikelihood(loc, scale, nu)
 
@@ -172,6 +181,9 @@ class LocationScale(nn.Module):
         Rybkin, Daniilidis & Levine 2021, with one noise a sensor).
     shared : bool
         One sigma for all features instead.
+    follows_context : bool
+        Whether sigma also depends on the context, between 1/e² and e² of what it is: a condition
+        that training has not seen cannot hide everything in noise.
     """
 
     def __init__(
@@ -181,6 +193,7 @@ class LocationScale(nn.Module):
         *,
         noise: float | None = None,
         shared: bool = False,
+        follows_context: bool = False,
     ) -> None:
         super().__init__()
         self.net = decoder_network(sizes, sizes.shape.n_features)
@@ -192,17 +205,42 @@ class LocationScale(nn.Module):
             self.log_sigma = nn.Parameter(log_sigma)
         else:
             self.register_buffer("log_sigma", log_sigma)
+        self.swing: Linear | None = None
+        if follows_context and sizes.shape.n_context:
+            self.swing = Linear(sizes.shape.n_context, n_sigmas, bias=False)
+            nn.init.zeros_(self.swing.weight)
 
     @property
     def sigma(self) -> Tensor:
-        """Noise of each feature, (D,) or (1,), in standard deviations of the sensor."""
-        if not self.learned:
-            return self.log_sigma.exp()
-        return ((2 * self.log_sigma).exp() + SMALLEST_SIGMA**2).sqrt()
+        """Noise of each feature at the mean context, (D,) or (1,), in deviations of the sensor."""
+        return self._floored(self.log_sigma)
 
     def forward(self, z: Tensor, context: Tensor) -> Likelihood:
-        loc = self.net(z, context)
-        return self.family(loc, self.sigma.expand_as(loc))
+        loc, sigma = self.net(z, context), self.sigma
+        if self.swing is not None:
+            swing = LARGEST_SWING * (self.swing(context) / LARGEST_SWING).tanh()
+            sigma = self._floored(self.log_sigma + swing)
+        return self.family(loc, sigma.expand_as(loc))
+
+    def _floored(self, log_sigma: Tensor) -> Tensor:
+        if not self.learned:
+            return log_sigma.exp()
+        return ((2 * log_sigma).exp() + SMALLEST_SIGMA**2).sqrt()
+
+
+def location_scale(
+    sizes: Sizes, noise: Noise, family: Callable[[Tensor, Tensor], Likelihood] = normal
+) -> LocationScale:
+    """Decoder with a noise as settings say it: fixed, "learned" or "conditional".
+
+    Examples
+    --------
+    >>> from vae_anomaly.models.networks import Shape
+    >>> location_scale(Sizes(Shape(n_sensors=3), 2, ()), 0.5).sigma
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+    fixed = None if isinstance(noise, str) else noise
+    return LocationScale(sizes, family, noise=fixed, follows_context=noise == "conditional")
 
 
 class BernoulliDecoder(nn.Module):

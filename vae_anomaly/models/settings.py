@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.errors import ConfigError
-from vae_anomaly.models.likelihoods import standard_normal
+from vae_anomaly.models.likelihoods import Noise, standard_normal
 from vae_anomaly.models.networks import Backbone, Shape, Sizes
 from vae_anomaly.models.priors import Prior
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import VAE, Model, elbo
 
-__all__ = ["Architecture", "Objective", "setting"]
+__all__ = ["Architecture", "Objective", "noise_setting", "setting"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,16 @@ def setting(default: T, allowed: str, holds: Callable[[T], bool]) -> T:
     """
     rule: T = field(default=default, metadata={"allowed": allowed, "holds": holds})
     return rule
+
+
+def noise_setting() -> Noise:
+    """The field of members whose likelihood has a scale."""
+    words = ("learned", "conditional")
+    return setting(
+        "learned",
+        "'learned', 'conditional' or above 0",
+        lambda noise: noise in words if isinstance(noise, str) else noise > 0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

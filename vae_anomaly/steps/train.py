@@ -367,22 +367,21 @@ class _CurveLog:
 
     def fitted(self, unit: str, history: History) -> None:
         """Log the whole curve; what a killed attempt has logged is not logged again."""
-        self._log(unit, history.checks)
+        self._log(unit, (*history.others, *history.checks))
 
     def _log(self, unit: str, checks: Sequence[Check]) -> None:
-        prefix = "" if unit == EVERY_ASSET else f"{unit}/"
-        points = [
-            (
-                check.step,
-                {
-                    f"{prefix}epoch": check.epoch,
-                    f"{prefix}train_bound": check.bound,
-                    f"{prefix}held_out_bound": check.held_out_bound,
-                    f"{prefix}learning_rate": check.learning_rate,
-                },
-            )
-            for check in checks
-        ]
+        of_unit = "" if unit == EVERY_ASSET else f"{unit}/"
+        points = []
+        for check in checks:  # an attempt of the doctor's has curves of its own
+            prefix = of_unit if check.attempt == 1 else f"{of_unit}attempt_{check.attempt}/"
+            figures = {
+                "epoch": check.epoch,
+                "train_bound": check.bound,
+                "held_out_bound": check.held_out_bound,
+                "learning_rate": check.learning_rate,
+                **check.figures,
+            }
+            points.append((check.step, {f"{prefix}{k}": value for k, value in figures.items()}))
         self.tracking.log_curves(self.run_id, points)
         self.waiting = []
         self.logged_at = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch.distributions import kl_divergence
 
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.encoders import GaussianEncoder
-from vae_anomaly.models.likelihoods import LocationScale, standard_normal
+from vae_anomaly.models.likelihoods import Noise, location_scale, standard_normal
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
-from vae_anomaly.models.settings import Architecture, Objective, setting
+from vae_anomaly.models.settings import Architecture, Objective, noise_setting, setting
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import VAE, Model, observed_sum
 
@@ -44,9 +43,9 @@ class Beta(Architecture, Objective):
         C in nats a row, once it has risen.
     rise : float
         Share of the steps over which C rises from 0, linearly.
-    noise : float or "learned"
-        Standard deviation of the likelihood, in standard deviations of the sensor. Learned, it
-        grows with beta: the latent then keeps what pays beta times its nats.
+    noise : float, "learned" or "conditional"
+        As of `Gaussian`. Learned, it grows with beta: the latent then keeps what pays beta times
+        its nats.
 
     References
     ----------
@@ -63,9 +62,7 @@ class Beta(Architecture, Objective):
     beta: float = setting(2.0, "at least 0", lambda beta: beta >= 0)
     capacity: float = setting(0.0, "at least 0 nats", lambda nats: nats >= 0)
     rise: float = setting(0.8, "a share of the steps, from 0 to 1", lambda share: 0 <= share <= 1)
-    noise: float | Literal["learned"] = setting(
-        "learned", "'learned' or above 0", lambda noise: noise == "learned" or noise > 0
-    )
+    noise: Noise = noise_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +76,8 @@ class Beta(Architecture, Objective):
     def build(self, shape: Shape) -> VAE:
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
-        noise = None if self.noise == "learned" else self.noise
-        return VAE(
-            GaussianEncoder(sizes), LocationScale(sizes, noise=noise), PRIORS[self.prior](sizes)
-        )
+        decoder, prior = location_scale(sizes, self.noise), PRIORS[self.prior](sizes)
+        return VAE(GaussianEncoder(sizes), decoder, prior, missing=self.missing)
 
     def capacity_at(self, progress: float) -> float:
         """C at a share of the steps, in nats a row."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from vae_anomaly.models.encoders import GaussianEncoder
-from vae_anomaly.models.likelihoods import LocationScale
+from vae_anomaly.models.likelihoods import Noise, location_scale
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
-from vae_anomaly.models.settings import Architecture, Objective, setting
+from vae_anomaly.models.settings import Architecture, Objective, noise_setting
 from vae_anomaly.models.vae import VAE
 
 __all__ = ["Gaussian"]
@@ -23,10 +22,11 @@ class Gaussian(Architecture, Objective):
 
     Parameters
     ----------
-    noise : float or "learned"
+    noise : float, "learned" or "conditional"
         Standard deviation of the likelihood, in standard deviations of the sensor. Learned, one a
         sensor, it balances reconstruction and divergence by itself (Rybkin et al. 2021); 1 is the
-        plain squared error of textbooks.
+        plain squared error of textbooks. Conditional, it also follows the context: a mode with
+        few rows, which the network fits less well, has more of it.
 
     References
     ----------
@@ -39,13 +39,11 @@ class Gaussian(Architecture, Objective):
     4
     """
 
-    noise: float | Literal["learned"] = setting(
-        "learned", "'learned' or above 0", lambda noise: noise == "learned" or noise > 0
-    )
+    noise: Noise = noise_setting()
 
     def build(self, shape: Shape) -> VAE:
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
-        noise = None if self.noise == "learned" else self.noise
-        encoder, decoder = GaussianEncoder(sizes), LocationScale(sizes, noise=noise)
-        return VAE(encoder, decoder, PRIORS[self.prior](sizes), missing=self.missing)
+        decoder = location_scale(sizes, self.noise)
+        prior = PRIORS[self.prior](sizes)
+        return VAE(GaussianEncoder(sizes), decoder, prior, missing=self.missing)

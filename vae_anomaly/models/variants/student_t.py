@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from vae_anomaly.models.encoders import GaussianEncoder
-from vae_anomaly.models.likelihoods import LocationScale, student_t
+from vae_anomaly.models.likelihoods import Noise, location_scale, student_t
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
-from vae_anomaly.models.settings import Architecture, Objective, setting
+from vae_anomaly.models.settings import Architecture, Objective, noise_setting, setting
 from vae_anomaly.models.vae import VAE
 
 __all__ = ["StudentT"]
@@ -32,8 +31,8 @@ class StudentT(Architecture, Objective):
     nu : float
         Degrees of freedom; the fewer, the less far values matter, and from about 30 on it is the
         Gaussian VAE. 4 is usual (Lange, Little & Taylor 1989).
-    noise : float or "learned"
-        Scale of the likelihood, in standard deviations of the sensor; learned, one a sensor.
+    noise : float, "learned" or "conditional"
+        Scale of the likelihood, as the noise of `Gaussian`.
 
     References
     ----------
@@ -42,20 +41,16 @@ class StudentT(Architecture, Objective):
 
     Examples
     --------
-    >>> vae = StudentT(nu=5).build(Shape(9))
-    >>> vae.likelihood(torch.zeros(2, 4), torch.zeros(2, 0)).deviance(torch.zeros(2, 9)).shape
-    torch.Size([2, 9])
+    >>> StudentT(nu=5).build(Shape(n_sensors=9)).noise_dim
+    4
     """
 
     nu: float = setting(4.0, "above 2, where the variance exists", lambda nu: nu > 2)
-    noise: float | Literal["learned"] = setting(
-        "learned", "'learned' or above 0", lambda noise: noise == "learned" or noise > 0
-    )
+    noise: Noise = noise_setting()
 
     def build(self, shape: Shape) -> VAE:
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
-        noise = None if self.noise == "learned" else self.noise
-        decoder = LocationScale(sizes, partial(student_t, nu=self.nu), noise=noise)
+        decoder = location_scale(sizes, self.noise, partial(student_t, nu=self.nu))
         prior = PRIORS[self.prior](sizes)
         return VAE(GaussianEncoder(sizes), decoder, prior, missing=self.missing)
