@@ -85,7 +85,7 @@ class ClassVAE(Model):
                 f"the highest label is {n_faults}, and {MOST_LABELS} are allowed; number the kinds "
                 "of anomalies from 1"
             )
-        encoder, decoder = GaussianEncoder(sizes), LocationScale(sizes)
+        decoder, encoder = LocationScale(sizes), GaussianEncoder(sizes)  # as Gaussian draws them
         self.normal = VAE(encoder, decoder, PRIORS[prior](sizes))
         # rows that training saw: unlabelled, normal, of each kind
         self.register_buffer("counts", torch.zeros(n_faults + 2, dtype=torch.int64))
