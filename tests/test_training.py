@@ -265,7 +265,7 @@ def test_infinite_bound_is_an_error_that_says_where(where: str) -> None:
 # ---------------------------------------------------------------------------------- the doctor
 
 #: Far too high for 60 steps: the bound explodes more than once.
-HIGH = SHORT.model_copy(update={"learning_rate": 1000.0})
+HIGH = SHORT.model_copy(update={"learning_rate": 300.0})
 
 
 def spoilt_once(start: float, stop: float) -> Bound:
@@ -321,7 +321,7 @@ def test_trouble_on_the_way_leaves_the_good_checks_and_the_moments() -> None:
 def test_a_rate_that_is_far_too_high_is_lowered_until_it_learns() -> None:
     module, history = train_with(Gaussian().bound, HIGH)
     assert len(history.events) >= 2
-    assert history.best.held_out_bound > -15  # untrained: -8.9; exploded: -5e5
+    assert history.best.held_out_bound > -8.6  # untrained: -8.9; exploded: -5e5
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
