@@ -1,8 +1,8 @@
 """The training doctor: what it watches, what it says, and what it does about it.
 
 It watches for a loss that is no longer finite or that explodes (`trouble`, acted on by
-`training.train`), for a latent that carries too little (`diagnosis`, acted on by
-`attempts.train_attempts`), and for columns that cannot be learnt from as they are (`column_notes`).
+`training.train`), and for a latent that carries too little (`diagnosis`, acted on by
+`attempts.train_attempts`).
 """
 
 from __future__ import annotations
