@@ -20,9 +20,9 @@ from vae_anomaly.models.likelihoods import Likelihood, standard_normal
 from vae_anomaly.models.networks import Sizes, encoder_network
 from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, StandardNormal, diagonal
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import Model, freed, observed_sum
+from vae_anomaly.models.vae import Model, observed_sum
 
-__all__ = ["LadderVAE", "Rung", "divergences", "ladder_elbo", "merge"]
+__all__ = ["LadderVAE", "Rung", "divergences", "merge"]
 
 
 class Rung(NamedTuple):
@@ -159,6 +159,13 @@ class LadderVAE(Model):
             levels.insert(0, prior.mean + prior.stddev * part)
         return torch.cat(levels, dim=-1)
 
+    def terms(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-likelihood (*, n), and divergences (*, n, k) given the sample of the level above."""
+        rungs = self.rungs(batch, noise)
+        p = self.likelihood(side_by_side(rungs), batch.context)
+        divergence = torch.cat([divergences(rung) for rung in rungs], dim=-1)
+        return observed_sum(p, batch), divergence
+
     def log_weights(self, batch: Batch, noise: Tensor, beta: float = 1.0) -> Tensor:
         rungs = self.rungs(batch, noise)
         log_likelihood = observed_sum(self.likelihood(side_by_side(rungs), batch.context), batch)
@@ -172,35 +179,6 @@ class LadderVAE(Model):
         levels = [float(divergences(rung).sum(dim=-1).mean()) for rung in rungs]
         by_level = {f"divergence_level_{i}": nats for i, nats in enumerate(levels, start=1)}
         return {"divergence": sum(levels), **by_level, **super().figures(batch)}
-
-
-def ladder_elbo(
-    model: LadderVAE,
-    batch: Batch,
-    *,
-    generator: torch.Generator,
-    beta: float = 1.0,
-    free_bits: float = 0.0,
-) -> Tensor:
-    """Evidence lower bound with one sample of each level a row; (*, n) nats.
-
-    E_q[log p(x | z_1, ..., z_L, c) - beta sum_l KL(q(z_l | x, z_(l+1), c) || p(z_l | z_(l+1), c))]:
-    the divergence of a level is a closed form, given the sample of the level above.
-
-    Parameters
-    ----------
-    model : LadderVAE
-    batch : Batch
-    generator : torch.Generator
-        Where the samples are drawn from.
-    beta, free_bits : float
-        As of `elbo`.
-    """
-    shape = (*batch.x.shape[:-1], model.noise_dim)
-    rungs = model.rungs(batch, standard_normal(shape, generator))
-    p = model.likelihood(side_by_side(rungs), batch.context)
-    divergence = freed(torch.cat([divergences(rung) for rung in rungs], dim=-1), free_bits)
-    return observed_sum(p, batch) - beta * divergence.sum(dim=-1)
 
 
 def side_by_side(rungs: Sequence[Rung]) -> Tensor:

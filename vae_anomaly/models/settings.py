@@ -15,7 +15,7 @@ from vae_anomaly.models.likelihoods import Noise, standard_normal
 from vae_anomaly.models.networks import Backbone, Shape, Sizes
 from vae_anomaly.models.priors import Prior
 from vae_anomaly.models.standardize import Batch, Scaling
-from vae_anomaly.models.vae import VAE, Model, elbo
+from vae_anomaly.models.vae import GaussianLatents, Model, elbo
 
 __all__ = ["Architecture", "Objective", "noise_setting", "setting"]
 
@@ -164,7 +164,7 @@ class Objective:
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:
         """Bound of a batch, (*, n) nats, at a share of the steps; free bits in training alone."""
-        assert isinstance(module, VAE)  # what the members with these settings build
+        assert isinstance(module, GaussianLatents)  # what the members with these settings build
         weight = self.weight(progress)
         if self.n_samples > 1:
             shape = (self.n_samples, *batch.x.shape[:-1], module.noise_dim)

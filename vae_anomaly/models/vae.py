@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from vae_anomaly.models.standardize import Batch
 __all__ = [
     "ACTIVE_VARIANCE",
     "VAE",
+    "GaussianLatents",
     "Model",
     "active_units",
     "divergences",
@@ -77,6 +79,19 @@ class Model(nn.Module):
         return {"active_units": active_units(self, batch)}
 
 
+@runtime_checkable
+class GaussianLatents(Protocol):
+    """What a member with Gaussian latents can say beside what every `Model` can."""
+
+    noise_dim: int
+
+    def terms(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-likelihood (*, n) and divergence of each latent (*, n, k) of one sample; nats."""
+
+    def log_weights(self, batch: Batch, noise: Tensor, beta: float = 1.0) -> Tensor:
+        """As of every model; beta is the weight of what belongs to the divergence."""
+
+
 class VAE(Model):
     """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c), the first and last Gaussian.
 
@@ -119,6 +134,11 @@ class VAE(Model):
         prior: DiagonalNormal = self.prior(context)
         return prior.mean + prior.stddev * standard_normal(prior.mean.shape, generator)
 
+    def terms(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+        q, prior = self.posterior(batch), self.prior(batch.context)
+        p = self.likelihood(q.mean + q.stddev * noise, batch.context)
+        return observed_sum(p, batch), kl_divergence(q.base_dist, prior.base_dist)
+
     def log_weights(self, batch: Batch, noise: Tensor, beta: float = 1.0) -> Tensor:
         q: Distribution = self.posterior(batch)
         prior: Distribution = self.prior(batch.context)
@@ -154,7 +174,7 @@ def active_units(model: Model, batch: Batch) -> int:
 
 
 def elbo(
-    vae: VAE,
+    model: GaussianLatents,
     batch: Batch,
     *,
     generator: torch.Generator,
@@ -167,7 +187,7 @@ def elbo(
 
     Parameters
     ----------
-    vae : VAE
+    model : VAE or LadderVAE
     batch : Batch
     generator : torch.Generator
         Where the sample is drawn from.
@@ -182,11 +202,9 @@ def elbo(
     Kingma & Welling (2014), Auto-Encoding Variational Bayes. Missing entries: Nazabal et al.
     (2020), Handling incomplete heterogeneous data using VAEs.
     """
-    q, prior = vae.posterior(batch), vae.prior(batch.context)
-    z = q.mean + q.stddev * standard_normal(q.mean.shape, generator)
-    log_likelihood = observed_sum(vae.likelihood(z, batch.context), batch)
-    divergence = freed(kl_divergence(q.base_dist, prior.base_dist), free_bits)  # (*, n, k)
-    return log_likelihood - beta * divergence.sum(dim=-1)
+    noise = standard_normal((*batch.x.shape[:-1], model.noise_dim), generator)
+    log_likelihood, divergence = model.terms(batch, noise)
+    return log_likelihood - beta * freed(divergence, free_bits).sum(dim=-1)
 
 
 def freed(divergence: Tensor, free_bits: float) -> Tensor:

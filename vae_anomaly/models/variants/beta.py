@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.encoders import GaussianEncoder
@@ -15,7 +14,7 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
 from vae_anomaly.models.settings import Architecture, Objective, noise_setting, setting
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import VAE, Model, observed_sum
+from vae_anomaly.models.vae import VAE, Model
 
 __all__ = ["Beta"]
 
@@ -90,8 +89,7 @@ class Beta(Architecture, Objective):
         if not self.capacity:
             return super().bound(module, batch, progress, generator)
         assert isinstance(module, VAE)  # what `build` gives
-        q, prior = module.posterior(batch), module.prior(batch.context)
-        z = q.mean + q.stddev * standard_normal(q.mean.shape, generator)
-        excess = kl_divergence(q, prior) - self.capacity_at(progress)
-        log_likelihood = observed_sum(module.likelihood(z, batch.context), batch)
+        noise = standard_normal((*batch.x.shape[:-1], module.noise_dim), generator)
+        log_likelihood, divergence = module.terms(batch, noise)
+        excess = divergence.sum(dim=-1) - self.capacity_at(progress)
         return log_likelihood - self.weight(progress) * excess.abs()

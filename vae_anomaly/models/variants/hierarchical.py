@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from vae_anomaly.models.ladder import LadderVAE, ladder_elbo
-from vae_anomaly.models.likelihoods import LocationScale, standard_normal
+from vae_anomaly.models.ladder import LadderVAE
+from vae_anomaly.models.likelihoods import LocationScale
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.priors import PRIORS
 from vae_anomaly.models.settings import Architecture, Objective, setting
-from vae_anomaly.models.standardize import Batch
-from vae_anomaly.models.vae import Model
 
 __all__ = ["Hierarchical"]
 
@@ -40,6 +34,7 @@ class Hierarchical(Architecture, Objective):
 
     Examples
     --------
+    >>> import torch
     >>> model = Hierarchical(n_levels=3).build(Shape(n_sensors=9))
     >>> model.dims
     (4, 2, 1)
@@ -60,16 +55,3 @@ class Hierarchical(Architecture, Objective):
         noise = None if self.noise == "learned" else self.noise
         decoder = LocationScale(whole, noise=noise)
         return LadderVAE(whole, dims, decoder=decoder, prior=PRIORS[self.prior](top))
-
-    def bound(
-        self, module: Model, batch: Batch, progress: float, generator: torch.Generator
-    ) -> Tensor:
-        """Bound of a batch, (*, n) nats, at a share of the steps; free bits in training alone."""
-        assert isinstance(module, LadderVAE)
-        weight = self.weight(progress)
-        if self.n_samples > 1:
-            shape = (self.n_samples, *batch.x.shape[:-1], module.noise_dim)
-            log_weights = module.log_weights(batch, standard_normal(shape, generator), weight)
-            return log_weights.logsumexp(dim=0) - math.log(self.n_samples)
-        free_bits = self.free_bits if module.training else 0.0
-        return ladder_elbo(module, batch, generator=generator, beta=weight, free_bits=free_bits)
