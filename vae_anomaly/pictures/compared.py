@@ -19,10 +19,10 @@ from vae_anomaly.pictures.style import (
     OTHER,
     FloatArray,
     add_note,
-    blank_figure,
     caption,
     dress,
     plain_ticks,
+    small_multiples,
     written,
 )
 from vae_anomaly.pictures.words import counted, shortened
@@ -82,15 +82,12 @@ def compared_rows(
     counts = [_Counts(theirs[:, i], ours[:, i]) for i in range(len(sensors))]
     order = np.argsort([-each.difference for each in counts], kind="stable")
     shown = np.sort(order[:MOST_PANELS])
-    columns = 1 if len(shown) == 1 else 2 if len(shown) <= 4 else 3
-    n_rows = -(-len(shown) // columns)
     said = f" beside {counted(len(theirs), 'real')}" if len(theirs) else ""
     title = f"{counted(len(ours), 'generated')}{said}"
-    figure = blank_figure(max(360, 130 + 195 * n_rows), title, subject)
-    panels = list(figure.subplots(n_rows, columns, squeeze=False).flat)
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
-    for axes, sensor in zip(panels, shown, strict=False):
+    figure, panels = small_multiples(
+        len(shown), title, subject, heights_px=(360, 130, 195), most_in_two=4
+    )
+    for axes, sensor in zip(panels, shown, strict=True):
         counts[sensor].draw(axes)
         caption(axes, shortened(sensors[sensor], 30))
     handles = [
@@ -103,7 +100,7 @@ def compared_rows(
     )  # fmt: skip
     left_out = len(sensors) - len(shown)
     more = f"{left_out} sensors that differ less are not shown" if left_out else ""
-    add_note(figure, "; ".join(text for text in (note, more) if text))
+    add_note(figure, note, more)
     return written(figure, path)
 
 

@@ -95,7 +95,7 @@ def image_grid(
             axes.set_axis_off()
     left_out = len(tiles) - panels.size
     more = f"{left_out:,} more are not shown" if left_out > 0 else ""
-    add_note(figure, "; ".join(text for text in (note, more) if text))
+    add_note(figure, note, more)
     return written(figure, path)
 
 
@@ -149,7 +149,7 @@ def image_rows(
     _name(panels, row_names, column_names)
     left_out = len(tiles) - len(panels)
     more = f"{left_out:,} more rows are not shown" if left_out > 0 else ""
-    add_note(figure, "; ".join(text for text in (note, more) if text))
+    add_note(figure, note, more)
     return written(figure, path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +26,11 @@ from vae_anomaly.pictures.style import (
     add_note,
     blank_figure,
     caption,
+    date_ticks,
     dress,
+    lowest,
     plain_ticks,
+    small_multiples,
     written,
 )
 from vae_anomaly.pictures.words import counted, shortened
@@ -113,13 +116,10 @@ def _by_time(
 ) -> None:
     moment: FloatArray = date2num(time)  # type: ignore[no-untyped-call]
     dots = axes.scatter(at[:, 0], at[:, 1], size, moment, cmap="viridis", lw=0, alpha=0.8)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     bar = figure.colorbar(dots, ax=axes, pad=0.02, aspect=40)
     bar.outline.set_visible(False)
     if moment.min() < moment.max():
-        bar.ax.yaxis.set_major_locator(locator)
-        dates = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-        bar.ax.yaxis.set_major_formatter(dates)
+        date_ticks(bar.ax.yaxis)
     bar.ax.tick_params(labelsize=9.5, colors=INK)
     bar.set_label("time (UTC)", fontsize=10, color=INK)
 
@@ -211,18 +211,15 @@ def traversal_lines(
     reach = np.ptp(moved, axis=1)  # (k, d)
     n_moving = max(1, int((reach.max(axis=1) > STILL).sum()))
     order = np.argsort(-reach.max(axis=1), kind="stable")[: min(n_moving, MOST_LATENTS)]
-    columns = 1 if len(order) == 1 else 2 if len(order) <= 4 else 3
-    n_rows = -(-len(order) // columns)
     title = "What each latent does to the sensors, the others held"
-    figure = blank_figure(max(380, 110 + 265 * n_rows), title, subject)
-    panels = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
-    for axes in list(panels.flat)[len(order) :]:
-        axes.set_axis_off()
-    for axes, latent in zip(panels.flat, order, strict=False):
+    figure, panels = small_multiples(
+        len(order), title, subject, heights_px=(380, 110, 265), most_in_two=4, shared_y=True
+    )
+    for axes, latent in zip(panels, order, strict=True):
         _traversal(axes, x[latent], moved[latent], reach[latent], sensors)
         still = "" if reach[latent].max() > STILL else ": moves no sensor"
         caption(axes, f"{shortened(names[latent], 24)}{still}")
-    for axes in list(panels.flat)[max(0, len(order) - columns) : len(order)]:
+    for axes in lowest(panels):
         axes.set_xlabel("value of the latent")
     figure.supylabel("change, in standard deviations of the sensor", fontsize=10, color=INK)
     left_out = (
@@ -230,7 +227,7 @@ def traversal_lines(
         (len(moved) - n_moving, "without effect not shown"),
     )
     more = [f"{n} latent{'s' * (n > 1)} {what}" for n, what in left_out if n]
-    add_note(figure, "; ".join(text for text in (note, *more) if text))
+    add_note(figure, note, *more)
     return written(figure, path)
 
 

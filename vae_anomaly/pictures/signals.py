@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -27,7 +26,9 @@ from vae_anomaly.pictures.style import (
     blank_figure,
     caption,
     dress,
+    lowest,
     plain_ticks,
+    small_multiples,
     time_axis,
     written,
 )
@@ -100,7 +101,9 @@ def interpolation_lines(
     moved = np.abs(steps[-1] - steps[0]).max(axis=0) / (steps.std(axis=(0, 1)) + 1e-12)
     shown = np.sort(np.argsort(-moved, kind="stable")[:MOST_MULTIPLES])
     title = f"From {ends[0]} to {ends[1]} in {len(steps)} steps, {kind}"
-    figure, panels = _multiples(len(shown), title, subject)
+    figure, panels = small_multiples(
+        len(shown), title, subject, heights_px=(360, 150, 200), most_in_two=6
+    )
     for axes, sensor in zip(panels, shown, strict=True):
         draw = _over_steps if width[0] == 1 else _over_rows
         draw(axes, steps[:, :, sensor], read[:, :, sensor])
@@ -110,28 +113,11 @@ def interpolation_lines(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     figure.legend(handles=_step_handles(width[0]), loc="outside lower right", ncols=3,
                   frameon=False, fontsize=9.5)  # fmt: skip
-    for axes in _lowest(panels):
+    for axes in lowest(panels):
         axes.set_xlabel("step" if width[0] == 1 else "row of the window")
     left_out = len(sensors) - len(shown)
     add_note(figure, f"{left_out} sensors that change less are not shown" if left_out else "")
     return written(figure, path)
-
-
-def _multiples(n: int, title: str, subject: str) -> tuple[Figure, list[Axes]]:
-    """A page of small multiples, and its first n panels."""
-    columns = 1 if n == 1 else 2 if n <= 6 else 3
-    n_rows = -(-n // columns)
-    figure = blank_figure(max(360, 150 + 200 * n_rows), title, subject)
-    panels = list(figure.subplots(n_rows, columns, squeeze=False).flat)
-    for axes in panels[n:]:
-        axes.set_axis_off()
-    return figure, panels[:n]
-
-
-def _lowest(panels: Sequence[Axes]) -> list[Axes]:
-    """The last panel of each column."""
-    last: dict[float, Axes] = {axes.get_subplotspec().colspan.start: axes for axes in panels}  # type: ignore[union-attr]
-    return list(last.values())
 
 
 def _over_steps(axes: Axes, steps: FloatArray, read: FloatArray) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
@@ -41,10 +42,13 @@ __all__ = [
     "add_note",
     "blank_figure",
     "caption",
+    "date_ticks",
     "dress",
+    "lowest",
     "percent_ticks",
     "plain_ticks",
     "refuse_empty",
+    "small_multiples",
     "time_axis",
     "written",
 ]
@@ -118,8 +122,33 @@ def add_legend(axes: Axes, handles: Sequence[Line2D | Patch] = (), *, above: flo
     )
 
 
-def add_note(figure: Figure, text: str) -> None:
+def small_multiples(
+    n: int, title: str, subject: str, *, heights_px: tuple[int, int, int], most_in_two: int,
+    shared_y: bool = False,
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
+    """A page of n small axes in one to three columns, row by row.
+
+    The heights are the least of the page, that of what stands around the axes, and each row's.
+    """
+    columns = 1 if n == 1 else 2 if n <= most_in_two else 3
+    n_rows = -(-n // columns)
+    least, around, each = heights_px
+    figure = blank_figure(max(least, around + each * n_rows), title, subject)
+    panels = list(figure.subplots(n_rows, columns, squeeze=False, sharey=shared_y).flat)
+    for axes in panels[n:]:
+        axes.set_axis_off()
+    return figure, panels[:n]
+
+
+def lowest(panels: Sequence[Axes]) -> list[Axes]:
+    """The last panel of each column."""
+    last: dict[float, Axes] = {axes.get_subplotspec().colspan.start: axes for axes in panels}  # type: ignore[union-attr]
+    return list(last.values())
+
+
+def add_note(figure: Figure, *texts: str) -> None:
     """A faint line below, for what a reader must know and the picture does not show."""
+    text = "; ".join(text for text in texts if text)
     if text:
         figure.supxlabel(text, x=0.013, ha="left", fontsize=9, color=FAINT, parse_math=False)
 
@@ -151,10 +180,15 @@ def time_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
     days: FloatArray = date2num(np.array([time.min(), time.max()]))  # type: ignore[no-untyped-call]
     if days[0] == days[1]:
         axes.set_xlim(days[0] - 1 / 24, days[1] + 1 / 24)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    date_ticks(axes.xaxis)
     axes.set_xlabel("time (UTC)")
+
+
+def date_ticks(axis: Axis) -> None:
+    """Dates no more often than they change."""
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def refuse_empty(values: FloatArray, what: str) -> None:
