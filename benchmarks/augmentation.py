@@ -25,7 +25,8 @@ from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.latent import augment, fit_augmented, told_apart
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import score_rows
 
 #: Training rows that are kept.

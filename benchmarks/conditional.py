@@ -31,7 +31,7 @@ from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 #: Modes that come by themselves, and those of them with few rows.

@@ -35,7 +35,8 @@ from vae_anomaly.models.vae import VAE, divergences, elbo, importance_bound
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.pictures import image_grid, image_rows
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
 

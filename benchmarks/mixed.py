@@ -26,7 +26,7 @@ from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian, Mixed, Variant
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from valve_plant import COLUMNS, LEVELS, valve_rows

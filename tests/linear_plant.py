@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Variant, variant_of
-from vae_anomaly.scoring.scorer import FittedScorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.scores import score_name
 
 #: Sensors, hidden causes, noise.

@@ -15,7 +15,7 @@ from vae_anomaly.decisions.thresholds import calibrate
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Calibration, Golden, ModelPackage, Provenance, Unit
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 CONTRACT = Contract(

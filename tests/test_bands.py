@@ -14,7 +14,8 @@ from vae_anomaly.data.windows import Matrix
 from vae_anomaly.latent import band
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.scoring.bands import expected_band, posterior_points
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 
 everyone = pytest.mark.parametrize("variant", VARIANTS)
 

@@ -19,7 +19,7 @@ from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import VAE
 from vae_anomaly.models.variants import VARIANTS, variant_of
 from vae_anomaly.models.variants.bernoulli import Bernoulli
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 
 TEXTBOOK = Bernoulli(hidden=(400,), latent_dim=20, scaling=(0, 255), warmup=0.0)
 

@@ -31,8 +31,10 @@ from vae_anomaly.models.networks import Backbone, Shape, Sizes, decoder_network,
 from vae_anomaly.models.standardize import Batch, take
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.variants import VARIANTS, Gaussian
-from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
 from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
 windows = pytest.mark.parametrize(
     ("window", "hidden"),

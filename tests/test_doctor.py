@@ -14,7 +14,7 @@ from vae_anomaly.models.settings import Objective
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import active_units
 from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.scorer import FittedScorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 
 
 def batch_of(rows: np.ndarray) -> Batch:

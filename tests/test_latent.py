@@ -34,7 +34,8 @@ from vae_anomaly.latent import (
 from vae_anomaly.models.likelihoods import LocationScale
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import VARIANTS
-from vae_anomaly.scoring.scorer import BLOCK_ROWS, FittedScorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.scorer import BLOCK_ROWS
 from vae_anomaly.streaming import score_rows
 
 UNITS = 10.0 ** (np.arange(D) - 2)

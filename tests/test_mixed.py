@@ -33,7 +33,9 @@ from vae_anomaly.models.standardize import Batch, fit_standardizer
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import VAE, elbo, importance_bound
 from vae_anomaly.models.variants import VARIANTS, Gaussian, Mixed, Variant
-from vae_anomaly.scoring.scorer import FittedScorer, Scorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 from vae_anomaly.steps.train import latest_trained
 
 SHAPE = Shape(n_sensors=6, levels=LEVELS)

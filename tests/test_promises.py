@@ -15,7 +15,7 @@ from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.thresholds import beta_binomial_interval, calibrate
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 CONTRACT = Contract(

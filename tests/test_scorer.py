@@ -26,16 +26,11 @@ from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, seeded
 from vae_anomaly.models.variants import VARIANTS, Gaussian
-from vae_anomaly.scoring.scorer import (
-    BLOCK_ROWS,
-    Scorer,
-    build_scorer,
-    fit_scorer,
-    left_context,
-    scorer_spec,
-)
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer, left_context
 from vae_anomaly.scoring.scores import SCORES
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
 everyone = pytest.mark.parametrize("variant", VARIANTS)
 everywhere = pytest.mark.parametrize(

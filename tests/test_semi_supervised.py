@@ -27,8 +27,9 @@ from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import importance_bound
 from vae_anomaly.models.variants import Gaussian, SemiSupervised
-from vae_anomaly.scoring.scorer import FittedScorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.scores import MOST, SCORES, WEIGHT
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 from vae_anomaly.steps.train import latest_trained
 
 #: Which sensors a kind of anomaly moves; labels with a gap between them.

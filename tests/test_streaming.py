@@ -14,7 +14,8 @@ from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import EVERY_ASSET, VERDICT_SCHEMA, Judge, judge, score_rows
 
 CONTRACT = Contract(time="time", asset="asset", sensors=("flow", "valve", "power", "spare"))

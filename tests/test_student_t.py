@@ -15,7 +15,8 @@ from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.variants import Gaussian, Variant
 from vae_anomaly.models.variants.student_t import StudentT
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 
 #: Each sensor's unit.
 UNIT = 10.0 ** (np.arange(D) - 2)

@@ -20,7 +20,7 @@ from vae_anomaly.errors import ConfigError
 from vae_anomaly.models import variants
 from vae_anomaly.models.variants import VARIANTS, variant_of
 from vae_anomaly.package import Calibration, Golden, Provenance, Unit
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 #: The file.

@@ -26,7 +26,7 @@ from vae_anomaly.errors import InputError, RegistryError
 from vae_anomaly.latent.windows import raw_windows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.scorer import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.steps.augment import augment
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.chosen import chosen

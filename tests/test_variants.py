@@ -26,7 +26,9 @@ from vae_anomaly.models.variants import (
     variant_of,
     variant_settings,
 )
-from vae_anomaly.scoring.scorer import Scorer, build_scorer, fit_scorer, scorer_spec
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
 everyone = pytest.mark.parametrize("name", VARIANTS)
 

@@ -33,7 +33,8 @@ from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
-from vae_anomaly.scoring.scorer import Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["VAEDetector"]
 

@@ -41,7 +41,8 @@ from vae_anomaly.package_file import (
     read_package_file,
     sha256,
 )
-from vae_anomaly.scoring.scorer import Scorer, build_scorer, scorer_spec
+from vae_anomaly.scoring.scorer import Scorer
+from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 from vae_anomaly.streaming import Judge, judge, score_rows
 
 __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]

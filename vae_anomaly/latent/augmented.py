@@ -14,7 +14,8 @@ from vae_anomaly.latent.rows import augment, normal_rows
 from vae_anomaly.latent.windows import matrix_of_windows, raw_windows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
-from vae_anomaly.scoring.scorer import FittedScorer, Scorer
+from vae_anomaly.scoring.fitting import FittedScorer
+from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["FittedAugmented", "fit_augmented"]
 

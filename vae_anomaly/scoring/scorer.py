@@ -1,4 +1,4 @@
-"""The scorer: raw rows in, anomaly scores and contributions out, and how it is fitted.
+"""The scorer: raw rows in, anomaly scores and contributions out.
 
 Everything between a reading and its score is one module: standardiser, windows, network, score,
 smoothing. It draws nothing, and a row's score is the same to the last bit however the rows are
@@ -7,57 +7,27 @@ split, so flow, command line, package and estimator cannot drift apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor, nn
 
-from vae_anomaly.config import Training
-from vae_anomaly.errors import InputError, PackageError, PartsError
-from vae_anomaly.models.attempts import train_attempts
+from vae_anomaly.errors import InputError
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import (
-    Batch,
-    Series,
-    Standardizer,
-    Windows,
-    fit_standardizer,
-    windowed,
-)
-from vae_anomaly.models.training import Check, History, one_thread, seeded
+from vae_anomaly.models.standardize import Batch, Standardizer, windowed
+from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
-from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
+from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
 
-__all__ = [
-    "BLOCK_ROWS",
-    "FittedScorer",
-    "Scorer",
-    "build_scorer",
-    "fit_scorer",
-    "left_context",
-    "scorer_spec",
-]
+__all__ = ["BLOCK_ROWS", "Scorer", "left_context", "refuse_misfits", "row_shape"]
 
 #: Rows of every network call; fewer are padded, because the bits of a matrix product depend on
 #: its size.
 BLOCK_ROWS = 1024
-
-#: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
-HELD_OUT_ROWS = 8192
-
-#: Rows that are standardised at once when fitting: float64 copies of more would fill the memory.
-STANDARDIZED_ROWS = 65_536
-
-#: Training rows for a variant's second stage; evenly spaced.
-FINISH_ROWS = 65_536
 
 
 class Scorer(nn.Module):
@@ -260,7 +230,7 @@ class Scorer(nn.Module):
 
     def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[tuple[slice, Batch]]:
         """Windows of all rows in blocks of one size; the last is filled up with its last row."""
-        _refuse_misfits(rows, run, len(self.standardizer.center))
+        refuse_misfits(rows, run, len(self.standardizer.center))
         for start in range(0, len(rows), BLOCK_ROWS):
             first, stop = max(0, start - self.window + 1), min(len(rows), start + BLOCK_ROWS)
             batch = self.standardizer(rows[first:stop])
@@ -288,7 +258,8 @@ def left_context(window: int, smoothing: float | None) -> int:
     return window - 1 + (0 if smoothing is None else kernel_length(smoothing) - 1)
 
 
-def _refuse_misfits(rows: Tensor, run: Tensor, n_columns: int) -> None:
+def refuse_misfits(rows: Tensor, run: Tensor, n_columns: int) -> None:
+    """Raise an InputError where raw rows and their runs have the wrong shapes or types."""
     if rows.dim() != 2 or rows.shape[1] != n_columns or rows.dtype != torch.float64:
         raise InputError(
             f"rows of shape {tuple(rows.shape)} and type {rows.dtype}; "
@@ -302,260 +273,10 @@ def _refuse_misfits(rows: Tensor, run: Tensor, n_columns: int) -> None:
         raise InputError("run counts rows that do not stand before the row; the first has 0")
 
 
-# -------------------------------------------------------------------------------------- fitting
-
-
-@dataclass(frozen=True)
-class FittedScorer:
-    """A scorer, how its training went, and what the operator should know of it."""
-
-    scorer: Scorer
-    history: History
-    notes: tuple[str, ...]
-
-
-def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room does not know)
-    train: Series,
-    stop: Series,
-    *,
-    n_context: int,
-    variant: Variant,
-    training: Training,
-    anomaly_score: str = "auto",
-    window: int = 1,
-    smoothing: float | None = None,
-    levels: tuple[int, ...] = (),
-    seed: int,
-    checkpoint: Path | None = None,
-    on_check: Callable[[Check], None] = lambda check: None,
-) -> FittedScorer:
-    """Learn what normal rows look like.
-
-    Parameters
-    ----------
-    train : Series
-        Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out,
-        unless the variant learns from labels; unlabelled ones count as normal.
-    stop : Series
-        Rows that decide when training stops, and that the score is fitted on.
-    n_context : int
-        Number of operating conditions, the last columns.
-    variant : Variant
-    training : Training
-    anomaly_score : str
-        A name in `SCORES`, or "auto".
-    window : int
-        Rows that are judged together.
-    smoothing : float or None
-        Rate of the EWMA of the score.
-    levels : tuple of int
-        Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
-    seed : int
-        Of weights, noise and the order of rows: the same seed gives the same scorer.
-    checkpoint : Path, optional
-        File that a killed training goes on from; see `train`.
-    on_check : callable, optional
-        Called at each look at the held-out bound.
-
-    Returns
-    -------
-    FittedScorer
-
-    Raises
-    ------
-    PartsError
-        There are too few normal rows.
-    TrainingError
-        Training cannot go on.
-    """
-    left_context(window, smoothing)  # refuses both before any work
-    score = SCORES[score_name(anomaly_score, variant.default_score)]
-    standardizer = fit_standardizer(
-        train.rows[train.label <= 0], n_context, scaling=variant.scaling, levels=levels
-    )
-    learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
-    _refuse_nothing(learnt, stopped)
-    n_classes = _n_classes(learnt) if variant.learns_labels else 0
-    trained = train_attempts(
-        variant,
-        _shape(standardizer, window, levels, n_classes),
-        learnt,
-        training,
-        held_out=stopped.spread(HELD_OUT_ROWS),
-        seed=seed,
-        checkpoint=checkpoint,
-        on_check=on_check,
-    )
-    module, variant = trained.module, trained.variant
-    generator = torch.Generator().manual_seed(seed)
-    variant.finish(module, learnt.spread(FINISH_ROWS), generator)
-    normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
-    scorer = Scorer(
-        standardizer,
-        module,
-        variant=variant,
-        anomaly_score=anomaly_score,
-        tensors=score.fit(module, normal.spread(HELD_OUT_ROWS)),
-        window=window,
-        smoothing=smoothing,
-        levels=levels,
-        n_classes=n_classes,
-    )
-    doctor = (*map(str, trained.history.events), *filter(None, [trained.note]))
-    return FittedScorer(scorer, trained.history, (*_notes(standardizer, learnt), *doctor))
-
-
-def _shape(
+def row_shape(
     standardizer: Standardizer, window: int, levels: tuple[int, ...], n_classes: int
 ) -> Shape:
     """What the networks must know of the rows: of their active sensors."""
     sensors = standardizer.sensors.tolist()
     active_levels = tuple(levels[sensor] for sensor in sensors) if levels else ()
     return Shape(len(sensors), standardizer.n_context, window, active_levels, n_classes)
-
-
-def _n_classes(windows: Windows) -> int:
-    """The highest class of a labelled anomaly."""
-    return int(windows.batch.label[windows.rows].clamp(min=0).max())
-
-
-def _learnable(
-    series: Series, standardizer: Standardizer, window: int, variant: Variant
-) -> Windows:
-    """The rows with a value; without a labelled anomaly in their window, but for members that
-    learn from labels.
-    """
-    _refuse_misfits(series.rows, series.run, len(standardizer.center))
-    pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
-    batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
-    seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
-    here = torch.arange(1, len(seen))
-    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)] > 0
-    if variant.learns_labels:
-        anomalous &= series.label <= 0  # a normal row after an anomaly is neither
-    fit = ~anomalous & batch.observed.any(dim=-1)
-    rows = fit.nonzero().squeeze(-1)
-    return Windows(batch._replace(label=series.label), series.run, rows, window)
-
-
-def _refuse_nothing(train: Windows, stop: Windows) -> None:
-    if not train.batch.x.shape[-1]:
-        raise PartsError(
-            f"no sensor varies in the normal ones of the {len(train.run)} rows of part 'train'; "
-            "there is nothing to learn: give it more rows, or other sensors"
-        )
-    for part, windows in (("train", train), ("stop", stop)):
-        if not (windows.batch.label[windows.rows] <= 0).any():
-            raise PartsError(
-                f"none of the {len(windows.run)} rows of part '{part}' is normal and has a value; "
-                "give it more rows"
-            )
-
-
-def _notes(standardizer: Standardizer, train: Windows) -> Iterator[str]:
-    left_out = len(train.run) - len(train.rows)
-    if left_out:
-        yield (
-            f"{left_out} of {len(train.run)} rows are not trained on: their window holds a "
-            "labelled anomaly, or no sensor has a value"
-        )
-    for number in standardizer.scale[standardizer.n_features :].isinf().nonzero().flatten():
-        yield f"context column {int(number) + 1} never varies in training; it explains nothing"
-
-
-# -------------------------------------------------------------------------------- to and from JSON
-
-
-class _TensorSpec(BaseModel):
-    """Shape and type of a score's tensor."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    shape: tuple[int, ...]
-    dtype: Literal["float32", "float64", "int64", "bool"]
-
-
-class _Spec(BaseModel):
-    """What a scorer is, apart from its numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    variant: str
-    settings: dict[str, JsonValue]
-    n_features: PositiveInt
-    n_context: NonNegativeInt
-    active: tuple[NonNegativeInt, ...]
-    levels: tuple[int, ...] = ()
-    n_classes: NonNegativeInt = 0
-    window: PositiveInt
-    smoothing: float | None
-    anomaly_score: str
-    tensors: dict[str, _TensorSpec]
-
-
-def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
-    """What `build_scorer` needs, beside the scorer's ``state_dict()``, as plain JSON.
-
-    Raises
-    ------
-    InputError
-        The variant is not one of the library's.
-    """
-    standardizer = scorer.standardizer
-    spec = _Spec(
-        variant=variant_name(scorer.variant),
-        settings=variant_settings(scorer.variant),
-        n_features=standardizer.n_features,
-        n_context=standardizer.n_context,
-        active=tuple(standardizer.sensors.tolist()),
-        levels=scorer.levels,
-        n_classes=scorer.n_classes,
-        window=scorer.window,
-        smoothing=scorer.smoothing,
-        anomaly_score=scorer.anomaly_score,
-        tensors={
-            name: _TensorSpec(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
-            for name, t in scorer.tensors.named_buffers()
-        },
-    )
-    return spec.model_dump(mode="json")
-
-
-def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
-    """The scorer of a specification, whose numbers ``load_state_dict`` then fills in.
-
-    Raises
-    ------
-    PackageError
-        The specification is not one of this version's.
-    ConfigError
-        It names a variant, a setting or a score that does not exist.
-    """
-    try:
-        said = _Spec.model_validate(spec)
-    except ValidationError as error:
-        raise PackageError(f"the scorer's specification is not valid: {error}") from error
-    variant = variant_of(said.variant, said.settings)
-    d, n_columns = said.n_features, said.n_features + said.n_context
-    standardizer = Standardizer(
-        torch.zeros(n_columns, dtype=torch.float64),
-        torch.ones(n_columns, dtype=torch.float64),
-        active=torch.tensor([column in said.active for column in range(d)]),
-        constant_value=torch.zeros(d, dtype=torch.float64),
-    )
-    with seeded(0):
-        module = variant.build(_shape(standardizer, said.window, said.levels, said.n_classes))
-    return Scorer(
-        standardizer,
-        module,
-        variant=variant,
-        anomaly_score=said.anomaly_score,
-        tensors={
-            name: torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
-            for name, tensor in said.tensors.items()
-        },
-        window=said.window,
-        smoothing=said.smoothing,
-        levels=said.levels,
-        n_classes=said.n_classes,
-    )

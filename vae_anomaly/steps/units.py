@@ -24,7 +24,8 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, ModelPackage, Unit
-from vae_anomaly.scoring.scorer import FittedScorer, Scorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [

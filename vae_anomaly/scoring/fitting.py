@@ -1,0 +1,178 @@
+"""How a scorer is fitted: standardiser, network and score, from normal rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vae_anomaly.config import Training
+from vae_anomaly.errors import PartsError
+from vae_anomaly.models.attempts import train_attempts
+from vae_anomaly.models.standardize import Batch, Series, Standardizer, Windows, fit_standardizer
+from vae_anomaly.models.training import Check, History
+from vae_anomaly.models.variants import Variant
+from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
+from vae_anomaly.scoring.scores import SCORES, score_name
+
+__all__ = ["FittedScorer", "fit_scorer"]
+
+#: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
+HELD_OUT_ROWS = 8192
+
+#: Training rows for a variant's second stage; evenly spaced.
+FINISH_ROWS = 65_536
+
+#: Rows that are standardised at once when fitting: float64 copies of more would fill the memory.
+STANDARDIZED_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class FittedScorer:
+    """A scorer, how its training went, and what the operator should know of it."""
+
+    scorer: Scorer
+    history: History
+    notes: tuple[str, ...]
+
+
+def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room does not know)
+    train: Series,
+    stop: Series,
+    *,
+    n_context: int,
+    variant: Variant,
+    training: Training,
+    anomaly_score: str = "auto",
+    window: int = 1,
+    smoothing: float | None = None,
+    levels: tuple[int, ...] = (),
+    seed: int,
+    checkpoint: Path | None = None,
+    on_check: Callable[[Check], None] = lambda check: None,
+) -> FittedScorer:
+    """Learn what normal rows look like.
+
+    Parameters
+    ----------
+    train : Series
+        Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out,
+        unless the variant learns from labels; unlabelled ones count as normal.
+    stop : Series
+        Rows that decide when training stops, and that the score is fitted on.
+    n_context : int
+        Number of operating conditions, the last columns.
+    variant : Variant
+    training : Training
+    anomaly_score : str
+        A name in `SCORES`, or "auto".
+    window : int
+        Rows that are judged together.
+    smoothing : float or None
+        Rate of the EWMA of the score.
+    levels : tuple of int
+        Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
+    seed : int
+        Of weights, noise and the order of rows: the same seed gives the same scorer.
+    checkpoint : Path, optional
+        File that a killed training goes on from; see `train`.
+    on_check : callable, optional
+        Called at each look at the held-out bound.
+
+    Returns
+    -------
+    FittedScorer
+
+    Raises
+    ------
+    PartsError
+        There are too few normal rows.
+    TrainingError
+        Training cannot go on.
+    """
+    left_context(window, smoothing)  # refuses both before any work
+    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    standardizer = fit_standardizer(
+        train.rows[train.label <= 0], n_context, scaling=variant.scaling, levels=levels
+    )
+    learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
+    _refuse_nothing(learnt, stopped)
+    n_classes = _n_classes(learnt) if variant.learns_labels else 0
+    trained = train_attempts(
+        variant,
+        row_shape(standardizer, window, levels, n_classes),
+        learnt,
+        training,
+        held_out=stopped.spread(HELD_OUT_ROWS),
+        seed=seed,
+        checkpoint=checkpoint,
+        on_check=on_check,
+    )
+    module, variant = trained.module, trained.variant
+    generator = torch.Generator().manual_seed(seed)
+    variant.finish(module, learnt.spread(FINISH_ROWS), generator)
+    normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
+    scorer = Scorer(
+        standardizer,
+        module,
+        variant=variant,
+        anomaly_score=anomaly_score,
+        tensors=score.fit(module, normal.spread(HELD_OUT_ROWS)),
+        window=window,
+        smoothing=smoothing,
+        levels=levels,
+        n_classes=n_classes,
+    )
+    doctor = (*map(str, trained.history.events), *filter(None, [trained.note]))
+    return FittedScorer(scorer, trained.history, (*_notes(standardizer, learnt), *doctor))
+
+
+def _n_classes(windows: Windows) -> int:
+    """The highest class of a labelled anomaly."""
+    return int(windows.batch.label[windows.rows].clamp(min=0).max())
+
+
+def _learnable(
+    series: Series, standardizer: Standardizer, window: int, variant: Variant
+) -> Windows:
+    """The rows with a value; without a labelled anomaly in their window, but for members that
+    learn from labels.
+    """
+    refuse_misfits(series.rows, series.run, len(standardizer.center))
+    pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
+    batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
+    here = torch.arange(1, len(seen))
+    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)] > 0
+    if variant.learns_labels:
+        anomalous &= series.label <= 0  # a normal row after an anomaly is neither
+    fit = ~anomalous & batch.observed.any(dim=-1)
+    rows = fit.nonzero().squeeze(-1)
+    return Windows(batch._replace(label=series.label), series.run, rows, window)
+
+
+def _refuse_nothing(train: Windows, stop: Windows) -> None:
+    if not train.batch.x.shape[-1]:
+        raise PartsError(
+            f"no sensor varies in the normal ones of the {len(train.run)} rows of part 'train'; "
+            "there is nothing to learn: give it more rows, or other sensors"
+        )
+    for part, windows in (("train", train), ("stop", stop)):
+        if not (windows.batch.label[windows.rows] <= 0).any():
+            raise PartsError(
+                f"none of the {len(windows.run)} rows of part '{part}' is normal and has a value; "
+                "give it more rows"
+            )
+
+
+def _notes(standardizer: Standardizer, train: Windows) -> Iterator[str]:
+    left_out = len(train.run) - len(train.rows)
+    if left_out:
+        yield (
+            f"{left_out} of {len(train.run)} rows are not trained on: their window holds a "
+            "labelled anomaly, or no sensor has a value"
+        )
+    for number in standardizer.scale[standardizer.n_features :].isinf().nonzero().flatten():
+        yield f"context column {int(number) + 1} never varies in training; it explains nothing"

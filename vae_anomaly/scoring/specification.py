@@ -1,0 +1,112 @@
+"""A scorer to plain JSON and back, beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+
+from vae_anomaly.errors import PackageError
+from vae_anomaly.models.standardize import Standardizer
+from vae_anomaly.models.training import seeded
+from vae_anomaly.models.variants import variant_name, variant_of, variant_settings
+from vae_anomaly.scoring.scorer import Scorer, row_shape
+
+__all__ = ["build_scorer", "scorer_spec"]
+
+
+class _TensorSpec(BaseModel):
+    """Shape and type of a score's tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float64", "int64", "bool"]
+
+
+class _Spec(BaseModel):
+    """What a scorer is, apart from its numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    settings: dict[str, JsonValue]
+    n_features: PositiveInt
+    n_context: NonNegativeInt
+    active: tuple[NonNegativeInt, ...]
+    levels: tuple[int, ...] = ()
+    n_classes: NonNegativeInt = 0
+    window: PositiveInt
+    smoothing: float | None
+    anomaly_score: str
+    tensors: dict[str, _TensorSpec]
+
+
+def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
+    """What `build_scorer` needs, beside the scorer's ``state_dict()``, as plain JSON.
+
+    Raises
+    ------
+    InputError
+        The variant is not one of the library's.
+    """
+    standardizer = scorer.standardizer
+    spec = _Spec(
+        variant=variant_name(scorer.variant),
+        settings=variant_settings(scorer.variant),
+        n_features=standardizer.n_features,
+        n_context=standardizer.n_context,
+        active=tuple(standardizer.sensors.tolist()),
+        levels=scorer.levels,
+        n_classes=scorer.n_classes,
+        window=scorer.window,
+        smoothing=scorer.smoothing,
+        anomaly_score=scorer.anomaly_score,
+        tensors={
+            name: _TensorSpec(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
+            for name, t in scorer.tensors.named_buffers()
+        },
+    )
+    return spec.model_dump(mode="json")
+
+
+def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
+    """The scorer of a specification, whose numbers ``load_state_dict`` then fills in.
+
+    Raises
+    ------
+    PackageError
+        The specification is not one of this version's.
+    ConfigError
+        It names a variant, a setting or a score that does not exist.
+    """
+    try:
+        said = _Spec.model_validate(spec)
+    except ValidationError as error:
+        raise PackageError(f"the scorer's specification is not valid: {error}") from error
+    variant = variant_of(said.variant, said.settings)
+    d, n_columns = said.n_features, said.n_features + said.n_context
+    standardizer = Standardizer(
+        torch.zeros(n_columns, dtype=torch.float64),
+        torch.ones(n_columns, dtype=torch.float64),
+        active=torch.tensor([column in said.active for column in range(d)]),
+        constant_value=torch.zeros(d, dtype=torch.float64),
+    )
+    with seeded(0):
+        module = variant.build(row_shape(standardizer, said.window, said.levels, said.n_classes))
+    return Scorer(
+        standardizer,
+        module,
+        variant=variant,
+        anomaly_score=said.anomaly_score,
+        tensors={
+            name: torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype))
+            for name, tensor in said.tensors.items()
+        },
+        window=said.window,
+        smoothing=said.smoothing,
+        levels=said.levels,
+        n_classes=said.n_classes,
+    )
