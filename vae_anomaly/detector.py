@@ -6,6 +6,7 @@ the library's score.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -33,10 +34,13 @@ from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
+from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["VAEDetector"]
+
+logger = logging.getLogger(__name__)
 
 #: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
 STOP, CALIBRATE = 0.1, 0.2
@@ -85,7 +89,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     supported_false_alarm_rate_ : float
         The rate of `threshold_`; above `false_alarm_rate` where the rows were too few for it.
     history_ : History
-        Bounds at each check of the training.
+        Bounds at each check of the training, and what the training doctor saw and did.
+    notes_ : tuple of str
+        What one should know of the columns, of the training and of the latent; also logged.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
 
@@ -188,6 +194,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             anomaly_score=self.anomaly_score,
             window=1 if self.window == "auto" else int(self.window),
             smoothing=None if self.smoothing == "auto" else self.smoothing,
+            columns=self._titles(),
             seed=seed,
         )
         share = (self.training or Training()).augment
@@ -196,6 +203,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         ).fitted
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
+        self.notes_: tuple[str, ...] = fitted.notes
+        for note in fitted.notes:
+            logger.warning(note)
         held = (part == 2) & (series.label.numpy() <= 0)
         if not held.any():
             raise InputError(
@@ -307,6 +317,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if len(columns) == self.n_features_in_:
             raise InputError(f"context={tuple(self.context)!r} leaves no column to judge")
         return columns
+
+    def _titles(self) -> tuple[Column, ...]:
+        """What the notes call each column of X, sensors first, then the context."""
+        context = self._context_columns()
+        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        order = [*(i for i in range(len(names)) if i not in context), *context]
+        return tuple(Column(f"column {names[i]!r}") for i in order)
 
     def _columns(self, entries: Sequence[str | int], what: str) -> list[int]:
         """Positions of the columns that an argument names."""

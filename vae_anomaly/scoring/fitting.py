@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from vae_anomaly.config import Training
 from vae_anomaly.errors import PartsError
 from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.standardize import Batch, Series, Standardizer, Windows, fit_standardizer
-from vae_anomaly.models.training import Check, History
+from vae_anomaly.models.training import Check, History, one_thread
 from vae_anomaly.models.variants import Variant
+from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
 
@@ -49,6 +50,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     window: int = 1,
     smoothing: float | None = None,
     levels: tuple[int, ...] = (),
+    columns: Sequence[Column] = (),
+    on_change: str = "",
     seed: int,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
@@ -74,6 +77,10 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         Rate of the EWMA of the score.
     levels : tuple of int
         Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
+    columns : sequence of Column
+        What the notes call each column, sensors first; by default by number.
+    on_change : str
+        What the notes add of a sensor that never varies.
     seed : int
         Of weights, noise and the order of rows: the same seed gives the same scorer.
     checkpoint : Path, optional
@@ -94,9 +101,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     """
     left_context(window, smoothing)  # refuses both before any work
     score = SCORES[score_name(anomaly_score, variant.default_score)]
-    standardizer = fit_standardizer(
-        train.rows[train.label <= 0], n_context, scaling=variant.scaling, levels=levels
-    )
+    normal_rows = train.rows[train.label <= 0]
+    standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
     learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
     _refuse_nothing(learnt, stopped)
     n_classes = _n_classes(learnt) if variant.learns_labels else 0
@@ -125,8 +131,19 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         levels=levels,
         n_classes=n_classes,
     )
-    doctor = (*map(str, trained.history.events), *filter(None, [trained.note]))
-    return FittedScorer(scorer, trained.history, (*_notes(standardizer, learnt), *doctor))
+    notes = [*_left_out(learnt)]
+    if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
+        titles = columns or _numbered(standardizer)
+        with one_thread():
+            notes += column_notes(normal_rows, standardizer, titles, on_change=on_change)
+    notes += [*map(str, trained.history.events), *filter(None, [trained.note])]
+    return FittedScorer(scorer, trained.history, tuple(notes))
+
+
+def _numbered(standardizer: Standardizer) -> list[Column]:
+    """Columns by their numbers, from 1 on."""
+    sensors = [Column(f"sensor {i + 1}") for i in range(standardizer.n_features)]
+    return sensors + [Column(f"context column {i + 1}") for i in range(standardizer.n_context)]
 
 
 def _n_classes(windows: Windows) -> int:
@@ -167,12 +184,10 @@ def _refuse_nothing(train: Windows, stop: Windows) -> None:
             )
 
 
-def _notes(standardizer: Standardizer, train: Windows) -> Iterator[str]:
+def _left_out(train: Windows) -> Iterator[str]:
     left_out = len(train.run) - len(train.rows)
     if left_out:
         yield (
             f"{left_out} of {len(train.run)} rows are not trained on: their window holds a "
             "labelled anomaly, or no sensor has a value"
         )
-    for number in standardizer.scale[standardizer.n_features :].isinf().nonzero().flatten():
-        yield f"context column {int(number) + 1} never varies in training; it explains nothing"

@@ -24,6 +24,7 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, ModelPackage, Unit
+from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
@@ -263,7 +264,7 @@ def fit_units(
                 histories[stage] = history
                 on_fitted(stage, history)
         of = "" if name == EVERY_ASSET else f"{name}: "
-        notes += [f"{of}{note}" for note in (*_constants(fitted.scorer, plant), *fitted.notes)]
+        notes += [f"{of}{note}" for note in fitted.notes]
     if not units:
         raise PartsError("; ".join(notes) or "there are no rows to train on; ingest some first")
     return FittedUnits(units, histories, tuple(notes))
@@ -388,10 +389,22 @@ def _fit(
         anomaly_score=plant.model.score,
         window=plant.window,
         smoothing=plant.smoothing,
+        columns=tuple(_columns(plant.contract)),
+        on_change=", and a change of it is reported",
         seed=plant.seed,
         checkpoint=checkpoint,
         on_check=lambda check: on_check(name, check),
     )
+
+
+def _columns(contract: Contract) -> Iterator[Column]:
+    """What the notes call each column of a matrix."""
+    for sensor in contract.sensors:
+        yield Column(f"sensor '{sensor.name}'", sensor.unit, sensor.levels)
+    for entry in contract.context:
+        yield from (Column(f"level '{level}' of context '{entry.name}'") for level in entry.levels)
+        if not entry.levels:
+            yield Column(f"context '{entry.name}'", entry.unit)
 
 
 def first_stage(name: str) -> str:
@@ -411,24 +424,3 @@ def _series(matrix: Matrix) -> Series:
         torch.from_numpy(matrix.run),
         torch.from_numpy(matrix.label),
     )
-
-
-def _constants(scorer: Scorer, plant: PlantConfig) -> list[str]:
-    """A sentence for each sensor that stays out of the network."""
-    standardizer = scorer.standardizer
-    notes = []
-    for sensor, active, value in zip(
-        plant.contract.sensors,
-        standardizer.active.tolist(),
-        standardizer.constant_value.tolist(),
-        strict=True,
-    ):
-        if not active and np.isnan(value):
-            notes.append(f"sensor '{sensor.name}' has no value in training; it is not judged")
-        elif not active:
-            said = sensor.levels[int(value)] if sensor.levels else f"{value:g} {sensor.unit}"
-            notes.append(
-                f"sensor '{sensor.name}' is constant ({said.rstrip()}) in training; it is not "
-                "judged, and a change of it is reported"
-            )
-    return notes
