@@ -221,7 +221,8 @@ def traversal_lines(
         caption(axes, f"{shortened(names[latent], 24)}{still}")
     for axes in lowest(panels):
         axes.set_xlabel("value of the latent")
-    figure.supylabel("change, in standard deviations of the sensor", fontsize=10, color=INK)
+    label = "change of the sensor,\nin its standard deviations"
+    figure.supylabel(label, fontsize=10, color=INK)
     left_out = (
         (n_moving - len(order), "of less effect not shown"),
         (len(moved) - n_moving, "without effect not shown"),
