@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -27,6 +28,7 @@ from vae_anomaly.latent.windows import raw_windows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.steps import train as train_step
 from vae_anomaly.steps.augment import augment
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.chosen import chosen
@@ -42,7 +44,7 @@ from vae_anomaly.steps.latent_pictures import (
     image_shape,
 )
 from vae_anomaly.steps.register import register
-from vae_anomaly.steps.train import latest_trained, train
+from vae_anomaly.steps.train import latest_trained, read_histories, train
 from vae_anomaly.steps.traverse import traversal, traverse
 from vae_anomaly.tracking import open_tracking
 
@@ -186,6 +188,30 @@ def test_one_setting_augments_the_training_rows(plant: PlantConfig, tmp_path: Pa
     assert not list(report.folder.glob("checkpoint*"))
     calibrate(other, report.folder)
     assert register(other, report.folder).version.version == "2"
+
+
+def test_each_stage_has_curves_of_its_own(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first stage ends before its last checks are sent, and the second sends."""
+    changed = {"augment": 0.2, "max_steps": 120, "min_steps": 120, "checks": 4}
+    training = plant.training.model_copy(update=changed)
+    other = plant.model_copy(update={"training": training, "seed": 4})
+
+    def on_check(unit: str, check: object) -> None:
+        monkeypatch.setattr(train_step, "LOG_EVERY_S", -1.0 if unit == "*" else math.inf)
+
+    report = train(other, on_check=on_check)
+    client = open_tracking(other).client
+    run_id, histories = report.trained.run_id, read_histories(report.folder)
+    assert set(histories) == {"before augmentation", "*"}
+    for unit, prefix in (("before augmentation", "before augmentation/"), ("*", "")):
+        logged = client.get_metric_history(run_id, f"{prefix}held_out_bound")
+        expected = [(check.step, check.held_out_bound) for check in histories[unit].checks]
+        assert [(point.step, point.value) for point in logged] == expected
+    for name in client.get_run(run_id).data.metrics:
+        steps = [point.step for point in client.get_metric_history(run_id, name)]
+        assert len(steps) == len(set(steps)), name
 
 
 class CutShortError(Exception):

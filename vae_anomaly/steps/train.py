@@ -354,25 +354,25 @@ class _CurveLog:
     ) -> None:
         self.tracking, self.run_id, self.on_check = tracking, run_id, on_check
         self.n_checks = 0
-        self.waiting: list[Check] = []
+        self.waiting: list[tuple[str, Check]] = []  # each with its unit: stages follow one another
         self.logged_at = time.monotonic()
 
     def check(self, unit: str, check: Check) -> None:
         """Pass one check on."""
         self.n_checks += 1
         self.on_check(unit, check)
-        self.waiting.append(check)
+        self.waiting.append((unit, check))
         if time.monotonic() - self.logged_at > LOG_EVERY_S:
-            self._log(unit, self.waiting)
+            self._log(self.waiting)
 
     def fitted(self, unit: str, history: History) -> None:
         """Log the whole curve; what a killed attempt has logged is not logged again."""
-        self._log(unit, (*history.others, *history.checks))
+        self._log([(unit, check) for check in (*history.others, *history.checks)])
 
-    def _log(self, unit: str, checks: Sequence[Check]) -> None:
-        of_unit = "" if unit == EVERY_ASSET else f"{unit}/"
+    def _log(self, checks: Sequence[tuple[str, Check]]) -> None:
         points = []
-        for check in checks:  # an attempt of the doctor's has curves of its own
+        for unit, check in checks:  # an attempt of the doctor's has curves of its own
+            of_unit = "" if unit == EVERY_ASSET else f"{unit}/"
             prefix = of_unit if check.attempt == 1 else f"{of_unit}attempt_{check.attempt}/"
             figures = {
                 "epoch": check.epoch,
