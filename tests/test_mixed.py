@@ -212,6 +212,14 @@ def test_what_is_missing_is_worth_nothing_and_moves_nothing() -> None:
     assert torch.equal(width == 0, ~batch.observed[:, PHASE])
 
 
+def test_a_missing_level_is_no_level_where_numbers_have_a_range() -> None:
+    vae, some = untrained(scaling="range"), batch_of(20)
+    nothing = some._replace(x=0 * some.x, observed=torch.zeros_like(some.observed))
+    columns = vae.encoder.columns(vae.seen(nothing))
+    assert ((columns == 0.5) == (vae.encoder.columns.code == 0)).all()
+    assert ((columns == 0.0) == (vae.encoder.columns.code > 0)).all()
+
+
 def test_hidden_levels_are_missing_to_the_encoder_and_there_for_the_likelihood() -> None:
     vae, batch = untrained(), batch_of(200)
     x = hide_codes(batch.x, vae.decoder.places, 0.3, generator())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import JsonValue
 from vae_anomaly.config import Training
 from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Batch, Windows, fit_standardizer
+from vae_anomaly.models.standardize import Batch, Scaling, Windows, fit_standardizer
 from vae_anomaly.models.training import seeded, train
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import (
@@ -98,6 +99,35 @@ def test_what_is_missing_cannot_matter(name: str) -> None:
     kept = variant.bound(module, absurd, 1.0, noise())
     assert kept.isfinite().all()
     assert (kept <= 1e-6).all()  # nothing observed: only the divergence is left
+
+
+@everyone
+@torch.no_grad()
+@pytest.mark.parametrize("scaling", ["range", (-50.0, 50.0)], ids=str)
+def test_what_is_missing_looks_like_the_middle_of_the_range(name: str, scaling: Scaling) -> None:
+    """Not like the lowest value that a sensor ever had, which 0 means here."""
+    variant = replace(suited(name), scaling=scaling)
+    hides = torch.rand(50, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+    x = torch.rand(50, 6, generator=noise())
+    some = Batch(x, ~hides, torch.zeros(50, 0), torch.arange(50) % 2)
+    with seeded(0):
+        module = variant.build(Shape(6, n_classes=1))
+    variant.bound(module.train(), some, 1.0, noise())  # has codes and kinds of anomalies after it
+    module.eval()
+    gap = some._replace(x=some.x.masked_fill(hides, 0.0))
+    filled = some._replace(x=some.x.masked_fill(hides, 0.5))
+    read = filled._replace(observed=torch.ones_like(hides))
+    assert torch.equal(module.embed(gap), module.embed(read))
+    assert torch.equal(module.spread(gap), module.spread(read))
+    numbers = torch.randn(3, 50, module.noise_dim, generator=noise())
+    # as if it had been read, but for its likelihood
+    assert torch.equal(module.log_weights(gap, numbers), module.log_weights(filled, numbers))
+    for label in (0, -1):
+        bounds = [
+            variant.bound(module, rows._replace(label=torch.full((50,), label)), 1.0, noise())
+            for rows in (gap, filled)
+        ]
+        assert torch.equal(*bounds)
 
 
 @everyone

@@ -68,6 +68,8 @@ class ClassVAE(Model):
         p(z | c), and p(z | y, c) of the kinds of anomalies.
     least_share : float
         Least prior probability of a class that a row bears.
+    missing : float
+        What encoders and classifier see in place of an entry that was not observed.
 
     References
     ----------
@@ -76,9 +78,11 @@ class ClassVAE(Model):
 
     counts: Tensor
 
-    def __init__(self, sizes: Sizes, *, prior: Prior, least_share: float) -> None:
+    def __init__(
+        self, sizes: Sizes, *, prior: Prior, least_share: float, missing: float = 0.0
+    ) -> None:
         super().__init__()
-        self.noise_dim, self.least_share = sizes.latent_dim, least_share
+        self.noise_dim, self.least_share, self.missing = sizes.latent_dim, least_share, missing
         self.n_faults = n_faults = sizes.shape.n_classes
         if n_faults > MOST_LABELS:
             raise InputError(
@@ -86,7 +90,7 @@ class ClassVAE(Model):
                 "of anomalies from 1"
             )
         decoder, encoder = LocationScale(sizes), GaussianEncoder(sizes)  # as Gaussian draws them
-        self.normal = VAE(encoder, decoder, PRIORS[prior](sizes))
+        self.normal = VAE(encoder, decoder, PRIORS[prior](sizes), missing=missing)
         # rows that training saw: unlabelled, normal, of each kind
         self.register_buffer("counts", torch.zeros(n_faults + 2, dtype=torch.int64))
         if n_faults:
@@ -94,7 +98,8 @@ class ClassVAE(Model):
             of_faults = sizes._replace(shape=shape)
             fault_decoder = FaultDecoder(of_faults, n_faults, decoder)
             fault_prior = PRIORS[prior](of_faults)
-            self.faults = VAE(GaussianEncoder(of_faults), fault_decoder, fault_prior)
+            fault_encoder = GaussianEncoder(of_faults)
+            self.faults = VAE(fault_encoder, fault_decoder, fault_prior, missing=missing)
             self.classifier = encoder_network(sizes, n_faults + 1)
 
     # ------------------------------------------------------------------------------------ classes
@@ -134,7 +139,8 @@ class ClassVAE(Model):
         """
         if not self.n_faults:
             return batch.x.new_zeros(*batch.x.shape[:-1], 1)
-        tame = batch.x.sign() * batch.x.abs().log1p()
+        x = self.seen(batch)
+        tame = x.sign() * x.abs().log1p()
         logits: Tensor = self.classifier(tame, batch.context)
         return logits[..., self.known].log_softmax(dim=-1)
 

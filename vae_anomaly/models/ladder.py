@@ -77,6 +77,8 @@ class LadderVAE(Model):
         p(x | z, c) of all levels side by side.
     prior : StandardNormal or ConditionalNormal
         Of the highest level.
+    missing : float
+        What the networks that go up see in place of an entry that was not observed.
 
     References
     ----------
@@ -90,8 +92,10 @@ class LadderVAE(Model):
         *,
         decoder: nn.Module,
         prior: StandardNormal | ConditionalNormal,
+        missing: float = 0.0,
     ) -> None:
         super().__init__()
+        self.missing = missing
         self.dims, self.noise_dim = dims, sum(dims)
         hidden, n_context = sizes.hidden, sizes.shape.n_context
         self.width = hidden[-1] if hidden else 2 * sum(dims)  # of what goes up, without noise
@@ -128,7 +132,7 @@ class LadderVAE(Model):
     def _evidence(self, batch: Batch) -> list[DiagonalNormal]:
         """What x says of each level, whatever the levels above."""
         evidence: list[DiagonalNormal] = []
-        up = batch.x
+        up = self.seen(batch)
         for k, net in zip(self.dims, self.up, strict=True):
             context = batch.context if not evidence else batch.context[..., :0]
             out = net(up, context)

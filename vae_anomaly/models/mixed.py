@@ -36,9 +36,10 @@ def _levels(shape: Shape) -> tuple[int, ...]:
 
 
 class LevelColumns(nn.Module):
-    """Features (*, n, D), missing ones 0, as (*, n, W): a number is itself, a level 1 or 0.
+    """Features (*, n, D) as (*, n, W): a number is itself, a level 1 or 0.
 
     A level that no training row had is 0 too, like a missing one: nothing was learnt of its column.
+    A missing code, be it 0 or a half as for a number in a range, is none of the levels.
     """
 
     source: Tensor

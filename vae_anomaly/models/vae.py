@@ -46,6 +46,14 @@ class Model(nn.Module):
     #: Standard normal numbers that one sample of a row's latents takes.
     noise_dim: int
 
+    #: What networks are shown in place of an entry that was not observed; 0 is the mean of a
+    #: standardised sensor.
+    missing: float = 0.0
+
+    def seen(self, batch: Batch) -> Tensor:
+        """x (*, n, D) as networks are to be shown it, with `missing` where nothing was observed."""
+        return torch.where(batch.observed, batch.x, self.missing) if self.missing else batch.x
+
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
         """The latents that stand for each row, (*, n, k): posterior means, or codes."""
@@ -95,8 +103,7 @@ class GaussianLatents(Protocol):
 class VAE(Model):
     """Encoder q(z | x, c), decoder p(x | z, c) and prior p(z | c), the first and last Gaussian.
 
-    The encoder sees `missing` in place of an entry that was not observed: by default 0, which is
-    the mean of a standardised sensor.
+    The encoder sees `missing` in place of an entry that was not observed.
     """
 
     def __init__(
@@ -114,10 +121,7 @@ class VAE(Model):
 
     def posterior(self, batch: Batch) -> DiagonalNormal:
         """q(z | x, c) of a batch; event (k,)."""
-        x = batch.x
-        if self.missing:
-            x = torch.where(batch.observed, x, self.missing)
-        q: DiagonalNormal = self.encoder(x, batch.context)
+        q: DiagonalNormal = self.encoder(self.seen(batch), batch.context)
         return q
 
     def embed(self, batch: Batch) -> Tensor:

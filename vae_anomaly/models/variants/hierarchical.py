@@ -53,5 +53,5 @@ class Hierarchical(Architecture, Objective):
         dims = tuple(max(1, sizes.latent_dim >> level) for level in range(self.n_levels))
         top, whole = sizes._replace(latent_dim=dims[-1]), sizes._replace(latent_dim=sum(dims))
         noise = None if self.noise == "learned" else self.noise
-        decoder = LocationScale(whole, noise=noise)
-        return LadderVAE(whole, dims, decoder=decoder, prior=PRIORS[self.prior](top))
+        decoder, prior = LocationScale(whole, noise=noise), PRIORS[self.prior](top)
+        return LadderVAE(whole, dims, decoder=decoder, prior=prior, missing=self.missing)

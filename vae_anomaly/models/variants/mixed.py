@@ -58,7 +58,8 @@ class Mixed(Architecture, Objective):
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
         noise = None if self.noise == "learned" else self.noise
-        return VAE(MixedEncoder(sizes), MixedDecoder(sizes, noise=noise), PRIORS[self.prior](sizes))
+        decoder, prior = MixedDecoder(sizes, noise=noise), PRIORS[self.prior](sizes)
+        return VAE(MixedEncoder(sizes), decoder, prior, missing=self.missing)
 
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator

@@ -60,7 +60,8 @@ class SemiSupervised(Architecture, Objective):
 
     def build(self, shape: Shape) -> ClassVAE:
         """Untrained modules; their weights come from torch's global generator."""
-        return ClassVAE(self.sizes(shape), prior=self.prior, least_share=self.least_share)
+        sizes, share = self.sizes(shape), self.least_share
+        return ClassVAE(sizes, prior=self.prior, least_share=share, missing=self.missing)
 
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator

@@ -38,14 +38,20 @@ class QuantizedVAE(Model):
     noise_dim = 0
 
     def __init__(
-        self, encoder: nn.Module, codebook: Codebook, decoder: nn.Module, prior: CodePrior
+        self,
+        encoder: nn.Module,
+        codebook: Codebook,
+        decoder: nn.Module,
+        prior: CodePrior,
+        *,
+        missing: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder, self.codebook, self.decoder = encoder, codebook, decoder
-        self.prior = prior
+        self.prior, self.missing = prior, missing
 
     def embed(self, batch: Batch) -> Tensor:
-        z: Tensor = self.encoder(batch.x, batch.context)
+        z: Tensor = self.encoder(self.seen(batch), batch.context)
         return z
 
     def spread(self, batch: Batch) -> Tensor:
@@ -161,6 +167,7 @@ class VectorQuantized(Architecture):
             Codebook(self.n_codes, self.code_dim, decay=self.decay),
             LocationScale(sizes, noise=noise),
             prior(sizes.latent_dim // self.code_dim, self.n_codes, shape.n_context),
+            missing=self.missing,
         )
 
     def bound(
