@@ -441,6 +441,38 @@ def divergence_from_standard_normal(mu: list[float], sigma: list[float]) -> floa
     return sum((m**2 + s**2 - 1) / 2 - math.log(s) for m, s in zip(mu, sigma, strict=True))
 
 
+def linear_elbo(
+    row: np.ndarray,
+    mu: np.ndarray,
+    s: np.ndarray,
+    *,
+    loading: np.ndarray,
+    mean: np.ndarray,
+    sigma: np.ndarray,
+) -> float:
+    """E_q log N(x; W z + mean, diag sigma²) - KL(q || N(0, I)) of q = N(mu, diag s²)."""
+    error = row - mean - loading @ mu
+    spread = error**2 + loading**2 @ s**2  # what the mean misses, and what z scatters by
+    fit = float(-0.5 * (np.log(2 * np.pi * sigma**2) + spread / sigma**2).sum())
+    return fit - divergence_from_standard_normal(mu.tolist(), s.tolist())
+
+
+def free_bits(divergence: list[list[float]], allowance: float) -> float:
+    """Sum over the latents of the larger of the allowance and their mean over the rows, nats."""
+    total = 0.0
+    for latent in range(len(divergence[0])):
+        held = sum(row[latent] for row in divergence) / len(divergence)
+        total += max(allowance, held)
+    return total
+
+
+def sawtooth(t: int, n_steps: int, cycles: int, share: float) -> float:
+    """Weight at step t = 1, ..., T, T a multiple of the cycles (Fu et al. 2019, equation 6)."""
+    length = n_steps // cycles
+    tau = ((t - 1) % length) / length
+    return tau / share if tau < share else 1.0
+
+
 def pump(
     speed: float, ambient: float, bypass: float, resistance: float, level: float, density: float
 ) -> list[float]:
