@@ -183,6 +183,31 @@ def test_stops_early_and_keeps_the_best_weights() -> None:
     assert_allclose(again.detach(), history.best.held_out_bound, rtol=1e-6)
 
 
+def test_checks_before_the_objective_has_settled_do_not_stop_a_training() -> None:
+    """A bound that falls at first, as in a warm-up, and then cannot rise above its start."""
+    batch, held_out = parts()
+
+    def bound(
+        module: VAE, part: Batch, progress: float, generator: torch.Generator
+    ) -> torch.Tensor:
+        nats = Gaussian().bound(module, part, progress, generator)
+        return nats if module.training else nats.detach() * 0 - float(module.decoder.sigma.sum())
+
+    training = SHORT.model_copy(update={"patience": 1})
+    steps = {}
+    for settled in (0.0, 0.5):
+        module = fresh()
+        with torch.no_grad():
+            module.decoder.log_sigma.fill_(-3.0)  # so that it rises from the first step on
+        history = train(
+            module, bound, Windows.whole(batch), training,
+            held_out=held_out, seed=0, settled=settled,
+        )  # fmt: skip
+        assert (history.best_step, history.stopped_early) == (10, True)
+        steps[settled] = history.checks[-1].step
+    assert steps == {0.0: 20, 0.5: 40}
+
+
 def test_same_seed_same_weights_whatever_the_number_of_threads() -> None:
     module, history = undisturbed()
     before = torch.get_num_threads()

@@ -108,6 +108,7 @@ class _Task:
             self.training,
             held_out=self.held_out,
             seed=self.seed,
+            settled=variant.settled if isinstance(variant, Objective) else 0.0,
             attempt=number,
             checkpoint=self._checkpoint(number),
             on_check=self.on_check,

@@ -160,6 +160,17 @@ class Objective:
         within = progress * self.cycles % 1
         return self.beta * min(1.0, within / self.warmup)
 
+    @property
+    def settled(self) -> float:
+        """Share of the steps from which on the weight stays as it is.
+
+        Examples
+        --------
+        >>> Objective(warmup=0.5).settled, Objective(cycles=2, warmup=0.5).settled
+        (0.5, 0.75)
+        """
+        return (self.cycles - 1 + self.warmup) / self.cycles if self.warmup else 0.0
+
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:

@@ -137,6 +137,7 @@ def train(
     *,
     held_out: Batch,
     seed: int,
+    settled: float = 0.0,
     attempt: int = 1,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
@@ -161,6 +162,9 @@ def train(
         Rows that decide when to stop.
     seed : int
         Of the order of the rows, and of the noise.
+    settled : float
+        Share of the steps from which on the bound stays as it is, such as the end of a warm-up;
+        checks before do not count as checks without a better bound.
     attempt : int
         Its number, for the record.
     checkpoint : Path, optional
@@ -180,7 +184,7 @@ def train(
         The bound exploded or was no longer finite, at lower learning rates too, or the checkpoint
         belongs to another run.
     """
-    task = _Task(bound, windows, training, held_out, seed, attempt)
+    task = _Task(bound, windows, training, held_out, seed, settled, attempt)
     run = _Run.begin(module, training, seed)
     key = _fingerprint(module, windows, training, seed) if checkpoint else ""
     if checkpoint is not None and checkpoint.exists():
@@ -188,7 +192,7 @@ def train(
     else:
         run.typical = task.typical_at_first(module)
     batches = task.batches(run.step)
-    while not (run.step == task.plan.n_steps or run.is_stale(training.patience)):
+    while not (run.step == task.plan.n_steps or task.is_stale(run)):
         check, seen = _until_check(run, task, batches)
         if seen:
             run.step_back(check, seen)
@@ -304,11 +308,17 @@ class _Task:
     training: Training
     held_out: Batch
     seed: int
+    settled: float
     attempt: int
 
     @property
     def plan(self) -> _Plan:
         return _Plan.of(self.training, len(self.windows.rows))
+
+    def is_stale(self, run: _Run) -> bool:
+        """Whether the last checks, as many as are waited for, brought no better bound."""
+        since = max(run.best_step, self.settled * self.plan.n_steps)
+        return sum(check.step > since for check in run.checks) >= self.training.patience
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches in random order from step `first` on, epoch after epoch; nearly equal sizes."""
@@ -467,11 +477,6 @@ class _Run:
         self.events.append(Event(check.step, seen, done, check.attempt))
         logger.warning("training, %s", self.events[-1])
         self.restore()
-
-    def is_stale(self, patience: int) -> bool:
-        """Whether the last `patience` checks brought no better bound."""
-        since = [check for check in self.checks if check.step > self.best_step]
-        return len(since) >= patience
 
     def save(self, path: Path, key: str) -> None:
         """Write everything, so that a kill leaves the old checkpoint or the new one, and whole."""
