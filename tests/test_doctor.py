@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 from linear_plant import faulty_rows, normal_rows, series
+from numpy.testing import assert_allclose
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly.config import Training
-from vae_anomaly.models.doctor import Latent, common_causes, remedies
+from vae_anomaly.models.doctor import Latent, alone, common_causes, worth
+from vae_anomaly.models.remedies import remedies
 from vae_anomaly.models.settings import Objective
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import active_units
-from vae_anomaly.models.variants import Gaussian
+from vae_anomaly.models.variants import Gaussian, Linear, variant_of
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 
 
@@ -53,11 +56,58 @@ def test_too_little_is_held_against_what_the_rows_have_use_for() -> None:
 
 
 def test_remedies_are_mild_first_and_never_weaken_what_is_set() -> None:
-    mild, strong = (changed for _, changed in remedies(Gaussian(warmup=0.0)))
-    assert (mild.warmup, mild.free_bits) == (0.5, 0.0)
-    assert strong.warmup == mild.warmup
-    assert strong.free_bits > 0
-    assert list(remedies(Gaussian(warmup=0.8, free_bits=1.0))) == []
+    mild, strong = remedies(Gaussian(warmup=0.0), Training())
+    assert (mild.variant.warmup, mild.variant.free_bits, mild.is_last) == (0.5, 0.0, False)
+    assert strong.variant.warmup == mild.variant.warmup
+    assert strong.variant.free_bits > 0
+    assert strong.is_last
+    assert list(remedies(Gaussian(warmup=0.8, free_bits=1.0), Training())) == []
+
+
+def test_deep_perceptrons_become_shallow_and_other_networks_stay() -> None:
+    deep = {"hidden": (32, 16, 8), "warmup": 0.8, "free_bits": 1.0}
+    (only,) = remedies(Gaussian(**deep), Training())  # type: ignore[arg-type]
+    assert only.variant.hidden == (32, 16)
+    assert list(remedies(Gaussian(**deep, backbone="temporal"), Training())) == []  # type: ignore[arg-type]
+
+
+def test_a_rate_far_above_the_default_is_the_first_suspect() -> None:
+    default = Training().learning_rate
+    high = Training(learning_rate=11 * default)
+    first, *others = remedies(Gaussian(), high)
+    assert first.training == Training()
+    assert first.variant == Gaussian()
+    assert all(remedy.training == Training() for remedy in others)
+    usual = remedies(Gaussian(), Training(learning_rate=10 * default))
+    assert {remedy.training.learning_rate for remedy in usual} == {10 * default}
+
+
+@pytest.mark.parametrize("n_causes", [0, 1, 2])
+def test_what_common_causes_are_worth_is_what_a_gaussian_of_their_covariance_gains(
+    n_causes: int,
+) -> None:
+    """With the same noise and the same causes everywhere, the components are exact."""
+    loading = np.array([[1.0] * 6, [1.0, -1.0] * 3])[:n_causes]
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(20_000, n_causes)) @ loading + rng.normal(size=(20_000, 6))
+    correlation = (loading.T @ loading + np.eye(6)) / (n_causes + 1)
+    gain = -0.5 * np.linalg.slogdet(correlation)[1]
+    assert worth(batch_of(rows), n_causes) == pytest.approx(gain, abs=0.06)  # 5 deviations
+
+
+def test_each_sensor_by_itself_is_a_gaussian_of_the_readings_that_were_learnt_from() -> None:
+    rng = np.random.default_rng(0)
+    rows, learnt = rng.normal(size=(50, 3)), 2 + 3 * rng.normal(size=(80, 3))
+    seen = batch_of(learnt)
+    seen.observed[:40, 0] = False
+    judged = batch_of(rows)
+    judged.observed[0, 1] = False
+    half = [learnt[40:, 0], learnt[:, 1], learnt[:, 2]]
+    expected = np.array(
+        [norm(c.mean(), c.std()).logpdf(x) for c, x in zip(half, rows.T, strict=True)]
+    )
+    expected[1, 0] = 0
+    assert_allclose(alone(judged, seen), expected.sum(axis=0), rtol=1e-5)
 
 
 def fitted(seed: int, variant: Gaussian, n_causes: int) -> FittedScorer:
@@ -92,6 +142,66 @@ def test_a_decoder_that_is_too_strong_collapses_and_is_trained_again() -> None:
     first = max(check.held_out_bound for check in found.history.others)
     assert found.history.best.held_out_bound > first + 1.0
     assert str(event) in found.notes
+
+
+@pytest.mark.slow
+def test_what_is_made_to_collapse_recovers_for_every_seed() -> None:
+    """Eight layers for ten sensors with two causes, and no warm-up."""
+    for seed in range(3):
+        rows, stop = caused(1000, seed, 2, 10), caused(300, seed + 50, 2, 10)
+        deep = Gaussian(hidden=(32,) * 8, warmup=0.0)
+        found = fit_scorer(
+            series(rows), series(stop), n_context=0, variant=deep, training=Training(), seed=seed
+        )  # fmt: skip
+        first = [check for check in found.history.others if check.attempt == 1]
+        before = max(first, key=lambda check: check.held_out_bound)
+        after = found.history.best
+        print(
+            f"seed {seed}: {before.figures['active_units']:.0f} active units and a bound of "
+            f"{before.held_out_bound:.2f} without the doctor, {after.figures['active_units']:.0f} "
+            f"and {after.held_out_bound:.2f} with it"
+        )
+        assert before.figures["active_units"] <= 1
+        assert after.figures["active_units"] >= 2
+        assert after.held_out_bound > before.held_out_bound + 2.0
+        assert not any("not used" in note for note in found.notes)
+
+
+@pytest.mark.slow
+def test_a_rate_at_which_nothing_is_learnt_is_said_and_lowered() -> None:
+    """The linear member uses its latents at 1,000 times the default rate, to no end."""
+    found = fit_scorer(
+        series(caused(1500, 0, 2, 10)),
+        series(caused(300, 50, 2, 10)),
+        n_context=0,
+        variant=Linear(),
+        training=Training(learning_rate=5.0),
+        seed=0,
+    )
+    (event,) = found.history.events
+    print(event)
+    assert "is not clearly above the" in event.seen
+    assert "trained again with a learning rate of 0.005" in event.done
+    assert event.done.endswith("this one is kept")
+    assert max(check.learning_rate for check in found.history.checks) <= 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["gaussian", "linear", "student_t", "hierarchical"])
+@pytest.mark.parametrize("n_causes", [0, 1, 2])
+def test_a_model_that_is_well_is_not_said_to_have_learnt_nothing(
+    variant: str, n_causes: int
+) -> None:
+    found = fit_scorer(
+        series(caused(800, 3, n_causes)),
+        series(caused(200, 53, n_causes)),
+        n_context=0,
+        variant=variant_of(variant, {}),
+        training=Training(),
+        seed=3,
+    )
+    said = " ".join([*found.notes, *map(str, found.history.events)])
+    assert "each sensor judged by itself" not in said
 
 
 @pytest.mark.slow

@@ -7,15 +7,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.models.doctor import Event, Latent, diagnosis, remedies
+from vae_anomaly.models.doctor import (
+    CLEARLY,
+    WORTH,
+    Event,
+    Latent,
+    alone,
+    diagnosis,
+    is_clearly_above,
+    is_measured_in_nats_alike,
+    worth,
+)
 from vae_anomaly.models.likelihoods import standard_normal
 from vae_anomaly.models.networks import Shape
+from vae_anomaly.models.remedies import remedies
 from vae_anomaly.models.settings import Objective
 from vae_anomaly.models.standardize import Batch, Windows, split
 from vae_anomaly.models.training import Check, History, one_thread, seeded, train
@@ -29,8 +41,33 @@ logger = logging.getLogger(__name__)
 #: Samples a row of the bound by which attempts are compared, and rows to a block.
 BOUND_SAMPLES, BOUND_BLOCK = 4, 1024
 
-#: Standard errors by which the bound of an attempt must be higher to be kept.
-CLEARLY = 2.0
+#: Training rows whose mean and variance judge each sensor by itself.
+GAIN_ROWS = 8192
+
+
+class Gain(NamedTuple):
+    """What a model knows of the rows beyond each sensor by itself, in nats a row.
+
+    Attributes
+    ----------
+    bound : float
+        Median bound on log p(x | c) of normal held-out rows.
+    alone : float
+        The same where a Gaussian judges each sensor by itself.
+    is_clear : bool
+        The bound is clearly above, or need not be: the two cannot be compared, or the sensors
+        hardly vary together.
+    """
+
+    bound: float = 0.0
+    alone: float = 0.0
+    is_clear: bool = True
+
+    def __str__(self) -> str:
+        return (
+            f"the typical bound of held-out rows, {self.bound:.4g} nats, is not clearly above the "
+            f"{self.alone:.4g} of each sensor judged by itself"
+        )
 
 
 @dataclass(frozen=True)
@@ -46,12 +83,30 @@ class Trained:
         Of the attempt that was kept.
     latent : Latent
         How much of the latent is used.
+    gain : Gain
+        What is known beyond each sensor by itself.
     """
 
     module: Model
     variant: Variant
     history: History
     latent: Latent
+    gain: Gain
+
+    @property
+    def has_learnt_nothing(self) -> bool:
+        """The sensors vary together, and the model knows no more than each by itself."""
+        return not self.gain.is_clear
+
+    @property
+    def is_unwell(self) -> bool:
+        return self.is_collapsed or self.has_learnt_nothing
+
+    @property
+    def seen(self) -> str:
+        """What of it gives the doctor work."""
+        is_used_in_vain = self.has_learnt_nothing and self.latent.n_active > 0
+        return f"{self.latent}, and {self.gain}" if is_used_in_vain else str(self.latent)
 
     @property
     def is_collapsed(self) -> bool:
@@ -69,20 +124,26 @@ class Trained:
 
     @property
     def note(self) -> str:
-        """What an operator must know of the latent; empty where it is used."""
+        """What an operator must know of the latent; empty where it is used to some end."""
+        causes = f"although the sensors show {self.latent.n_causes} common causes"
+        if self.has_learnt_nothing and self.latent.n_active:
+            return (
+                f"{self.seen}, {causes}: training has learnt nothing of how they vary together; "
+                "try a lower training.learning_rate"
+            )
         if not self.is_collapsed:
             return ""
         if self.latent.n_active:
-            return f"{self.latent}, although the sensors show {self.latent.n_causes} common causes"
+            return f"{self.latent}, {causes}"
         if not self.latent.n_causes:
             return (
                 "the latent is not used; the rows may have no common cause, and each sensor is "
                 "judged by itself"
             )
+        lost = f" ({self.gain})" if self.has_learnt_nothing else ""
         return (
-            f"the latent is not used, although the sensors show {self.latent.n_causes} common "
-            "causes: each sensor is judged by itself; try a lower beta, more free_bits, or "
-            "hidden: []"
+            f"the latent is not used, {causes}: each sensor is judged by itself{lost}; try a lower "
+            "training.learning_rate, a lower beta, more free_bits, or hidden: []"
         )
 
 
@@ -99,6 +160,7 @@ class _Task:
     on_check: Callable[[Check], None]
 
     def attempt(self, number: int, variant: Variant) -> Trained:
+        """The member trained, and what is to be said of it."""
         with seeded(self.seed):
             module = variant.build(self.shape)
         history = train(
@@ -113,9 +175,24 @@ class _Task:
             checkpoint=self._checkpoint(number),
             on_check=self.on_check,
         )
+        gain = self._gain(module, variant)
         with one_thread():
-            latent = diagnosis(module, self.held_out, self.seed)
-        return Trained(module, variant, history, latent)
+            latent = diagnosis(module, self.held_out, self.seed, count=not gain.is_clear)
+            if not gain.is_clear:
+                at_stake = worth(self.held_out, latent.n_causes) / self.shape.n_features
+                gain = gain._replace(is_clear=at_stake < WORTH)
+        return Trained(module, variant, history, latent, gain)
+
+    def _gain(self, module: Model, variant: Variant) -> Gain:
+        """What a model knows of normal held-out rows beyond each sensor by itself."""
+        comparable = isinstance(variant, Objective) and is_measured_in_nats_alike(module, variant)
+        normal = self.held_out.label <= 0
+        if not (comparable and normal.any()):
+            return Gain()
+        nats = self.bounds(module)[normal]
+        others = alone(self.held_out, self.windows.spread(GAIN_ROWS))[normal]
+        is_clear = is_clearly_above(nats, others)
+        return Gain(float(nats.median()), float(others.median()), is_clear)
 
     def _checkpoint(self, number: int) -> Path | None:
         if self.checkpoint is None or number == 1:
@@ -146,10 +223,12 @@ def train_attempts(
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
 ) -> Trained:
-    """Train a member; where its latent collapses, again with each remedy until one helps.
+    """Train a member; where it is not well, again with each remedy until one helps.
 
-    An attempt is kept if more of its latents are active and the bound on log p(x | c) of held-out
-    rows is clearly higher: a latent that the rows have no use for is not forced upon them.
+    It is not well if its latent collapses, or if its bound on log p(x | c) of held-out rows is not
+    above that of each sensor judged by itself although the sensors vary together. An attempt is
+    kept if the bound is clearly higher, and, after a collapse, more latents are active: a latent
+    that the rows have no use for is not forced upon them.
 
     Parameters
     ----------
@@ -175,14 +254,15 @@ def train_attempts(
     """
     task = _Task(shape, windows, training, held_out, seed, checkpoint, on_check)
     kept = task.attempt(1, variant)
-    if kept.is_collapsed and not isinstance(variant, Objective):
+    if kept.is_unwell and not isinstance(variant, Objective):
         done = "this member of the family has no remedy, and is left as it is"
-        return kept.told([_said(Event(kept.last_step, str(kept.latent), done))])
+        return kept.told([_said(Event(kept.last_step, kept.seen, done))])
     if isinstance(variant, Objective):
-        for number, (name, changed) in enumerate(remedies(variant), start=2):
-            if not kept.is_collapsed or (number > 2 and kept.latent.n_active):
-                break  # free bits only where nothing else is left: they have cost nats elsewhere
-            kept = _again(task, kept, number, name, changed)
+        for number, remedy in enumerate(remedies(variant, training), start=2):
+            if not kept.is_unwell or (remedy.is_last and kept.latent.n_active):
+                break
+            retry = replace(task, training=remedy.training)
+            kept = _again(retry, kept, number, remedy.name, remedy.variant)
     return kept
 
 
@@ -191,20 +271,19 @@ def _again(task: _Task, kept: Trained, number: int, name: str, changed: Variant)
     try:
         tried = task.attempt(number, changed)
     except TrainingError as error:
-        failed = Event(
-            kept.last_step, str(kept.latent), f"trained again with {name}, in vain: {error}"
-        )
+        failed = Event(kept.last_step, kept.seen, f"trained again with {name}, in vain: {error}")
         return kept.told([_said(failed)])
     before, after = task.bounds(kept.module), task.bounds(tried.module)
     gain = after - before
     is_clear = float(gain.mean()) > CLEARLY * float(gain.std()) / math.sqrt(len(gain))
-    is_better = is_clear and tried.latent.n_active > kept.latent.n_active
+    is_more = tried.latent.n_active > kept.latent.n_active or kept.has_learnt_nothing
+    is_better = is_clear and is_more
     done = (
         f"trained again with {name}: {tried.latent.n_active} active, and a bound of "
         f"{after.mean():.4g} instead of {before.mean():.4g} nats a row; "
         f"{'this one is kept' if is_better else 'the one before is kept'}"
     )
-    event = _said(Event(kept.last_step, str(kept.latent), done, kept.history.attempt))
+    event = _said(Event(kept.last_step, kept.seen, done, kept.history.attempt))
     better, other = (tried, kept) if is_better else (kept, tried)
     events = [*kept.history.events, event, *tried.history.events]
     checks = (*kept.history.others, *other.history.checks)

@@ -1,34 +1,40 @@
 """The training doctor: what it watches, what it says, and what it does about it.
 
 It watches for a loss that is no longer finite or that explodes (`trouble`, acted on by
-`training.train`), and for a latent that carries too little (`diagnosis`, acted on by
-`attempts.train_attempts`).
+`training.train`), for a latent that carries too little (`diagnosis`), and for a bound that is not
+above that of each sensor by itself (`alone`); `attempts.train_attempts` acts on these.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vae_anomaly.models.ladder import LadderVAE
+from vae_anomaly.models.likelihoods import SMALLEST_SIGMA, LocationScale
 from vae_anomaly.models.settings import Objective
 from vae_anomaly.models.standardize import Batch, spaced, take
-from vae_anomaly.models.vae import Model, active_units
+from vae_anomaly.models.vae import VAE, Model, active_units
 
 __all__ = [
+    "CLEARLY",
     "LOWER",
     "MOST_RETURNS",
+    "WORTH",
     "Event",
     "Latent",
     "Typical",
+    "alone",
     "common_causes",
     "diagnosis",
-    "remedies",
+    "is_clearly_above",
+    "is_measured_in_nats_alike",
     "trouble",
+    "worth",
 ]
 
 #: After trouble, training goes on at this share of the learning rate, at most so often.
@@ -36,15 +42,16 @@ LOWER, MOST_RETURNS = 0.1, 4
 
 #: A typical bound of b nats a feature explodes where it falls by more than this times (1 + |b|).
 FALL = 10.0
-Member = TypeVar("Member", bound=Objective)
-
-#: Remedies for a latent that collapsed: share of the steps over which the divergence's weight
-#: rises, and nats a latent that cost nothing. Of 0.05, 0.1, 0.2 and 0.5 nats the first gave the
-#: highest bounds on rows with two common causes and decoders that were too deep.
-LONG_WARMUP, FREE_BITS = 0.5, 0.05
 
 #: Share of what the rows have use for that is enough of a latent.
 ENOUGH = 2 / 3
+
+#: Standard errors by which one bound must be above another.
+CLEARLY = 2.0
+
+#: Nats a feature that common causes must be worth for a bound without them to be held against a
+#: model: so far apart are the bounds of members that have learnt all, for their likelihoods differ.
+WORTH = 0.05
 
 #: Held-out rows on which the use of a latent is judged.
 DIAGNOSIS_ROWS = 4096
@@ -139,7 +146,7 @@ class Latent(NamedTuple):
     n_latents : int
     n_causes : int
         Common causes that show in how the sensors vary together, context taken out; 0 where
-        enough latents are active whatever their number.
+        enough latents are active whatever their number, and the bound is as it should be.
     """
 
     n_active: int
@@ -162,15 +169,16 @@ class Latent(NamedTuple):
 
 
 @torch.no_grad()
-def diagnosis(module: Model, held_out: Batch, seed: int) -> Latent:
+def diagnosis(module: Model, held_out: Batch, seed: int, *, count: bool = False) -> Latent:
     """How much of the latent of a trained model is used on held-out rows.
 
-    Causes are counted only where that can matter: their cost is cubic in the width of the rows.
+    Causes are counted only on demand, and where they can matter: their cost is cubic in the width
+    of the rows.
     """
     rows = spaced(held_out, DIAGNOSIS_ROWS)
     n_latents = module.embed(take(rows, torch.arange(1))).shape[-1]
     n_active = active_units(module, rows)
-    is_enough = 0 < n_active >= ENOUGH * n_latents
+    is_enough = not count and 0 < n_active >= ENOUGH * n_latents
     return Latent(n_active, n_latents, 0 if is_enough else common_causes(rows, seed))
 
 
@@ -195,10 +203,7 @@ def common_causes(batch: Batch, seed: int) -> int:
     >>> common_causes(Batch(noise, nothing, none, none), seed=0)
     0
     """
-    x = batch.x.double()
-    given = torch.cat([batch.context.double(), torch.ones(len(x), 1, dtype=x.dtype)], dim=-1)
-    x = x - given @ (torch.linalg.pinv(given) @ x)
-    x = x / x.square().mean(dim=0).sqrt().clamp(min=1e-9)
+    x = _unexplained(batch)
     generator = torch.Generator().manual_seed(seed)
     drawn = [
         _shares(torch.stack([c[torch.randperm(len(c), generator=generator)] for c in x.T], dim=1))
@@ -210,27 +215,79 @@ def common_causes(batch: Batch, seed: int) -> int:
     return int(above.cumprod(dim=0).sum())
 
 
+def worth(batch: Batch, n_causes: int) -> float:
+    """Nats a row that it is worth to know how the features vary together, context taken out.
+
+    Of so many principal components and the same noise for all features, against each by itself.
+
+    References
+    ----------
+    Tipping & Bishop (1999), Probabilistic Principal Component Analysis.
+    """
+    shares = _shares(_unexplained(batch)).clamp(min=SMALLEST_SIGMA**2)
+    rest = shares[n_causes:]
+    nats = shares[:n_causes].log().sum() + len(rest) * rest.mean().log()
+    return -0.5 * float(nats) if 0 < n_causes < len(shares) else 0.0
+
+
+def _unexplained(batch: Batch) -> Tensor:
+    """What the context leaves of each feature, standardised, (n, D)."""
+    x = batch.x.double()
+    given = torch.cat([batch.context.double(), torch.ones(len(x), 1, dtype=x.dtype)], dim=-1)
+    x = x - given @ (torch.linalg.pinv(given) @ x)
+    standardised: Tensor = x / x.square().mean(dim=0).sqrt().clamp(min=1e-9)
+    return standardised
+
+
 def _shares(x: Tensor) -> Tensor:
     """Variances of the principal components of standardised columns (n, d), the highest first."""
     variances: Tensor = torch.linalg.eigvalsh(x.T @ x / len(x))
     return variances.flip(0)
 
 
-def remedies(objective: Member) -> Iterator[tuple[str, Member]]:
-    """What may help against a collapse, the mildest first: its name, and a member's settings.
+# --------------------------------------------------------------------------- what has been learnt
+
+
+def is_measured_in_nats_alike(module: Model, objective: Objective) -> bool:
+    """Whether a bound can be held against a Gaussian of each sensor.
+
+    It has to be the bound that was maximised, of a density, whose noise was learned.
+    """
+    if not (isinstance(module, VAE | LadderVAE) and objective.maximises_elbo):
+        return False
+    return isinstance(module.decoder, LocationScale) and module.decoder.learned
+
+
+def alone(rows: Batch, learnt: Batch) -> Tensor:
+    """Log-density of each row (n,) nats, if each of its readings is judged by itself.
+
+    By a Gaussian with the mean and the variance of what the model learnt from.
 
     Examples
     --------
-    >>> from vae_anomaly.models.variants import Gaussian
-    >>> for name, _ in remedies(Gaussian()):
-    ...     print(name)
-    a warm-up over 0.5 of the steps
-    a warm-up over 0.5 of the steps and 0.05 free nats a latent
+    >>> x, none = torch.tensor([[-1.0], [1.0]]), torch.zeros(2, 0)
+    >>> batch = Batch(x, x.isfinite(), none, torch.zeros(2, dtype=torch.int64))
+    >>> alone(batch, batch)
+    tensor([-1.4189, -1.4189], dtype=torch.float64)
     """
-    longer = replace(objective, warmup=max(LONG_WARMUP, objective.warmup))
-    name = f"a warm-up over {longer.warmup:g} of the steps"
-    if longer != objective:
-        yield name, longer
-    if objective.n_samples == 1 and objective.free_bits < FREE_BITS:
-        free = replace(longer, free_bits=FREE_BITS)
-        yield f"{name} and {FREE_BITS:g} free nats a latent", free
+    seen, x = learnt.observed.double(), learnt.x.double()
+    n = seen.sum(dim=0).clamp(min=1)
+    mean = (x * seen).sum(dim=0) / n
+    variance = ((x - mean).square() * seen).sum(dim=0) / n
+    variance = variance.clamp(min=SMALLEST_SIGMA**2)
+    nats = (rows.x.double() - mean).square() / variance + (2 * math.pi * variance).log()
+    return -0.5 * (nats * rows.observed).sum(dim=-1)
+
+
+def is_clearly_above(nats: Tensor, others: Tensor) -> bool:
+    """Whether more than half of the rows have more: a sign test, which no absurd row decides.
+
+    Examples
+    --------
+    >>> is_clearly_above(torch.ones(100), torch.zeros(100))
+    True
+    >>> is_clearly_above(torch.ones(100), torch.ones(100))
+    False
+    """
+    n, above = len(nats), int((nats > others).sum())
+    return above / n - 0.5 > CLEARLY * 0.5 / math.sqrt(n)

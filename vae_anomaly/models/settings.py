@@ -171,6 +171,11 @@ class Objective:
         """
         return (self.cycles - 1 + self.warmup) / self.cycles if self.warmup else 0.0
 
+    @property
+    def maximises_elbo(self) -> bool:
+        """Whether training maximises the evidence lower bound itself, free bits apart."""
+        return self.beta == 1 and self.n_samples == 1
+
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:

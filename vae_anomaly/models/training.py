@@ -129,7 +129,7 @@ class History:
         return next(check for check in self.checks if check.step == self.best_step)
 
 
-def train(
+def train(  # noqa: PLR0913 (half of it says how to go on: seed, attempt, checkpoint, on_check)
     module: Model,
     bound: Bound,
     windows: Windows,

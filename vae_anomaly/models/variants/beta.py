@@ -78,6 +78,10 @@ class Beta(Architecture, Objective):
         decoder, prior = location_scale(sizes, self.noise), PRIORS[self.prior](sizes)
         return VAE(GaussianEncoder(sizes), decoder, prior, missing=self.missing)
 
+    @property
+    def maximises_elbo(self) -> bool:
+        return super().maximises_elbo and not self.capacity
+
     def capacity_at(self, progress: float) -> float:
         """C at a share of the steps, in nats a row."""
         return self.capacity * (min(1.0, progress / self.rise) if self.rise else 1.0)
