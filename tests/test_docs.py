@@ -43,13 +43,20 @@ def test_commands_of_the_page_on_uses_are_understood() -> None:
         assert options.name in USES
 
 
-def test_figures_of_the_page_on_uses_are_those_of_the_results() -> None:
-    results = (ROOT / "benchmarks/results/augmentation.md").read_text(encoding="utf-8")
-    end = PAGES["uses.md"].index("(../benchmarks/results/augmentation.md)")
-    start = PAGES["uses.md"].rindex("\n\n", 0, end)
-    figures = set(re.findall(r"\d+[.,]\d+", PAGES["uses.md"][start:end]))
+@pytest.mark.parametrize(
+    ("page", "name", "starts"),
+    [
+        ("uses.md", "augmentation", "\n\n"),
+        ("models.md", "collapse", "Two networks made to collapse"),
+    ],
+)
+def test_figures_of_a_page_are_those_of_the_results(page: str, name: str, starts: str) -> None:
+    results = (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8")
+    end = PAGES[page].index(f"(../benchmarks/results/{name}.md)")
+    start = PAGES[page].rindex(starts, 0, end)
+    figures = set(re.findall(r"\d+[.,]\d+", PAGES[page][start:end]))
     assert len(figures) > 5
-    assert figures <= set(re.findall(r"\d+[.,]\d+", results))
+    assert figures <= set(re.findall(r"\d+[.,]\d+", results)), figures
 
 
 def test_reasons_and_statuses_are_those_of_the_code() -> None:
