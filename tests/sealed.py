@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import JsonValue
 
 from vae_anomaly.config import Contract, Training
 from vae_anomaly.data.windows import Matrix
@@ -41,9 +42,17 @@ def rows(n: int, *, seed: int = 1) -> pa.Table:
     )
 
 
-def seal(folder: Path, *, fingerprint: str = "f" * 64, calibrated: bool = True) -> ModelPackage:
+def seal(
+    folder: Path,
+    *,
+    fingerprint: str = "f" * 64,
+    calibrated: bool = True,
+    temporal: bool = False,
+) -> ModelPackage:
     """Write a package; another fingerprint gives another digest."""
-    unit = _unit() if calibrated else Unit(_unit().scorer, _unit().golden)
+    unit = _unit(temporal)
+    if not calibrated:
+        unit = Unit(unit.scorer, unit.golden)
     provenance = Provenance("pumps", fingerprint, readings_version=3, seed=0)
     return ModelPackage(CONTRACT, {"*": unit}, provenance).write(folder)
 
@@ -56,7 +65,11 @@ def _values(n: int, seed: int) -> np.ndarray:
 
 
 @lru_cache
-def _unit() -> Unit:
+def _unit(temporal: bool) -> Unit:
+    """Of windows of two rows by perceptrons, or of nine by convolutions of values from 0 to 1."""
+    settings: dict[str, JsonValue] = {"latent_dim": 1, "hidden": [4]}
+    if temporal:
+        settings = {"backbone": "temporal", "hidden": [8, 5], "scaling": "range"}
     values = _values(200, 0)
     run, label = np.arange(200), np.zeros(200, np.int64)
     series = Series(torch.from_numpy(values), torch.from_numpy(run), torch.from_numpy(label))
@@ -64,9 +77,9 @@ def _unit() -> Unit:
         series,
         series,
         n_context=1,
-        variant=variant_of("gaussian", {"latent_dim": 1, "hidden": [4]}),
+        variant=variant_of("gaussian", settings),
         training=Training(epochs=1, min_steps=50, max_steps=50, checks=1),
-        window=2,
+        window=9 if temporal else 2,
         seed=0,
     )
     golden = Golden.of(fitted.scorer, Matrix(values, run, label))

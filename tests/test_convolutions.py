@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from linear_plant import QUICK, normal_rows, series
+from linear_plant import QUICK, normal_rows, series, with_gaps
 from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 from torch import nn
@@ -20,6 +21,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.images import as_images, as_rows
 from vae_anomaly.models.convolutions import (
+    PIECE,
     ImageDecoder,
     ImageEncoder,
     TemporalDecoder,
@@ -28,12 +30,13 @@ from vae_anomaly.models.convolutions import (
 )
 from vae_anomaly.models.encoders import GaussianEncoder
 from vae_anomaly.models.networks import Backbone, Shape, Sizes, decoder_network, encoder_network
-from vae_anomaly.models.standardize import Batch, take
+from vae_anomaly.models.standardize import Batch, Scaling, Series, fit_standardizer, take, windowed
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.variants import VARIANTS, Gaussian
+from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
 windows = pytest.mark.parametrize(
@@ -398,3 +401,114 @@ def test_members_take_convolutions_and_score_rows_the_same_wherever_they_stand(
         assert torch.equal(score.score(module, take(batch, order), tensors)[0], whole[order])
         made = module.likelihood(module.draw(noise(3, 1), generator), noise(3, 1)).mean
     assert made.shape == (3, shape.n_features)
+
+
+# ------------------------------------------------------------------- a series scored in one pass
+
+
+#: Rows of a window; sensors, of which the last is a code where the member knows levels; conditions.
+W, D, C = 12, 4, 1
+
+
+def plant_rows(n: int) -> np.ndarray:
+    """Rows with gaps, of which one is missing as a whole."""
+    rng = np.random.default_rng(0)
+    rows = with_gaps(np.hstack([rng.normal(size=(n, D - 1)), rng.integers(0, 3, (n, 1))]))
+    rows[40] = np.nan
+    return np.hstack([rows, rng.normal(size=(n, C))])
+
+
+def untrained(name: str, anomaly_score: str = "auto", scaling: Scaling = "range") -> Scorer:
+    """A scorer of a member with a temporal backbone, of rows as `plant_rows` gives them."""
+    settings = {"backbone": "temporal", "hidden": (16, 5), "scaling": scaling}
+    variant = VARIANTS[name](**settings)
+    levels = (0,) * (D - 1) + (3,) if variant.knows_levels else ()
+    standardizer = fit_standardizer(
+        torch.from_numpy(plant_rows(300)), C, scaling=variant.scaling, levels=levels
+    )
+    with seeded(0):
+        module = variant.build(Shape(D, C, W, levels, 2 if variant.learns_labels else 0))
+    windows = windowed(standardizer(torch.from_numpy(plant_rows(300))), *whole(300), W)
+    with torch.no_grad():
+        windows = windows._replace(label=torch.arange(300) % 4 - 1)
+        variant.bound(module, windows, 1.0, torch.Generator().manual_seed(0))  # sees levels, labels
+    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    return Scorer(
+        standardizer, module.eval(), variant=variant, anomaly_score=anomaly_score,
+        tensors=score.fit(module, windows), window=W, levels=levels,
+        n_classes=2 if variant.learns_labels else 0,
+    )  # fmt: skip
+
+
+def whole(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.arange(n), torch.arange(n)
+
+
+def by_windows(scorer: Scorer, some: Series, of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+    """What the module says of each row's window, copied."""
+    batch, found = scorer.standardizer(some.rows), []
+    for start in range(0, len(some.rows), BLOCK_ROWS):
+        index = torch.arange(start, start + BLOCK_ROWS).clamp(max=len(some.rows) - 1)
+        found.append(of(windowed(batch, some.run, index, W))[: len(some.rows) - start])
+    return torch.cat(found)
+
+
+with_layers = pytest.mark.parametrize("name", [name for name in VARIANTS if name != "linear"])
+
+
+@with_layers
+@pytest.mark.parametrize(
+    ("anomaly_score", "scaling"), [("auto", "range"), ("importance", "standard")]
+)
+@torch.no_grad()
+def test_series_in_one_pass_scores_as_window_by_window_to_the_last_bit(
+    name: str, anomaly_score: str, scaling: Scaling
+) -> None:
+    if name == "bernoulli":
+        scaling = "range"  # it knows no other
+    scorer = untrained(name, anomaly_score, scaling)
+    some = series(plant_rows(2300), runs=(1500, 1, 2, W, 300, 485))
+    tensors, module = dict(scorer.tensors.named_buffers()), scorer.module
+    score_of = SCORES[scorer.anomaly_score].score
+    total = by_windows(scorer, some, lambda batch: score_of(module, batch, tensors)[0])
+    assert torch.equal(scorer(some.rows, some.run)[0], total)
+    assert torch.equal(scorer.embed(some.rows, some.run), by_windows(scorer, some, module.embed))
+    band = scorer.expected_band(some.rows, some.run)
+    mean = by_windows(scorer, some, lambda batch: expected_band(module, batch).expected[:, -D:])
+    sigma = by_windows(scorer, some, lambda batch: expected_band(module, batch).sigma[:, -D:])
+    expected = scorer.restored_band(ExpectedBand(mean, sigma))
+    assert torch.equal(band.expected, expected.expected)
+    assert torch.equal(band.sigma, expected.sigma)
+    assert torch.equal(scorer.expected(some.rows, some.run), expected.expected)
+
+
+@with_layers
+def test_encoder_takes_the_rows_of_a_series_once(name: str) -> None:
+    """Windows of 12 rows take three places of the lowest layer each, and a series one a row."""
+    scorer, counts = untrained(name), []
+    for module in scorer.modules():
+        if isinstance(module, TemporalEncoder):
+            counts.append(count := [0])
+            module.layers[0].register_forward_pre_hook(
+                lambda _, given, count=count: count.__setitem__(0, count[0] + len(given[0]))
+            )
+    some = series(plant_rows(2 * BLOCK_ROWS), runs=(1800, 2 * BLOCK_ROWS - 1800))
+    scorer.embed(some.rows, some.run)
+    if name == "semi_supervised":
+        scorer.class_probabilities(some.rows, some.run)
+    used = [count[0] for count in counts if count[0]]
+    assert len(used) == (2 if name == "semi_supervised" else 1)
+    assert all(n_rows <= 3 * (BLOCK_ROWS + PIECE) for n_rows in used)
+    scorer.embed(some.rows, torch.zeros_like(some.run))
+    assert counts[0][0] - used[0] == 2 * BLOCK_ROWS * 3
+
+
+def test_short_series_score_the_same_copied_or_in_one_pass() -> None:
+    """Alone a short series is a block of its own, among many its windows are copied."""
+    scorer, n = untrained("bernoulli"), 150
+    some = series(plant_rows(W * n), runs=(W,) * n)
+    score, contributions = scorer(some.rows, some.run)
+    for start in (0, W, 70 * W):
+        alone = scorer(some.rows[start : start + W], some.run[:W])
+        assert torch.equal(alone[0], score[start : start + W])
+        assert torch.equal(alone[1], contributions[start : start + W])

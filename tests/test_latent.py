@@ -31,6 +31,7 @@ from vae_anomaly.latent import (
 from vae_anomaly.latent import (
     normal_rows as usable_rows,
 )
+from vae_anomaly.latent.windows import batch_of, raw_windows
 from vae_anomaly.models.likelihoods import LocationScale
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import VARIANTS
@@ -130,12 +131,16 @@ def test_rows_of_a_kind_have_the_mean_of_that_kind() -> None:
 def test_embedding_is_that_of_the_module(window: int) -> None:
     scorer = fitted(window=window).scorer
     given = matrix(with_gaps(normal_rows(BLOCK_ROWS + 300, 2)), lengths=(BLOCK_ROWS, 300))
+    every = np.arange(len(given.run))
     batches = [
-        block for _, block in scorer._blocks(*map(torch.from_numpy, (given.values, given.run)))
+        batch_of(scorer, raw_windows(scorer, given, np.resize(rows, BLOCK_ROWS)))
+        for rows in np.split(every, [BLOCK_ROWS])
     ]
     with torch.no_grad():
         expected = torch.cat([scorer.module.embed(block) for block in batches])
     assert_array_equal(embed(scorer, given), expected[: len(given.run)])
+    few = every[::7]
+    assert_array_equal(embed(scorer, given, few), expected[few])
 
 
 def test_embedding_does_not_depend_on_how_rows_are_split() -> None:

@@ -26,6 +26,17 @@ def test_written_and_read_it_scores_bit_for_bit(tmp_path: Path) -> None:
         assert read.score(rows(n)).equals(written.score(rows(n)))
 
 
+def test_temporal_backbone_scores_a_series_bit_for_bit_from_its_package(tmp_path: Path) -> None:
+    """Whole, and cut with the rows that it needs before: of two pumps that take turns."""
+    written = seal(tmp_path / "package", temporal=True)
+    read = ModelPackage.read(tmp_path / "package")
+    whole = written.score(rows(3000))
+    assert read.score(rows(3000)).equals(whole)
+    n_before = 2 * read.units["*"].scorer.left_context
+    part = read.score(rows(3000).slice(1600))
+    assert part["score"].slice(n_before).equals(whole["score"].slice(1600 + n_before))
+
+
 def test_same_content_gives_the_same_digest(tmp_path: Path) -> None:
     assert seal(tmp_path / "a").digest == seal(tmp_path / "b").digest
     assert seal(tmp_path / "a").digest != seal(tmp_path / "c", fingerprint="0" * 64).digest

@@ -9,7 +9,7 @@ import torch
 
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
-from vae_anomaly.latent.windows import batch_of, raw_windows
+from vae_anomaly.latent.windows import batch_of, raw_windows, refuse_misfits
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
 
@@ -41,14 +41,19 @@ def embed(scorer: Scorer, matrix: Matrix, index: np.ndarray | None = None) -> np
         There are no rows.
     """
     meant = np.arange(len(matrix.run)) if index is None else index
+    if not len(meant):
+        raise InputError("there are no rows to embed; give at least one")
+    refuse_misfits(scorer, matrix, meant)
+    if 2 * len(meant) > len(matrix.run):  # most of them: then all, whose windows share rows
+        every = scorer.embed(torch.from_numpy(matrix.values), torch.from_numpy(matrix.run))
+        own: np.ndarray = every.numpy()[meant]
+        return own
     pieces = []
     for start in range(0, len(meant), BLOCK_ROWS):
         rows = meant[start : start + BLOCK_ROWS]
         block = np.resize(rows, BLOCK_ROWS)  # one size, so that the bits do not depend on it
         z = scorer.module.embed(batch_of(scorer, raw_windows(scorer, matrix, block)))
         pieces.append(z[: len(rows)])
-    if not pieces:
-        raise InputError("there are no rows to embed; give at least one")
     latents: np.ndarray = torch.cat(pieces).numpy()
     return latents
 

@@ -11,7 +11,7 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.scoring.scorer import Scorer
 
-__all__ = ["batch_of", "matrix_of_windows", "raw_windows", "restored"]
+__all__ = ["batch_of", "matrix_of_windows", "raw_windows", "refuse_misfits", "restored"]
 
 
 def raw_windows(scorer: Scorer, matrix: Matrix, index: np.ndarray) -> np.ndarray:
@@ -22,6 +22,16 @@ def raw_windows(scorer: Scorer, matrix: Matrix, index: np.ndarray) -> np.ndarray
     InputError
         The matrix does not have the scorer's columns, or has no such row.
     """
+    refuse_misfits(scorer, matrix, index)
+    lag = np.arange(scorer.window - 1, -1, -1)
+    at = np.maximum(index[:, None] - lag, 0)  # (m, w)
+    inside = lag <= matrix.run[index][:, None]
+    windows: np.ndarray = np.where(inside[..., None], matrix.values[at], np.nan)
+    return windows
+
+
+def refuse_misfits(scorer: Scorer, matrix: Matrix, index: np.ndarray) -> None:
+    """Raise an InputError where a matrix does not have the scorer's columns, or no such rows."""
     n_columns = len(scorer.standardizer.center)
     if matrix.values.ndim != 2 or matrix.values.shape[1] != n_columns:
         raise InputError(
@@ -30,11 +40,6 @@ def raw_windows(scorer: Scorer, matrix: Matrix, index: np.ndarray) -> np.ndarray
         )
     if len(index) and not 0 <= index.min() <= index.max() < len(matrix.run):
         raise InputError(f"row {index.max()} is asked for; there are {len(matrix.run)}, from 0 on")
-    lag = np.arange(scorer.window - 1, -1, -1)
-    at = np.maximum(index[:, None] - lag, 0)  # (m, w)
-    inside = lag <= matrix.run[index][:, None]
-    windows: np.ndarray = np.where(inside[..., None], matrix.values[at], np.nan)
-    return windows
 
 
 def batch_of(scorer: Scorer, windows: np.ndarray) -> Batch:

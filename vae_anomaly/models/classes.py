@@ -18,6 +18,7 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.models.encoders import GaussianEncoder
 from vae_anomaly.models.likelihoods import Likelihood, LocationScale, NormalLikelihood
 from vae_anomaly.models.networks import Sizes, decoder_network, encoder_network
+from vae_anomaly.models.overlapping import each_entry
 from vae_anomaly.models.priors import PRIORS, Prior
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import VAE, Model
@@ -139,8 +140,7 @@ class ClassVAE(Model):
         """
         if not self.n_faults:
             return batch.x.new_zeros(*batch.x.shape[:-1], 1)
-        x = self.seen(batch)
-        tame = x.sign() * x.abs().log1p()
+        tame = each_entry(lambda x: x.sign() * x.abs().log1p(), self.seen(batch))
         logits: Tensor = self.classifier(tame, batch.context)
         return logits[..., self.known].log_softmax(dim=-1)
 

@@ -2,7 +2,8 @@
 
 A temporal encoder is a tree: each layer joins runs of rows that lie side by side, until one step is
 left, and the decoder is its mirror. Nothing is padded, so that the same layers also slide over a
-whole series and give the posteriors of all its windows in one pass. The taps are gathered and
+whole series and give the posteriors of all its windows in one pass: so they do where windows lie
+over a series in memory, as those of the scorer do. The taps are gathered and
 multiplied by a `Linear`, and images go through torch's convolutions: both give a row the same bits
 wherever it stands in a block (of 1,608 sizes of image layers, with AVX2 and AVX-512, none did not).
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vae_anomaly.models.layers import Linear, join
+from vae_anomaly.models.overlapping import rows_beneath
 
 __all__ = ["ImageDecoder", "ImageEncoder", "TemporalDecoder", "TemporalEncoder", "taps"]
 
@@ -101,9 +103,12 @@ class TemporalEncoder(nn.Module):
             self.register_buffer(f"table{number}", table, persistent=False)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        rows = rows_beneath(x, self.n_sensors)
+        if rows is not None:
+            return self._end(self._slid_over(rows), context)
         a = x.reshape(*x.shape[:-1], self.window, self.n_sensors)
         for number, layer in enumerate(self.layers):
-            a = functional.silu(layer(_gathered(a, self._table(number))))
+            a = _bent(layer, _gathered(a, self._table(number)))
         whole = _gathered(a, self._table(len(self.layers))).squeeze(-2)
         return self._end(whole, context)
 
@@ -121,10 +126,14 @@ class TemporalEncoder(nn.Module):
         Tensor of shape (T - w + 1, n_out)
             Of the windows that end with rows w - 1, ..., T - 1.
         """
+        return self._end(self._slid_over(series), context[self.window - 1 :])
+
+    def _slid_over(self, series: Tensor) -> Tensor:
+        """What the top reads of each window of a series (*, T, d), (*, T - w + 1, taps * h)."""
         a = series
         for offsets, layer in zip(self.offsets[:-1], self.layers, strict=True):
-            a = functional.silu(layer(_slid(a, offsets)))
-        return self._end(_slid(a, self.offsets[-1]), context[self.window - 1 :])
+            a = _bent(layer, _slid(a, offsets))
+        return _slid(a, self.offsets[-1])
 
     def _end(self, whole: Tensor, context: Tensor) -> Tensor:
         out: Tensor = self.out(self.top(join(whole, context)))
@@ -185,6 +194,25 @@ class TemporalDecoder(nn.Module):
         return pieces.transpose(-3, -2).flatten(-3)
 
 
+#: Rows that a hidden layer takes at once; with any width they fill the processor's vectors.
+PIECE = 256
+
+
+def _bent(layer: nn.Module, a: Tensor) -> Tensor:
+    """SiLU of what a layer gives for a (*, k); in evaluation by calls of one size.
+
+    Bits may depend on the size, and a row must have the same whether its windows share it or not.
+    """
+    if layer.training:
+        return functional.silu(layer(a))
+    flat = a.flatten(end_dim=-2)
+    spare = -len(flat) % PIECE
+    filled = functional.pad(flat, (0, 0, 0, spare)) if spare else flat
+    outs = torch.cat([layer(piece) for piece in torch.split(filled, PIECE)])
+    bent = functional.silu(outs)[: len(flat)]
+    return bent.reshape(*a.shape[:-1], bent.shape[-1])
+
+
 def _gathered(a: Tensor, table: Tensor) -> Tensor:
     """Taps (*, places, taps * h) of what the layer below gave, (*, places below, h)."""
     places, n_taps = table.shape
@@ -200,9 +228,9 @@ def _scattered(parts: Tensor, table: Tensor, width: int) -> Tensor:
 
 
 def _slid(a: Tensor, offsets: tuple[int, ...]) -> Tensor:
-    """Taps (n - last offset, taps * h) at every place of a series (n, h)."""
-    n = len(a) - offsets[-1]
-    return torch.cat([a[offset : offset + n] for offset in offsets], dim=-1)
+    """Taps (*, n - last offset, taps * h) at every place of a series (*, n, h)."""
+    n = a.shape[-2] - offsets[-1]
+    return torch.cat([a.narrow(-2, offset, n) for offset in offsets], dim=-1)
 
 
 # ------------------------------------------------------------------------------------------ images

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vae_anomaly.models.encoders import GaussianEncoder
 from vae_anomaly.models.likelihoods import SMALLEST_SIGMA, Likelihood, NormalLikelihood
 from vae_anomaly.models.networks import Shape, Sizes, decoder_network
+from vae_anomaly.models.overlapping import overlapping, rows_beneath
 from vae_anomaly.models.priors import DiagonalNormal
 
 __all__ = ["LevelColumns", "MixedDecoder", "MixedEncoder", "MixedLikelihood", "hide_codes"]
@@ -48,6 +49,7 @@ class LevelColumns(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.n_sensors, self.window = shape.n_sensors, shape.window
         levels = _levels(shape) * shape.window
         source = [at for at, n in enumerate(levels) for _ in range(n or 1)]
         code = [code for n in levels for code in (range(1, n + 1) if n else [0])]
@@ -56,11 +58,19 @@ class LevelColumns(nn.Module):
         self.register_buffer("learnt", torch.tensor(code) == 0)  # (W,)
 
     def forward(self, x: Tensor) -> Tensor:
-        columns = x.index_select(-1, self.source)
-        holds = columns == self.code
         if self.training:
+            holds = x.index_select(-1, self.source) == self.code
             self.learnt |= (holds | (self.code == 0)).flatten(end_dim=-2).any(dim=0)
-        return torch.where(self.code == 0, columns, (holds & self.learnt).to(x.dtype))
+        rows, learnt = rows_beneath(x, self.n_sensors), self.learnt.reshape(self.window, -1)
+        if rows is not None and bool((learnt == learnt[0]).all()):  # alike in all of a window
+            return overlapping(self._columns(rows, learnt.shape[1]), self.window)
+        return self._columns(x, len(self.source))
+
+    def _columns(self, x: Tensor, n: int) -> Tensor:
+        """The first n columns."""
+        code, columns = self.code[:n], x.index_select(-1, self.source[:n])
+        is_level = (columns == code) & self.learnt[:n]
+        return torch.where(code == 0, columns, is_level.to(x.dtype))
 
 
 def hide_codes(x: Tensor, places: Places, share: float, generator: torch.Generator) -> Tensor:

@@ -159,13 +159,19 @@ def windowed(batch: Batch, run: Tensor, index: Tensor, window: int) -> Batch:
         return take(batch, index)
     lag = torch.arange(window - 1, -1, -1, device=index.device)
     at = (index[:, None] - lag).clamp(min=0)  # (m, w)
-    inside = (lag <= run[index][:, None])[..., None]  # (m, w, 1)
+    outside = lag > run[index][:, None]
     return Batch(
-        x=(batch.x[at] * inside).flatten(1),
-        observed=(batch.observed[at] & inside).flatten(1),
+        x=_side_by_side(batch.x, at, outside),
+        observed=_side_by_side(batch.observed, at, outside),
         context=batch.context[index],
         label=batch.label[index],
     )
+
+
+def _side_by_side(rows: Tensor, at: Tensor, outside: Tensor) -> Tensor:
+    """Rows (n, d) at places (m, w) as (m, w * d), 0 where they are outside."""
+    wide = rows.index_select(0, at.flatten()).reshape(*at.shape, rows.shape[-1])
+    return wide.masked_fill_(outside[..., None], 0).flatten(1)
 
 
 class Standardizer(nn.Module):

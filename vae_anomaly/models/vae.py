@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from vae_anomaly.models.likelihoods import Likelihood, standard_normal
+from vae_anomaly.models.overlapping import each_entry
 from vae_anomaly.models.priors import ConditionalNormal, DiagonalNormal, StandardNormal
 from vae_anomaly.models.standardize import Batch
 
@@ -52,7 +53,9 @@ class Model(nn.Module):
 
     def seen(self, batch: Batch) -> Tensor:
         """x (*, n, D) as networks are to be shown it, with `missing` where nothing was observed."""
-        return torch.where(batch.observed, batch.x, self.missing) if self.missing else batch.x
+        if not self.missing:
+            return batch.x
+        return each_entry(lambda x, seen: x.where(seen, self.missing), batch.x, batch.observed)
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:

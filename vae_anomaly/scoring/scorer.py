@@ -15,19 +15,16 @@ from torch import Tensor, nn
 from vae_anomaly.errors import InputError
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Batch, Standardizer, windowed
+from vae_anomaly.models.standardize import Standardizer
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
+from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
 
 __all__ = ["BLOCK_ROWS", "Scorer", "left_context", "refuse_misfits", "row_shape"]
-
-#: Rows of every network call; fewer are padded, because the bits of a matrix product depend on
-#: its size.
-BLOCK_ROWS = 1024
 
 
 class Scorer(nn.Module):
@@ -107,11 +104,11 @@ class Scorer(nn.Module):
         score = torch.zeros(len(rows))
         contributions = torch.zeros(len(rows), self.standardizer.n_features)
         sensors = self.standardizer.sensors
-        for at, block in self._blocks(rows, run):
+        for at, own, block in self._blocks(rows, run):
             total, parts = score_of(self.module, block, tensors)
             parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
-            score[at] = total[: at.stop - at.start]
-            contributions[at].index_copy_(1, sensors, parts[: at.stop - at.start])
+            score[at] = total[own]
+            contributions[at].index_copy_(1, sensors, parts[own])
         if self.smoothing is None:
             return score, contributions
         return ewma(score, run, self.smoothing), ewma(contributions, run, self.smoothing)
@@ -134,11 +131,23 @@ class Scorer(nn.Module):
         """
         width = len(self.standardizer.sensors)
         means = torch.zeros(len(rows), width)
-        for at, block in self._blocks(rows, run):
+        for at, own, block in self._blocks(rows, run):
             p = self.module.likelihood(self.module.embed(block), block.context)
-            mean = p.mean[:, -width:]  # the row's own
-            means[at] = mean[: at.stop - at.start]
+            means[at] = p.mean[own, -width:]  # the row's own
         return self.standardizer.restored(means)
+
+    @one_thread()
+    @torch.no_grad()
+    def embed(self, rows: Tensor, run: Tensor) -> Tensor:
+        """The latents that stand for each row, (n, k): posterior means, or codes; float32.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`.
+        """
+        parts = [self.module.embed(block)[own] for _, own, block in self._blocks(rows, run)]
+        return torch.cat(parts) if parts else torch.zeros(0, 0)
 
     @one_thread()
     @torch.no_grad()
@@ -162,10 +171,10 @@ class Scorer(nn.Module):
         """
         width = len(self.standardizer.sensors)
         means, sigmas = torch.zeros(len(rows), width), torch.zeros(len(rows), width)
-        for at, block in self._blocks(rows, run):
+        for at, own, block in self._blocks(rows, run):
             band = expected_band(self.module, block)
-            means[at] = band.expected[: at.stop - at.start, -width:]  # the row's own
-            sigmas[at] = band.sigma[: at.stop - at.start, -width:]
+            means[at] = band.expected[own, -width:]  # the row's own
+            sigmas[at] = band.sigma[own, -width:]
         return self.restored_band(ExpectedBand(means, sigmas))
 
     def restored_band(self, band: ExpectedBand) -> ExpectedBand:
@@ -194,8 +203,8 @@ class Scorer(nn.Module):
         """
         error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
         error = torch.zeros(len(rows))
-        for at, block in self._blocks(rows, run):
-            error[at] = error_of(self.module, block, tensors)[: at.stop - at.start]
+        for at, own, block in self._blocks(rows, run):
+            error[at] = error_of(self.module, block, tensors)[own]
         return error if self.smoothing is None else ewma(error, run, self.smoothing)
 
     @one_thread()
@@ -223,19 +232,13 @@ class Scorer(nn.Module):
                 f"variant {variant_name(self.variant)} knows no classes; train semi_supervised"
             )
         probabilities = torch.zeros(len(rows), self.module.n_faults + 1)
-        for at, block in self._blocks(rows, run):
-            found = self.module.class_probabilities(block)
-            probabilities[at] = found[: at.stop - at.start]
+        for at, own, block in self._blocks(rows, run):
+            probabilities[at] = self.module.class_probabilities(block)[own]
         return probabilities
 
-    def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[tuple[slice, Batch]]:
-        """Windows of all rows in blocks of one size; the last is filled up with its last row."""
+    def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[Block]:
         refuse_misfits(rows, run, len(self.standardizer.center))
-        for start in range(0, len(rows), BLOCK_ROWS):
-            first, stop = max(0, start - self.window + 1), min(len(rows), start + BLOCK_ROWS)
-            batch = self.standardizer(rows[first:stop])
-            index = torch.arange(start, start + BLOCK_ROWS).clamp(max=stop - 1) - first
-            yield slice(start, stop), windowed(batch, run[first:stop], index, self.window)
+        return blocks(rows, run, self.standardizer, self.window)
 
 
 def left_context(window: int, smoothing: float | None) -> int:
