@@ -15,6 +15,7 @@ from test_vae import batch_of, generator, random_rows, untrained
 from torch.distributions import Normal
 
 from vae_anomaly.config import Training
+from vae_anomaly.errors import ConfigError
 from vae_anomaly.models.likelihoods import standard_normal
 from vae_anomaly.models.networks import Shape
 from vae_anomaly.models.settings import Objective
@@ -209,3 +210,9 @@ def test_gradient_is_the_mean_of_those_of_the_samples_by_their_weights(n_samples
         assert (naive_one != 0).any()
         if n_samples == 5:
             assert_allclose(other, naive_one, rtol=1e-3, atol=1e-5)
+
+
+def test_free_bits_beside_several_samples_are_refused() -> None:
+    for kind in (Objective, Gaussian):
+        with pytest.raises(ConfigError, match="leave free_bits at 0, or n_samples at 1"):
+            kind(free_bits=0.1, n_samples=5)

@@ -50,7 +50,21 @@ def noise_setting() -> Noise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Settings:
+    """Dataclass whose fields may carry a rule, see `setting`."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if "holds" in entry.metadata and not entry.metadata["holds"](value):
+                raise ConfigError(
+                    f"{type(self).__name__}: {entry.name}={value!r} is not allowed; "
+                    f"give {entry.metadata['allowed']}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Settings):
     """How a member's networks are built, and what they are fed.
 
     Parameters
@@ -91,15 +105,6 @@ class Architecture:
         lambda scaling: isinstance(scaling, str) or scaling[0] < scaling[1],
     )
 
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if "holds" in entry.metadata and not entry.metadata["holds"](value):
-                raise ConfigError(
-                    f"{type(self).__name__}: {entry.name}={value!r} is not allowed; "
-                    f"give {entry.metadata['allowed']}"
-                )
-
     def finish(self, module: Model, batch: Batch, generator: torch.Generator) -> None:
         """Nothing: the prior needs no second stage."""
 
@@ -116,7 +121,7 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Objective(Settings):
     """What training maximises, for members with Gaussian latents.
 
     Parameters
@@ -142,6 +147,15 @@ class Objective:
     cycles: int = setting(1, "at least 1", lambda cycles: cycles >= 1)
     free_bits: float = setting(0.0, "at least 0", lambda nats: nats >= 0)
     n_samples: int = setting(1, "at least 1", lambda samples: samples >= 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.free_bits and self.n_samples > 1:
+            raise ConfigError(
+                f"{type(self).__name__}: free_bits={self.free_bits} with n_samples="
+                f"{self.n_samples}; the importance-weighted bound has no divergence that a part of "
+                "could be free: leave free_bits at 0, or n_samples at 1"
+            )
 
     def weight(self, progress: float) -> float:
         """Weight of the divergence at a share of the steps.
