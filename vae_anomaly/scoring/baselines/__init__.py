@@ -104,23 +104,24 @@ class NoLatents(Model):
         self.name, self.noise_dim = name, 0
 
     def embed(self, batch: Batch) -> Tensor:
-        self._refuse()
+        self.refuse()
 
     def spread(self, batch: Batch) -> Tensor:
-        self._refuse()
+        self.refuse()
 
     def likelihood(self, z: Tensor, context: Tensor) -> Likelihood:
-        self._refuse()
+        self.refuse()
 
     def draw(self, context: Tensor, generator: torch.Generator) -> Tensor:
-        self._refuse()
+        self.refuse()
 
     def log_weights(self, batch: Batch, noise: Tensor) -> Tensor:
-        self._refuse()
+        self.refuse()
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Say what a baseline cannot do, whoever asks."""
         raise InputError(
-            f"the baseline '{self.name}' has no latents: it can score and name sensors, and not "
-            "generate, augment, interpolate, traverse, embed or say a band; train a variant for "
-            "those"
+            f"the baseline '{self.name}' has no latents: it scores rows and names sensors, and "
+            "cannot generate, augment, interpolate, traverse, embed or give a band; for those "
+            "train a variant, model: {variant: gaussian}"
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vae_anomaly.errors import InputError
 from vae_anomaly.models.layers import LANES
 from vae_anomaly.models.standardize import Batch
 
@@ -33,6 +34,8 @@ SHRINKAGES = (0.0, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
 FOLDS, WIDE = 5, 300
 #: A smaller eigenvalue of a correlation matrix is rounding, so that its inverse means nothing.
 SINGULAR = 1e-12
+#: Columns of a covariance at most: its eigenvectors take seconds, and ten times as long at twice.
+WIDEST = 1500
 #: Numbers that are held at once where gaps are filled: 32 MB.
 NUMBERS_AT_ONCE = 2**22
 
@@ -124,7 +127,18 @@ def expected_by_form(batch: Batch, tensors: Mapping[str, Tensor], form: Tensor) 
 
 
 def shrunk_covariance(values: Tensor, observed: Tensor) -> Tensor:
-    """(k, k) covariance about 0 of the entries observed in pairs, shrunk to the identity."""
+    """(k, k) covariance about 0 of the entries observed in pairs, shrunk to the identity.
+
+    Raises
+    ------
+    InputError
+        There are too many columns.
+    """
+    if values.shape[-1] > WIDEST:
+        raise InputError(
+            f"a baseline would learn the covariance of {values.shape[-1]:,} columns (sensors times "
+            f"rows of a window, and context); at most {WIDEST:,} are possible: shorten the window"
+        )
     blocks = [
         _moments(*block) for block in zip(_in_blocks(values), _in_blocks(observed), strict=True)
     ]
