@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vae_anomaly.errors import InputError
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Standardizer
+from vae_anomaly.models.standardize import Batch, Standardizer
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
