@@ -20,7 +20,7 @@ from vae_anomaly.data.windows import matrix_of
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.variants import Gaussian, Hierarchical, Variant, VectorQuantized
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer
 from vae_anomaly.streaming import score_rows
 
 MEMBERS: dict[str, Variant] = {
@@ -57,9 +57,15 @@ def one_seed(seed: int) -> dict[str, dict[str, float]]:
             "perplexity": figures.get("perplexity", np.nan),
             "active units": figures["active_units"],
         }
-    normal = train.values[train.label <= 0]
-    for name, learn in BASELINES.items():
-        found[name] = {"AUROC": auroc(learn(normal, seed)(test.values), truth).value}
+    for name in BASELINES:
+        simple = fit_baseline(series(train), n_context=len(CONTEXT), baseline=name, seed=seed)
+        scores = score_rows(simple.scorer, test)
+        found[name] = {
+            "AUROC": auroc(scores.score, truth).value,
+            "planted sensor first": named(scores.contributions, hit, 1),
+        }
+    chance = np.random.default_rng(seed).random(len(truth))
+    found["random"] = {"AUROC": auroc(chance, truth).value}
     return found
 
 

@@ -30,8 +30,7 @@ from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer, learn
 from vae_anomaly.streaming import score_rows
 
 #: Modes that come by themselves, and those of them with few rows.
@@ -101,8 +100,9 @@ def scores(model: Model, tables: Mapping[str, pa.Table], seed: int) -> np.ndarra
     matrices = {name: matrix_of(table, model.contract) for name, table in tables.items()}
     train = matrices["train"]
     if model.settings is None:
-        score = BASELINES[model.baseline](train.values[train.label <= 0], seed)
-        return score(matrices["test"].values)
+        normal = torch.from_numpy(train.values[train.label <= 0])
+        score = learn(model.baseline, normal, seed=seed)
+        return score(torch.from_numpy(matrices["test"].values)).numpy()
     scorer = fit_scorer(
         series(train), series(matrices["stop"]), n_context=model.contract.context_width,
         variant=variant_of("gaussian", model.settings), training=Training(), seed=seed,

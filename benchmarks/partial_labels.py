@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from vae_anomaly import VAEDetector
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.vae import importance_bound
-from vae_anomaly.scoring.baselines import BASELINES
+from vae_anomaly.scoring.fitting import learn
 from vae_anomaly.scoring.scorer import Scorer
 
 SHARE_LABELLED = 0.05
@@ -120,9 +120,10 @@ def scores(rows: Split, seed: int) -> dict[str, Floats]:
         "unlabelled score (gaussian)": -plain.score_samples(rows.test),
     }
     found |= own_likelihoods(told.scorer_, rows.test)
-    normal = rows.train[rows.label <= 0]
-    baselines = {name: BASELINES[name] for name in ("mahalanobis", "knn", "random")}
-    return found | {name: fit(normal, seed)(rows.test) for name, fit in baselines.items()}
+    normal, test = torch.from_numpy(rows.train[rows.label <= 0]), torch.from_numpy(rows.test)
+    for name in ("mahalanobis", "knn", "random"):
+        found[name] = learn(name, normal, seed=seed)(test).numpy()
+    return found
 
 
 def table(areas: Mapping[tuple[str, str, str], list[Area]], names: list[str]) -> list[str]:

@@ -552,3 +552,34 @@ def k_means_step(rows: list[list[float]], codes: list[list[float]]) -> list[list
         [sum(column) / len(mine) for column in zip(*mine, strict=True)] if mine else code
         for mine, code in zip(assigned, codes, strict=True)
     ]
+
+
+def canonical_residual(
+    train: list[list[float]], rows: list[list[float]], *, lags: int, kept: float
+) -> list[float]:
+    """T² of canonical variate analysis' residual space, of each row with `lags` - 1 before it."""
+    train_, rows_ = np.array(train), np.array(rows)
+
+    def past(x: np.ndarray, t: int) -> np.ndarray:
+        return np.concatenate([x[t - lag] for lag in range(lags)])
+
+    at = range(lags - 1, len(train_) - lags)
+    p = np.array([past(train_, t) for t in at])
+    f = np.array([np.concatenate([train_[t + ahead] for ahead in range(1, lags + 1)]) for t in at])
+
+    def covariance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return sum(np.outer(a, b) for a, b in zip(x, y, strict=True)) / len(x)
+
+    def root(c: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(np.linalg.inv(c))
+        return vectors @ np.diag(values**0.5) @ vectors.T
+
+    u, rho, _ = np.linalg.svd(root(covariance(p, p)) @ covariance(p, f) @ root(covariance(f, f)))
+    n_state = 0
+    while sum(rho[:n_state] ** 2) < kept * sum(rho**2):
+        n_state += 1
+    found = []
+    for t in range(lags - 1, len(rows_)):
+        variates = u.T @ root(covariance(p, p)) @ past(rows_, t)
+        found.append(float(sum(v * v for v in variates[n_state:])))
+    return found

@@ -83,6 +83,10 @@ def test_paths_are_relative_to_the_plant_file(
         ({"training": {"min_steps": 10, "max_steps": 5}}, "is above max_steps"),
         ({"window": 0}, "window: "),
         ({"smoothing": 2}, "smoothing: "),
+        ({"model": {"variant": "vq", "baseline": "pca"}}, "two models; leave one out"),
+        ({"model": {"baseline": "pca", "settings": {"k": 3}}}, "takes no settings"),
+        ({"model": {"baseline": "pca", "score": "labels"}}, "takes no settings and no score"),
+        ({"model": {"baseline": "pca"}, "training": {"augment": 1}}, "makes no rows to train on"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -91,6 +95,15 @@ def test_what_is_wrong_is_named(changes: dict[str, object], message: str, tmp_pa
     assert message in str(caught.value)
     assert "plant.yml is not valid" in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+def test_a_baseline_takes_the_place_of_the_variant_and_is_read_again_as_written(
+    tmp_path: Path,
+) -> None:
+    plant = read_plant(write(tmp_path, model={"baseline": "pca", "per": "asset"}))
+    assert (plant.model.name, plant.model.kind) == ("pca", "baseline pca")
+    assert PlantConfig.model_validate(plant.model_dump()) == plant
+    assert read_plant(write(tmp_path)).model.kind == "gaussian VAE"
 
 
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from vae_anomaly.cli import parser
 from vae_anomaly.cli_uses import USES
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.refusals import REASONS
+from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.scoring.baselines import BASELINES
 from vae_anomaly.streaming import STATUSES
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,11 @@ def test_what_is_shown_is_valid(block: str) -> None:
         "contract": {"time": "time", "sensors": ["flow"]},
     }
     assert PlantConfig.model_validate(base | yaml.safe_load(block)).name
+
+
+@pytest.mark.parametrize("name", [*VARIANTS, *BASELINES])
+def test_every_model_has_a_row_in_the_page_on_models(name: str) -> None:
+    assert f"\n| `{name}` |" in PAGES["models.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

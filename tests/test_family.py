@@ -1,4 +1,4 @@
-"""Each member of the family through the flows, by one word in the demo's plant file."""
+"""Each member of the family, and each baseline, through the flows by one word in plant.yml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -16,8 +17,13 @@ from vae_anomaly import ModelPackage
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
 from vae_anomaly.demo import prepare
+from vae_anomaly.errors import InputError
 from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.scoring.baselines import BASELINES, Simple
+from vae_anomaly.steps.embed import embed
+from vae_anomaly.steps.generate import generate
 from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.traverse import traverse
 from vae_anomaly.tracking import open_tracking
 
 #: A tenth of the usual steps: the way is tested here, not how well each detects.
@@ -42,16 +48,19 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("variant", name) for name in VARIANTS), *(("baseline", name) for name in BASELINES)],
+)
 def test_one_word_takes_a_member_through_the_flows(
-    name: str, server: None, ingested: Path, tmp_path: Path
+    kind: str, name: str, server: None, ingested: Path, tmp_path: Path
 ) -> None:
     from pipelines.parameters import PlantParameters
     from pipelines.run import run
 
     shutil.copytree(ingested, tmp_path / "demo")
     file = tmp_path / "demo/plant.yml"
-    file.write_text(file.read_text() + f"model: {{variant: {name}}}" + SHORT)
+    file.write_text(file.read_text() + f"model: {{{kind}: {name}}}" + SHORT)
     done = run(PlantParameters(plant=file))
 
     plant = read_plant(file)
@@ -64,16 +73,37 @@ def test_one_word_takes_a_member_through_the_flows(
 
     assert done.calibrated is not None
     package = ModelPackage.read(done.calibrated.package)  # verified, its golden rows scored again
-    assert package.units["*"].scorer.variant == VARIANTS[name]()
+    assert package.units["*"].scorer.variant == (
+        VARIANTS[name]() if kind == "variant" else Simple(name)
+    )
     assert_array_equal(served_scores(plant, readings), in_order(verdicts)["score"].to_numpy())
 
     evaluation = done.registered.evaluation
     assert evaluation is not None
     found = {f.method: f.auroc for f in (evaluation.model, *evaluation.baselines)}
+    assert set(found) == {name, *BASELINES, "random"}
     ours, chance = found[name], found["random"]
     assert ours is not None
     assert chance is not None
     assert ours.low > chance.high + 0.1, (ours, chance)
+    if kind == "baseline":
+        _a_baseline_says_what_it_cannot_do(plant, name, verdicts)
+
+
+def _a_baseline_says_what_it_cannot_do(plant: PlantConfig, name: str, verdicts: pa.Table) -> None:
+    flagged = verdicts.filter(pc.equal(verdicts["status"], "anomaly"))
+    expected = np.asarray(flagged["top_expected"].to_pylist(), float)
+    assert np.isfinite(expected).all()
+    assert set().union(*flagged["top_sensors"].to_pylist()) <= set(plant.contract.sensor_names)
+    out = plant.lake_path / "new.parquet"
+    for use in (
+        lambda: generate(plant, out, n=5),
+        lambda: embed(plant, out),
+        lambda: traverse(plant, out),
+    ):
+        with pytest.raises(InputError, match=f"baseline '{name}' has no latents.*train a variant"):
+            use()
+    assert not out.exists()
 
 
 def served_scores(plant: PlantConfig, readings: pa.Table) -> np.ndarray:

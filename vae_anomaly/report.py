@@ -249,12 +249,7 @@ def register_table(report: RegisterReport) -> Table:
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The model beside the baselines on the test part."""
     figures = (evaluation.model, *evaluation.baselines)
-    notes: tuple[str, ...] = ()
-    if evaluation.model.auroc is not None:
-        rivals = [f for f in evaluation.baselines if f.auroc is not None]
-        best = max(rivals, key=lambda f: f.auroc.value if f.auroc else 0.0, default=None)
-        if best and best.auroc and best.auroc.value >= evaluation.model.auroc.value:
-            notes = (f"the baseline {best.method} does as well here or better",)
+    notes = evaluation.in_words()
     labelled = bool((evaluation.rows.label >= 0).any())
     if not labelled:
         notes = ("nothing is labelled, so nobody knows which of the flagged rows are false alarms",)

@@ -19,14 +19,40 @@ MIXED = "mixed"
 
 
 class ModelConfig(Frozen):
-    """Which member of the family, for the whole plant or one an asset."""
+    """Which member of the family, for the whole plant or one an asset; or a simple baseline."""
 
     variant: str = "gaussian"
+    baseline: str = Field(default="", description="a simple detector in place of a variant")
     per: Literal["plant", "asset"] = "plant"
     score: str = "auto"
     settings: dict[str, JsonValue] = Field(
         default_factory=dict, description="the variant's own settings, such as latent_dim"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_both(cls, given: object) -> object:
+        """A baseline takes the place of the variant, and has no settings and no other score."""
+        if not isinstance(given, dict) or not given.get("baseline"):
+            return given
+        name = given["baseline"]
+        if given.get("variant"):
+            raise ValueError(
+                f"variant '{given['variant']}' and baseline '{name}' are two models; leave one out"
+            )
+        if given.get("settings") or given.get("score", "auto") != "auto":
+            raise ValueError(f"baseline '{name}' takes no settings and no score; leave them out")
+        return {**given, "variant": ""}
+
+    @property
+    def name(self) -> str:
+        """What trains: the variant, or the baseline in its place."""
+        return self.baseline or self.variant
+
+    @property
+    def kind(self) -> str:
+        """The same in words."""
+        return f"baseline {self.baseline}" if self.baseline else f"{self.variant} VAE"
 
 
 class Training(Frozen):
@@ -110,12 +136,17 @@ class PlantConfig(Frozen):
 
     @model_validator(mode="after")
     def _likely(self) -> PlantConfig:
-        """A text has a probability under one member of the family only."""
+        """A text has a probability under one member only; a baseline makes no rows."""
+        if self.model.baseline and self.training.augment:
+            raise ValueError(
+                f"training.augment: the baseline '{self.model.baseline}' makes no rows to train "
+                "on; leave it out"
+            )
         for sensor in self.contract.sensors:
             if sensor.kind == "categorical" and self.model.variant != MIXED:
                 raise ValueError(
                     f"sensor '{sensor.name}': kind 'categorical' has no likelihood in the "
-                    f"{self.model.variant} variant; set model: {{variant: {MIXED}}}, or name the "
+                    f"{self.model.kind}; set model: {{variant: {MIXED}}}, or name the "
                     "column in contract.context or contract.mode, or leave it out"
                 )
         return self

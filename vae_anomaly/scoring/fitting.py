@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vae_anomaly.config import Training
 from vae_anomaly.errors import PartsError
 from vae_anomaly.models.attempts import train_attempts
-from vae_anomaly.models.standardize import Batch, Series, Standardizer, Windows, fit_standardizer
+from vae_anomaly.models.standardize import (
+    Batch,
+    Series,
+    Standardizer,
+    Windows,
+    evenly,
+    fit_standardizer,
+    take,
+    windowed,
+)
 from vae_anomaly.models.training import Check, History, one_thread
 from vae_anomaly.models.variants import Variant
+from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
 
-__all__ = ["FittedScorer", "fit_scorer"]
+__all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "learn"]
 
 #: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
 HELD_OUT_ROWS = 8192
@@ -32,7 +43,10 @@ STANDARDIZED_ROWS = 65_536
 
 @dataclass(frozen=True)
 class FittedScorer:
-    """A scorer, how its training went, and what the operator should know of it."""
+    """A scorer, how its training went, and what the operator should know of it.
+
+    A baseline has a history without checks.
+    """
 
     scorer: Scorer
     history: History
@@ -146,13 +160,134 @@ def _numbered(standardizer: Standardizer) -> list[Column]:
     return sensors + [Column(f"context column {i + 1}") for i in range(standardizer.n_context)]
 
 
+@one_thread()
+def fit_baseline(
+    train: Series,
+    *,
+    n_context: int,
+    baseline: str,
+    window: int = 1,
+    smoothing: float | None = None,
+    columns: Sequence[Column] = (),
+    on_change: str = "",
+    seed: int,
+) -> FittedScorer:
+    """Learn what normal rows look like by a simple detector in place of a network.
+
+    Parameters
+    ----------
+    train : Series
+        Rows to learn from; those whose window holds a labelled anomaly (label > 0) are left out.
+        Of more than 65,536 rows that many, evenly spaced.
+    n_context : int
+        Number of operating conditions, the last columns.
+    baseline : str
+        A name in `BASELINES`.
+    window : int
+        Rows that are judged together; `cva` takes three at least.
+    smoothing : float or None
+        Rate of the EWMA of the score.
+    columns : sequence of Column, optional
+        What the notes call each column, sensors first; by default by number.
+    on_change : str
+        What the notes add of a sensor that never varies.
+    seed : int
+        Of what is drawn: the same seed gives the same scorer.
+
+    Returns
+    -------
+    FittedScorer
+
+    Raises
+    ------
+    PartsError
+        There is no normal row, or no sensor varies in them.
+    ConfigError
+        There is no such baseline.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> rows = torch.randn((200, 2), generator=generator, dtype=torch.float64)
+    >>> alone = torch.zeros(200, dtype=torch.int64)
+    >>> fitted = fit_baseline(
+    ...     Series(rows, alone, alone), n_context=0, baseline="mahalanobis", seed=0
+    ... )
+    >>> score, contributions = fitted.scorer(torch.full((1, 2), 9.0).double(), alone[:1])
+    >>> bool(score > 100)
+    True
+    """
+    detector, variant = baseline_of(baseline), Simple(baseline)
+    window = detector.window(window)
+    left_context(window, smoothing)  # refuses both before any work
+    normal_rows = train.rows[train.label <= 0]
+    standardizer = fit_standardizer(normal_rows, n_context)
+    learnable = _learnable(train, standardizer, window, variant)
+    _refuse_nothing(learnable, learnable)
+    learnt = _with_following(learnable, detector.ahead)
+    scorer = Scorer(
+        standardizer,
+        NoLatents(baseline),
+        variant=variant,
+        tensors=detector.fit(learnt, seed),
+        window=window,
+        smoothing=smoothing,
+    )
+    titles = columns or _numbered(standardizer)
+    said = column_notes(normal_rows, standardizer, titles, on_change=on_change)
+    notes = (*_left_out(learnable), *said)
+    return FittedScorer(scorer, History((), best_step=0, stopped_early=False), notes)
+
+
+def learn(name: str, rows: Tensor, *, seed: int, n_context: int = 0) -> Callable[[Tensor], Tensor]:
+    """A baseline that has learnt from a table of normal rows: a function from rows to scores.
+
+    Parameters
+    ----------
+    name : str
+        A name in `BASELINES`, or "random": scores drawn in order, whatever the rows say.
+    rows : Tensor of shape (n, d + c)
+        In time order, NaN = missing; float64.
+    seed : int
+    n_context : int
+        Number of operating conditions, the last columns.
+    """
+    if name == CHANCE:
+        generator = torch.Generator().manual_seed(seed)
+        return lambda rows: torch.rand(len(rows), generator=generator)
+    scorer = fit_baseline(_one_series(rows), n_context=n_context, baseline=name, seed=seed).scorer
+    return lambda rows: scorer(*_one_series(rows)[:2])[0]
+
+
+def _one_series(rows: Tensor) -> Series:
+    n = len(rows)
+    return Series(rows, torch.arange(n), torch.zeros(n, dtype=torch.int64))
+
+
+def _with_following(windows: Windows, ahead: int) -> Learnt:
+    """Some of the windows, evenly spaced, and what follows each in its series."""
+    batch, run = windows.batch, windows.run
+    rows = windows.rows[windows.rows + ahead < len(run)]
+    if ahead:
+        rows = rows[run[rows + ahead] >= ahead]
+        if not len(rows):
+            raise PartsError(
+                f"no normal training row has {ahead} rows of its series after it; this baseline "
+                "learns from what follows: give it longer series, or another baseline"
+            )
+    rows = rows[evenly(len(rows), FINISH_ROWS)]
+    none = batch._replace(x=batch.x[:, :0], observed=batch.observed[:, :0])
+    following = windowed(batch, run, rows + ahead, ahead) if ahead else take(none, rows)
+    return Learnt(windowed(batch, run, rows, windows.window), following)
+
+
 def _n_classes(windows: Windows) -> int:
     """The highest class of a labelled anomaly."""
     return int(windows.batch.label[windows.rows].clamp(min=0).max())
 
 
 def _learnable(
-    series: Series, standardizer: Standardizer, window: int, variant: Variant
+    series: Series, standardizer: Standardizer, window: int, variant: Variant | Simple
 ) -> Windows:
     """The rows with a value; without a labelled anomaly in their window, but for members that
     learn from labels.

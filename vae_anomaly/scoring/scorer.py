@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from vae_anomaly.errors import InputError
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Standardizer
+from vae_anomaly.models.standardize import Batch, Standardizer
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
+from vae_anomaly.scoring.baselines import BASELINES, Baseline, Simple
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import ewma, kernel_length
@@ -35,8 +36,8 @@ class Scorer(nn.Module):
     standardizer : Standardizer
     module : Model
         Trained on windows of standardised active sensors, (n, window * n_active).
-    variant : Variant
-        What the module was built from.
+    variant : Variant or Simple
+        What the module was built from; of a baseline its name, and the module is `NoLatents`.
     anomaly_score : str
         A name in `SCORES`, or "auto".
     tensors : mapping of str to Tensor
@@ -56,7 +57,7 @@ class Scorer(nn.Module):
         standardizer: Standardizer,
         module: Model,
         *,
-        variant: Variant,
+        variant: Variant | Simple,
         anomaly_score: str = "auto",
         tensors: Mapping[str, Tensor] | None = None,
         window: int = 1,
@@ -67,7 +68,11 @@ class Scorer(nn.Module):
         super().__init__()
         self.left_context = left_context(window, smoothing)
         self.standardizer, self.module, self.variant = standardizer, module, variant
-        self.anomaly_score = score_name(anomaly_score, variant.default_score)
+        self.baseline: Baseline | None = None
+        if isinstance(variant, Simple):
+            self.baseline, self.anomaly_score = BASELINES[variant.name], variant.name
+        else:
+            self.anomaly_score = score_name(anomaly_score, variant.default_score)
         self.window, self.smoothing = window, smoothing
         self.levels, self.n_classes = levels, n_classes
         self.tensors = nn.Module()
@@ -100,12 +105,11 @@ class Scorer(nn.Module):
         InputError
             The shapes or types are wrong, or a run reaches beyond the first row.
         """
-        score_of, tensors = SCORES[self.anomaly_score].score, dict(self.tensors.named_buffers())
         score = torch.zeros(len(rows))
         contributions = torch.zeros(len(rows), self.standardizer.n_features)
         sensors = self.standardizer.sensors
         for at, own, block in self._blocks(rows, run):
-            total, parts = score_of(self.module, block, tensors)
+            total, parts = self._scored(block)
             parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
             score[at] = total[own]
             contributions[at].index_copy_(1, sensors, parts[own])
@@ -132,8 +136,7 @@ class Scorer(nn.Module):
         width = len(self.standardizer.sensors)
         means = torch.zeros(len(rows), width)
         for at, own, block in self._blocks(rows, run):
-            p = self.module.likelihood(self.module.embed(block), block.context)
-            means[at] = p.mean[own, -width:]  # the row's own
+            means[at] = self._mean(block)[own, -width:]  # the row's own
         return self.standardizer.restored(means)
 
     @one_thread()
@@ -201,8 +204,10 @@ class Scorer(nn.Module):
         rows, run : Tensor
             As for `forward`.
         """
-        error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
         error = torch.zeros(len(rows))
+        if self.baseline is not None:
+            return error
+        error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
         for at, own, block in self._blocks(rows, run):
             error[at] = error_of(self.module, block, tensors)[own]
         return error if self.smoothing is None else ewma(error, run, self.smoothing)
@@ -228,13 +233,32 @@ class Scorer(nn.Module):
             The member knows no classes.
         """
         if not isinstance(self.module, ClassVAE):
-            raise InputError(
-                f"variant {variant_name(self.variant)} knows no classes; train semi_supervised"
-            )
+            raise InputError(f"{self.called} knows no classes; train the variant semi_supervised")
         probabilities = torch.zeros(len(rows), self.module.n_faults + 1)
         for at, own, block in self._blocks(rows, run):
             probabilities[at] = self.module.class_probabilities(block)[own]
         return probabilities
+
+    @property
+    def called(self) -> str:
+        """The member of the family, or the baseline, in words."""
+        if isinstance(self.variant, Simple):
+            return f"baseline {self.variant.name}"
+        return f"variant {variant_name(self.variant)}"
+
+    def _scored(self, block: Batch) -> tuple[Tensor, Tensor]:
+        """Score (n,) and contributions (n, D) of a block of windows."""
+        tensors = dict(self.tensors.named_buffers())
+        if self.baseline is None:
+            return SCORES[self.anomaly_score].score(self.module, block, tensors)
+        parts = self.baseline.contributions(block, tensors)  # float64
+        return parts.sum(dim=-1).float(), parts.float()
+
+    def _mean(self, block: Batch) -> Tensor:
+        """What is expected of each entry of a block of windows, (n, D) standardised."""
+        if self.baseline is None:
+            return self.module.likelihood(self.module.embed(block), block.context).mean
+        return self.baseline.expected(block, dict(self.tensors.named_buffers())).float()
 
     def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[Block]:
         refuse_misfits(rows, run, len(self.standardizer.center))

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveI
 from vae_anomaly.errors import PackageError
 from vae_anomaly.models.standardize import Standardizer
 from vae_anomaly.models.training import seeded
-from vae_anomaly.models.variants import variant_name, variant_of, variant_settings
+from vae_anomaly.models.vae import Model
+from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
+from vae_anomaly.scoring.baselines import NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.scorer import Scorer, row_shape
 
 __all__ = ["build_scorer", "scorer_spec"]
@@ -31,8 +33,9 @@ class _Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    variant: str
-    settings: dict[str, JsonValue]
+    variant: str = ""
+    baseline: str = ""
+    settings: dict[str, JsonValue] = {}
     n_features: PositiveInt
     n_context: NonNegativeInt
     active: tuple[NonNegativeInt, ...]
@@ -54,8 +57,7 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
     """
     standardizer = scorer.standardizer
     spec = _Spec(
-        variant=variant_name(scorer.variant),
-        settings=variant_settings(scorer.variant),
+        **_member(scorer.variant),
         n_features=standardizer.n_features,
         n_context=standardizer.n_context,
         active=tuple(standardizer.sensors.tolist()),
@@ -72,6 +74,13 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
     return spec.model_dump(mode="json")
 
 
+def _member(variant: Variant | Simple) -> dict[str, JsonValue]:
+    """What a specification says of a member of the family, or of a baseline."""
+    if isinstance(variant, Simple):
+        return {"baseline": variant.name}
+    return {"variant": variant_name(variant), "settings": variant_settings(variant)}
+
+
 def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
     """The scorer of a specification, whose numbers ``load_state_dict`` then fills in.
 
@@ -86,7 +95,6 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         said = _Spec.model_validate(spec)
     except ValidationError as error:
         raise PackageError(f"the scorer's specification is not valid: {error}") from error
-    variant = variant_of(said.variant, said.settings)
     d, n_columns = said.n_features, said.n_features + said.n_context
     standardizer = Standardizer(
         torch.zeros(n_columns, dtype=torch.float64),
@@ -94,8 +102,7 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         active=torch.tensor([column in said.active for column in range(d)]),
         constant_value=torch.zeros(d, dtype=torch.float64),
     )
-    with seeded(0):
-        module = variant.build(row_shape(standardizer, said.window, said.levels, said.n_classes))
+    variant, module = _built(said, standardizer)
     return Scorer(
         standardizer,
         module,
@@ -110,3 +117,15 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         levels=said.levels,
         n_classes=said.n_classes,
     )
+
+
+def _built(said: _Spec, standardizer: Standardizer) -> tuple[Variant | Simple, Model]:
+    """The member of the family and its untrained module; of a baseline the stand-ins."""
+    if said.baseline:
+        baseline_of(said.baseline)  # refuses a name that this version does not know
+        return Simple(said.baseline), NoLatents(said.baseline)
+    variant = variant_of(said.variant, said.settings)
+    with seeded(0):
+        return variant, variant.build(
+            row_shape(standardizer, said.window, said.levels, said.n_classes)
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.errors import InputError, RegistryError
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.scoring.baselines import NoLatents
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import champion_package, open_tracking
@@ -63,17 +64,20 @@ def chosen(plant: PlantConfig, model: str = CHAMPION) -> Chosen:
 
 
 def scorer_of(package: ModelPackage, asset: str) -> Scorer:
-    """The scorer of an asset; where one serves all of them, that one.
+    """The scorer of an asset whose latents are wanted; where one serves all of them, that one.
 
     Raises
     ------
     InputError
-        The package has a scorer an asset, and none of this name.
+        The package has a scorer an asset, and none of this name; or it is a baseline, which has no
+        latents.
     """
-    if EVERY_ASSET in package.units:
-        return package.units[EVERY_ASSET].scorer
-    if asset not in package.units:
+    name = EVERY_ASSET if EVERY_ASSET in package.units else asset
+    if name not in package.units:
         names = ", ".join(sorted(package.units))
         said = f"--asset {asset} is not among them" if asset else "give --asset"
         raise InputError(f"this model has a scorer for each of {names}; {said}")
-    return package.units[asset].scorer
+    scorer = package.units[name].scorer
+    if isinstance(scorer.module, NoLatents):
+        scorer.module.refuse()
+    return scorer

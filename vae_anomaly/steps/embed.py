@@ -21,7 +21,6 @@ from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.made import Made
 from vae_anomaly.steps.model_rows import ModelRows, asset_rows, assets_of
-from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["ColorBy", "Embedded", "draw_map", "embed", "embedded"]
 
@@ -75,8 +74,7 @@ def embed(
         The asset has no readings, or the model judges none of them.
     """
     found = chosen(plant, model)
-    if not asset and EVERY_ASSET not in found.package.units:
-        scorer_of(found.package, asset)  # says which there are: latents of two models are no map
+    scorer_of(found.package, asset)  # refuses a model without latents, and two, which are no map
     lake = Lake(plant.lake_path, plant.contract)
     assets = [asset] if asset else assets_of(lake.open(READINGS))
     out.mkdir(parents=True, exist_ok=True)

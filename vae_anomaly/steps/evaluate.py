@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +12,16 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
+from vae_anomaly.data.windows import Matrix
 from vae_anomaly.decisions.evaluation import auroc, rates_at
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
+from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
-from vae_anomaly.errors import CalibrationError
+from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
-from vae_anomaly.scoring.baselines import BASELINES
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.steps.train import Trained
-from vae_anomaly.steps.units import Judged, alone, of_units, unit_matrices
+from vae_anomaly.steps.units import Judged, alone, baseline_fitted, of_units, unit_matrices
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
 __all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
@@ -33,11 +35,23 @@ Scored = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one method reaches on the test part; AUROC only where both classes are there."""
+    """What one method reaches on the test part.
+
+    Attributes
+    ----------
+    method : str
+    auroc : Interval or None
+        Only where both classes are there. Its interval is the wider of two, at either end: of rows
+        by themselves, and of a bootstrap of blocks of neighbouring rows.
+    operating_point : OperatingPoint
+    lead : Interval or None
+        Of a baseline, how far the model's AUROC is above its own on the same resamples.
+    """
 
     method: str
     auroc: Interval | None
     operating_point: OperatingPoint
+    lead: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +85,41 @@ class TestRows:
 class Evaluation:
     """The model's figures on the test part, and the baselines' on the same rows.
 
-    Each baseline is fitted on the part `train`, and its threshold set on `calibrate` by the same
-    rule as the model's.
+    Each baseline is what `model: {baseline: name}` in the same plant file would be: fitted on the
+    part `train`, with the same window and smoothing, and its threshold set on `calibrate` by the
+    same rule. A random score is drawn row by row.
     """
 
     model: Figures
     baselines: tuple[Figures, ...]
     rows: TestRows
+
+    def in_words(self) -> tuple[str, ...]:
+        """Which baselines are as good as the model here, or better; nothing without labels."""
+        ours = self.model.auroc
+        rivals = [f for f in self.baselines if f.lead is not None and f.lead.known]
+        if ours is None or not rivals:
+            return ()
+        name, said = self.model.method, []
+        for rival in rivals:
+            assert rival.auroc is not None and rival.lead is not None  # noqa: PT018
+            areas = f"AUROC {rival.auroc.value:.3f} against {ours.value:.3f}"
+            how_far = f"{-rival.lead.high:.3f} to {-rival.lead.low:.3f}"
+            if rival.method == CHANCE:
+                if rival.lead.low <= 0:
+                    said.append(f"these rows cannot tell {name} from a random score: {areas}")
+            elif rival.lead.high < 0:
+                said.append(
+                    f"the baseline {rival.method} is better here than {name}: {areas}, ahead by "
+                    f"{how_far}; model: {{baseline: {rival.method}}} trains it"
+                )
+            elif rival.lead.low <= 0:
+                said.append(
+                    f"the baseline {rival.method} is as good here as {name}: {areas}, which these "
+                    f"rows cannot tell apart ({how_far}); model: {{baseline: {rival.method}}} "
+                    "trains it"
+                )
+        return tuple(said) or (f"no baseline is as good here as {name}",)
 
 
 def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Evaluation | None:
@@ -94,9 +136,11 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
         return None
     calibrate = of_units(readings, trained.intervals, "calibrate", package)
     rows = _test_rows(package, test, calibrate)
-    baselines = tuple(_baselines(plant, readings, trained, test, calibrate))
-    model = _figures(plant, plant.model.variant, rows.excess, rows.label)
-    return Evaluation(model, baselines, rows)
+    excess = {plant.model.name: rows.excess}
+    excess |= _baselines(plant, readings, trained, test, calibrate)
+    memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
+    model, *baselines = _compared(plant, excess, rows, memory)
+    return Evaluation(model, tuple(baselines), rows)
 
 
 def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
@@ -188,24 +232,68 @@ def _baselines(
     trained: Trained,
     test: Mapping[str, Judged],
     calibrate: Mapping[str, Judged],
-) -> Iterator[Figures]:
-    """Figures of each baseline; it sees the context columns too."""
+) -> dict[str, np.ndarray]:
+    """Excess (n,) of each baseline on the test rows, and of a random score; not of the model."""
     train = dict(unit_matrices(plant, alone(readings, trained.intervals, "train", plant.contract)))
-    label = np.concatenate([part.label for part in test.values()])
-    for method, fit in BASELINES.items():
+    found = {}
+    for method in (*BASELINES, CHANCE):
+        if method == plant.model.baseline:
+            continue
         on_test: dict[str, np.ndarray] = {}
         held: dict[str, np.ndarray] = {}
-        for number, name in enumerate(test):
-            normal = train[name].values[train[name].label <= 0]
-            scorer = fit(normal, plant.seed + number)  # alike draws would add up when pooled
-            for scores, part in ((on_test, test[name]), (held, calibrate[name])):
-                scores[name] = scorer(part.matrix.values[part.judged])
         try:
+            for number, name in enumerate(test):
+                # alike draws would add up when pooled
+                score = _scoring(plant, method, train[name], plant.seed + number)
+                on_test[name], held[name] = score(test[name]), score(calibrate[name])
             limits = {name: _limit(plant, held[name], calibrate[name].label) for name in held}
-        except CalibrationError as error:
+        except (CalibrationError, InputError, PartsError) as error:
             logger.warning("baseline %s is left out: %s", method, error)
             continue
-        yield _figures(plant, method, pooled(on_test, held, calibrate, limits), label)
+        found[method] = pooled(on_test, held, calibrate, limits)
+    return found
+
+
+def _scoring(
+    plant: PlantConfig, method: str, train: Matrix, seed: int
+) -> Callable[[Judged], np.ndarray]:
+    """A function from rows to the scores (m,) of those that count."""
+    if method == CHANCE:
+        generator = np.random.default_rng(seed)
+        return lambda rows: generator.random(int(rows.judged.sum()))
+    scorer = baseline_fitted(plant, method, train, seed=seed).scorer
+    return lambda rows: score_rows(scorer, rows.matrix).score[rows.judged].astype(float)
+
+
+def _compared(
+    plant: PlantConfig, excess: Mapping[str, np.ndarray], rows: TestRows, memory: int
+) -> Iterator[Figures]:
+    """Figures of each method, the model first, on the same resamples."""
+    figures = [_figures(plant, method, own, rows.label) for method, own in excess.items()]
+    if figures[0].auroc is None:
+        yield from figures
+        return
+    known = rows.label >= 0
+    label = rows.label[known]
+    areas = resampled_areas(
+        {method: own[known] for method, own in excess.items()},
+        label,
+        np.unique(rows.asset[known], return_inverse=True)[1],
+        length=block_length(label, memory=memory),
+        n_resamples=plant.calibration.bootstrap,
+        seed=plant.seed,
+    )
+    confidence, ours = plant.calibration.confidence, figures[0].auroc
+    for found in figures:
+        assert found.auroc is not None  # all have the same labels
+        own, resampled = found.auroc, areas[found.method]
+        low, high = central(resampled, confidence)
+        interval = Interval(own.value, float(np.fmin(own.low, low)), float(np.fmax(own.high, high)))
+        lead = None
+        if found is not figures[0]:
+            ends = central(areas[figures[0].method] - resampled, confidence)
+            lead = Interval(ours.value - own.value, *ends)
+        yield replace(found, auroc=interval, lead=lead)
 
 
 def _limit(plant: PlantConfig, scores: np.ndarray, label: np.ndarray) -> float:

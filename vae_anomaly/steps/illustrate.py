@@ -156,6 +156,7 @@ def write_figures(folder: Path, package: ModelPackage, evaluation: Evaluation | 
         figures: dict[str, object] = {
             "model": asdict(evaluation.model),
             "baselines": [asdict(baseline) for baseline in evaluation.baselines],
+            "in_words": evaluation.in_words(),
         }
         if evaluation.model.auroc is not None:
             known = rows.label >= 0

@@ -54,6 +54,8 @@ def write_latent(
 ) -> dict[str, float]:
     """Fill the folder ``latent`` of a run; returns its figures, as MLflow keeps them.
 
+    A baseline has no latents, and leaves it empty.
+
     Of each scorer: ``map.parquet`` and ``map.png``, where the rows of the part test lie;
     ``traversal.png``; ``reconstruction.png``; ``generated.parquet`` and ``generated.png``; and in
     ``told_apart.json`` how well a classifier tells those from real rows.
@@ -75,6 +77,8 @@ def write_latent(
     """
     target = folder / "latent"
     target.mkdir(exist_ok=True)
+    if plant.model.baseline:
+        return {}
     readings = readings_of(plant, trained)
     rows = of_units(readings, trained.intervals, "calibrate", package)
     rows |= of_units(readings, trained.intervals, "test", package)

@@ -15,6 +15,7 @@ from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
 from vae_anomaly.steps.train import Trained, read_current
+from vae_anomaly.steps.units import judged_together
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
 
@@ -202,6 +203,8 @@ def _metrics(package: ModelPackage, evaluation: Evaluation | None) -> dict[str, 
         prefix = "test_" if own else f"baseline/{figures.method}/test_"
         if figures.auroc is not None:
             found[f"{prefix}auroc"] = figures.auroc.value
+            found[f"{prefix}auroc_low"] = figures.auroc.low
+            found[f"{prefix}auroc_high"] = figures.auroc.high
         found[f"{prefix}false_alarm_rate"] = figures.operating_point.false_alarm_rate.value
         if figures.operating_point.n_anomalous:
             found[f"{prefix}detection_rate"] = figures.operating_point.detection_rate.value
@@ -213,7 +216,7 @@ def _tags(
 ) -> dict[str, str]:
     tags = {
         "vae_anomaly.plant": plant.name,
-        "vae_anomaly.variant": plant.model.variant,
+        "vae_anomaly.variant": plant.model.name,
         "vae_anomaly.per": plant.model.per,
         "vae_anomaly.readings_version": str(trained.readings_version),
         "vae_anomaly.package_digest": package.digest,
@@ -229,8 +232,8 @@ def _description(
     """Markdown that MLflow shows on the version's page."""
     rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
     lines = [
-        f"**{plant.name}**: {plant.model.variant} VAE, {len(package.units)} "
-        f"scorer{'s' if len(package.units) > 1 else ''}, window {plant.window}.",
+        f"**{plant.name}**: {plant.model.kind}, {len(package.units)} "
+        f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
         "",
     ]
@@ -240,6 +243,7 @@ def _description(
             "|---|---|---|---|",
             *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
             "",
+            *(f"- {sentence}" for sentence in evaluation.in_words()),
         ]
     lines += [f"- {note}" for note in package.provenance.notes]
     return "\n".join(lines)
@@ -247,6 +251,8 @@ def _description(
 
 def _row(figures: Figures) -> str:
     point = figures.operating_point
-    area = f"{figures.auroc.value:.3f}" if figures.auroc else "–"
+    area = "–"
+    if figures.auroc:
+        area = f"{figures.auroc.value:.3f} ({figures.auroc.low:.3f}–{figures.auroc.high:.3f})"
     detected = f"{point.detection_rate.value:.1%}" if point.n_anomalous else "–"
     return f"| {figures.method} | {area} | {detected} | {point.false_alarm_rate.value:.2%} |"

@@ -26,7 +26,7 @@ from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
 from vae_anomaly.steps.survey import Survey, survey
 from vae_anomaly.steps.survey_page import write_survey
-from vae_anomaly.steps.units import CHECKPOINT, FittedUnits, fit_units
+from vae_anomaly.steps.units import CHECKPOINT, FittedUnits, fit_units, judged_together
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, open_tracking
 
@@ -228,12 +228,13 @@ def _begin(
     """Cut the parts and store them; the same again after a kill."""
     if (folder / TRAINED).is_file():
         return read_trained(folder)
-    look_back = left_context(plant.window, plant.smoothing)
+    window = judged_together(plant)
+    look_back = left_context(window, plant.smoothing)
     times = asset_times(readings)
     intervals = split(
         times,
         plant.parts.ranges(),
-        gap=plant.window,
+        gap=window,
         left_context=look_back,
         look_back_s=plant.contract.start_up_s,
     )
@@ -255,7 +256,7 @@ def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracki
     """Start the MLflow run, or go on with the one that was begun; nothing is logged twice."""
     run_id = tracking.start_run(
         trained.fingerprint,
-        name=f"{plant.name} {plant.model.variant} {trained.fingerprint[:8]}",
+        name=f"{plant.name} {plant.model.name} {trained.fingerprint[:8]}",
         tags={"vae_anomaly.plant": plant.name},
     )
     facts: dict[str, JsonValue] = {

@@ -24,8 +24,9 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, ModelPackage, Unit
+from vae_anomaly.scoring.baselines import baseline_of
 from vae_anomaly.scoring.columns import Column
-from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_baseline, fit_scorer
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
@@ -34,9 +35,11 @@ __all__ = [
     "FittedUnits",
     "Judged",
     "alone",
+    "baseline_fitted",
     "checkpoint_of",
     "fit_units",
     "joined",
+    "judged_together",
     "of_part",
     "of_units",
     "unit_matrices",
@@ -260,7 +263,7 @@ def fit_units(
         units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop))
         stages = {first_stage(name): made.first, name: fitted.history}
         for stage, history in stages.items():
-            if history is not None:
+            if history is not None and history.checks:  # a baseline has none
                 histories[stage] = history
                 on_fitted(stage, history)
         of = "" if name == EVERY_ASSET else f"{name}: "
@@ -378,6 +381,8 @@ def _fit(
     train, stop = parts["train"], parts["stop"]
     assert train is not None  # _too_few saw to it
     assert stop is not None
+    if plant.model.baseline:
+        return baseline_fitted(plant, plant.model.baseline, train, seed=plant.seed)
     variant = variant_of(plant.model.variant, plant.model.settings)
     return fit_scorer(
         _series(train),
@@ -405,6 +410,27 @@ def _columns(contract: Contract) -> Iterator[Column]:
         yield from (Column(f"level '{level}' of context '{entry.name}'") for level in entry.levels)
         if not entry.levels:
             yield Column(f"context '{entry.name}'", entry.unit)
+
+
+def baseline_fitted(plant: PlantConfig, name: str, train: Matrix, *, seed: int) -> FittedScorer:
+    """A baseline as `model: {baseline: name}` would train it, window and smoothing as well."""
+    return fit_baseline(
+        _series(train),
+        n_context=plant.contract.context_width,
+        baseline=name,
+        window=plant.window,
+        smoothing=plant.smoothing,
+        columns=tuple(_columns(plant.contract)),
+        on_change=", and a change of it is reported",
+        seed=seed,
+    )
+
+
+def judged_together(plant: PlantConfig) -> int:
+    """Rows that the model of a plant judges together: some baselines take more than are asked."""
+    if plant.model.baseline:
+        return baseline_of(plant.model.baseline).window(plant.window)
+    return plant.window
 
 
 def first_stage(name: str) -> str:
