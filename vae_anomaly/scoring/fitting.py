@@ -17,6 +17,7 @@ from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
+from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["FittedScorer", "fit_scorer"]
 
@@ -48,7 +49,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     training: Training,
     anomaly_score: str = "auto",
     window: int = 1,
-    smoothing: float | None = None,
+    smoothing: Smoothing = None,
     levels: tuple[int, ...] = (),
     columns: Sequence[Column] = (),
     on_change: str = "",
@@ -73,8 +74,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         A name in `SCORES`, or "auto".
     window : int
         Rows that are judged together.
-    smoothing : float or None
-        Rate of the EWMA of the score.
+    smoothing : float, "auto" or None
+        Rate of the EWMA of the score; "auto" takes the largest of several, see `Scorer`.
     levels : tuple of int
         Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
     columns : sequence of Column
@@ -120,17 +121,20 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     generator = torch.Generator().manual_seed(seed)
     variant.finish(module, learnt.spread(FINISH_ROWS), generator)
     normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
+    held_out = normal.spread(HELD_OUT_ROWS)
     scorer = Scorer(
         standardizer,
         module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=score.fit(module, normal.spread(HELD_OUT_ROWS)),
+        tensors=score.fit(module, held_out),
         window=window,
         smoothing=smoothing,
         levels=levels,
         n_classes=n_classes,
     )
+    if smoothing == "auto":
+        scorer.standardize_scores(held_out)
     notes = [*_left_out(learnt)]
     if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
         titles = columns or _numbered(standardizer)

@@ -13,6 +13,7 @@ from vae_anomaly.models.standardize import Standardizer
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.variants import variant_name, variant_of, variant_settings
 from vae_anomaly.scoring.scorer import Scorer, row_shape
+from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["build_scorer", "scorer_spec"]
 
@@ -39,7 +40,7 @@ class _Spec(BaseModel):
     levels: tuple[int, ...] = ()
     n_classes: NonNegativeInt = 0
     window: PositiveInt
-    smoothing: float | None
+    smoothing: Smoothing
     anomaly_score: str
     tensors: dict[str, _TensorSpec]
 
