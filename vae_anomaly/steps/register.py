@@ -230,7 +230,7 @@ def _description(
     rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
     lines = [
         f"**{plant.name}**: {plant.model.variant} VAE, {len(package.units)} "
-        f"scorer{'s' if len(package.units) > 1 else ''}, window {plant.window}.",
+        f"scorer{'s' if len(package.units) > 1 else ''}, window {plant.window_rows}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
         "",
     ]

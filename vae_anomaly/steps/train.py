@@ -228,12 +228,12 @@ def _begin(
     """Cut the parts and store them; the same again after a kill."""
     if (folder / TRAINED).is_file():
         return read_trained(folder)
-    look_back = left_context(plant.window, plant.smoothing)
+    look_back = left_context(plant.window_rows, plant.smoothing)
     times = asset_times(readings)
     intervals = split(
         times,
         plant.parts.ranges(),
-        gap=plant.window,
+        gap=plant.window_rows,
         left_context=look_back,
         look_back_s=plant.contract.start_up_s,
     )

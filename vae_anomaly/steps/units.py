@@ -387,7 +387,7 @@ def _fit(
         variant=variant,
         training=plant.training,
         anomaly_score=plant.model.score,
-        window=plant.window,
+        window=plant.window_rows,
         smoothing=plant.smoothing,
         columns=tuple(_columns(plant.contract)),
         on_change=", and a change of it is reported",
