@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
+from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage, Unit
@@ -76,8 +77,18 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     return CalibrateReport(folder, folder / "package", package.digest, found)
 
 
+def _clear(rows: Judged, reach: int) -> Judged:
+    """Without normal rows that remember an anomaly, unless all of them do."""
+    matrix = rows.matrix
+    clear = clear_of_anomalies(matrix.label, matrix.run, reach)
+    if not (rows.judged & clear).any():
+        return rows
+    return replace(rows, judged=rows.judged & (clear | (matrix.label > 0)))
+
+
 def _calibrated(plant: PlantConfig, name: str, unit: Unit, rows: Judged) -> Unit:
     settings = plant.calibration
+    rows = _clear(rows, unit.scorer.left_context)
     score = score_rows(unit.scorer, rows.matrix).score[rows.judged].astype(np.float64)
     try:
         result = set_threshold(
