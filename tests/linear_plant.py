@@ -14,6 +14,7 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.scores import score_name
+from vae_anomaly.scoring.smoothing import Smoothing
 
 #: Sensors, hidden causes, noise.
 D, K, NOISE = 6, 2, 0.3
@@ -93,7 +94,7 @@ def fitted(
     *,
     n_context: int = 0,
     window: int = 1,
-    smoothing: float | None = None,
+    smoothing: Smoothing = None,
     anomaly_score: str = "auto",
 ) -> FittedScorer:
     """A scorer of this plant, trained once a process."""
@@ -102,7 +103,7 @@ def fitted(
 
 @lru_cache
 def _fitted(
-    variant: str, n_context: int, window: int, smoothing: float | None, anomaly_score: str
+    variant: str, n_context: int, window: int, smoothing: Smoothing, anomaly_score: str
 ) -> FittedScorer:
     return fit_scorer(
         series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),

@@ -415,6 +415,25 @@ def ewma(values: list[float], run: list[int], rate: float, kernel: int) -> list[
     return result
 
 
+def multiscale(
+    values: list[float], parts: list[list[float]], run: list[int], kernels: dict[float, int]
+) -> list[tuple[float, list[float]]]:
+    """Largest of the EWMAs by rate -> rows, each from 0 and over its own sd, and its parts."""
+    result = []
+    for i, before in enumerate(run):
+        of_scales = []
+        for rate, kernel in kernels.items():
+            weights = [rate * (1 - rate) ** lag for lag in range(min(before, kernel - 1) + 1)]
+            sd = sqrt(sum(weight**2 for weight in weights))  # of independent values of variance 1
+            sums = [
+                sum(weight * column[i - lag] for lag, weight in enumerate(weights)) / sd
+                for column in (values, *zip(*parts, strict=True))
+            ]
+            of_scales.append((sums[0], sums[1:]))
+        result.append(max(of_scales, key=lambda found: found[0]))
+    return result
+
+
 def perceptron(row: list[float], layers: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """A row through linear layers (weight, bias) with SiLU between them, in float64."""
     x = np.asarray(row, float)

@@ -81,12 +81,16 @@ def test_paths_are_relative_to_the_plant_file(
         ({"parts": {"train": 0.5, "listed": [{"part": "train"}]}}, "keep one of them"),
         ({"schedule": {"score": "hourly"}}, "not a cron line"),
         ({"training": {"min_steps": 10, "max_steps": 5}}, "is above max_steps"),
-        ({"window": 0}, "window: "),
-        ({"smoothing": 2}, "smoothing: "),
         ({"model": {"variant": "vq", "baseline": "pca"}}, "two models; leave one out"),
         ({"model": {"baseline": "pca", "settings": {"k": 3}}}, "takes no settings"),
         ({"model": {"baseline": "pca", "score": "labels"}}, "takes no settings and no score"),
         ({"model": {"baseline": "pca"}, "training": {"augment": 1}}, "makes no rows to train on"),
+        ({"smoothing": 2}, "smoothing: 2 must be a rate above 0 and at most 1, or 'auto'"),
+        ({"smoothing": "slow"}, "smoothing: 'slow' must be a rate"),
+        ({"smoothing": True}, "smoothing: True must be a rate"),
+        ({"window": 0}, "window: 0 must be a whole number of rows, at least 1, or 'auto'"),
+        ({"window": 2.5}, "window: 2.5 must be a whole number of rows"),
+        ({"window": True}, "window: True must be"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:

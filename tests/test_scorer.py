@@ -29,7 +29,7 @@ from vae_anomaly.models.variants import VARIANTS, Gaussian
 from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer, left_context
 from vae_anomaly.scoring.scores import SCORES
-from vae_anomaly.scoring.smoothing import ewma, kernel_length
+from vae_anomaly.scoring.smoothing import Smoothing, ewma, kernel_length
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
 everyone = pytest.mark.parametrize("variant", VARIANTS)
@@ -37,7 +37,8 @@ everywhere = pytest.mark.parametrize(
     ("variant", "score"), [(variant, score) for variant in VARIANTS for score in SCORES]
 )
 shapes = pytest.mark.parametrize(
-    ("window", "smoothing", "n_context"), [(1, None, 0), (1, 0.3, 1), (3, None, 1), (3, 0.3, 0)]
+    ("window", "smoothing", "n_context"),
+    [(1, None, 0), (1, 0.3, 1), (3, None, 1), (3, 0.3, 0), (3, "auto", 1)],
 )
 
 
@@ -105,7 +106,7 @@ def test_constant_sensors_stay_out_and_are_expected_as_they_were() -> None:
 
 @shapes
 def test_missing_and_absurd_readings_leave_no_nan(
-    window: int, smoothing: float | None, n_context: int
+    window: int, smoothing: Smoothing, n_context: int
 ) -> None:
     scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
     rows = with_gaps(normal_rows(60, 3, n_context), share=0.7)
@@ -124,7 +125,7 @@ def test_missing_and_absurd_readings_leave_no_nan(
 @everyone
 @shapes
 def test_rows_split_anywhere_score_the_same_to_the_last_bit(
-    variant: str, window: int, smoothing: float | None, n_context: int
+    variant: str, window: int, smoothing: Smoothing, n_context: int
 ) -> None:
     scorer = fitted(variant, window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
@@ -143,7 +144,7 @@ def test_rows_split_anywhere_score_the_same_to_the_last_bit(
 @everyone
 @shapes
 def test_single_row_with_its_left_context_scores_as_in_the_whole(
-    variant: str, window: int, smoothing: float | None, n_context: int
+    variant: str, window: int, smoothing: Smoothing, n_context: int
 ) -> None:
     scorer = fitted(variant, window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
@@ -156,9 +157,9 @@ def test_single_row_with_its_left_context_scores_as_in_the_whole(
 
 
 @everyone
-@pytest.mark.parametrize("smoothing", [None, 0.3])
+@pytest.mark.parametrize("smoothing", [None, 0.3, "auto"])
 def test_scores_of_samples_change_no_bit_wherever_the_rows_stand(
-    variant: str, smoothing: float | None
+    variant: str, smoothing: Smoothing
 ) -> None:
     """The noise of the samples is one for all rows, and so is the error that it leaves."""
     options = {"smoothing": smoothing, "anomaly_score": "importance"}
@@ -190,7 +191,7 @@ def test_absurd_readings_leave_a_score_of_samples_finite() -> None:
 
 @shapes
 def test_series_in_another_order_score_the_same(
-    window: int, smoothing: float | None, n_context: int
+    window: int, smoothing: Smoothing, n_context: int
 ) -> None:
     scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
@@ -213,7 +214,7 @@ def test_rows_permuted_score_the_same(variant: str) -> None:
 @pytest.mark.parametrize("n_threads", [2, 3, 7])
 @shapes
 def test_number_of_threads_changes_no_bit(
-    window: int, smoothing: float | None, n_context: int, n_threads: int
+    window: int, smoothing: Smoothing, n_context: int, n_threads: int
 ) -> None:
     scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
@@ -258,7 +259,7 @@ def test_widths_that_are_no_multiple_of_a_lane_change_no_bit(
 
 
 @shapes
-def test_no_rows_give_no_scores(window: int, smoothing: float | None, n_context: int) -> None:
+def test_no_rows_give_no_scores(window: int, smoothing: Smoothing, n_context: int) -> None:
     scorer = fitted(window=window, smoothing=smoothing, n_context=n_context).scorer
     rows, run, _ = some_series(n_context=n_context)
     score, contributions = scorer(rows[:0], run[:0])
@@ -418,6 +419,7 @@ def test_wrong_arguments_are_refused_before_any_work() -> None:
         ({"window": 0}, InputError, "window=0 must be at least 1"),
         ({"smoothing": 0.0}, InputError, "smoothing=0.0 must be a rate above 0"),
         ({"smoothing": 1.5}, InputError, "smoothing=1.5"),
+        ({"smoothing": "slow"}, InputError, "smoothing='slow' must be a rate"),
         ({"anomaly_score": "knn"}, ConfigError, "anomaly score 'knn' is not known"),
     ):
         with pytest.raises(error, match=says):
@@ -459,7 +461,7 @@ def test_checks_are_passed_on_and_a_killed_fit_goes_on(tmp_path) -> None:
 @everywhere
 @shapes
 def test_specification_and_state_rebuild_the_scorer(
-    variant: str, score: str, window: int, smoothing: float | None, n_context: int
+    variant: str, score: str, window: int, smoothing: Smoothing, n_context: int
 ) -> None:
     options = {"window": window, "smoothing": smoothing, "n_context": n_context}
     scorer = fitted(variant, anomaly_score=score, **options).scorer  # type: ignore[arg-type]

@@ -27,7 +27,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from vae_anomaly.config import Training
+from vae_anomaly.config import Training, window_rows
+from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.errors import InputError
 from vae_anomaly.latent.augmented import fit_augmented
@@ -61,9 +62,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Member of the family: a name in ``VARIANTS``, or its settings, such as
         ``Gaussian(latent_dim=4)``.
     window : int or "auto", default=1
-        Rows that are judged together; more than 1 makes the rows a series in time order.
+        Rows that are judged together; more than 1 makes the rows a series in time order, and so
+        does "auto", which is 3.
     smoothing : float, "auto" or None, default=None
-        Rate of the EWMA of the score, in (0, 1]; makes the rows a series likewise.
+        Rate of the EWMA of the score, in (0, 1], or "auto": the largest of several EWMAs, from the
+        row itself to some sixty rows. Makes the rows a series likewise.
     anomaly_score : str, default="auto"
         A name in ``SCORES``.
     context : sequence of str or int, default=()
@@ -192,8 +195,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
             training=self.training or Training(),
             anomaly_score=self.anomaly_score,
-            window=1 if self.window == "auto" else int(self.window),
-            smoothing=None if self.smoothing == "auto" else self.smoothing,
+            window=window_rows(self.window),
+            smoothing=self.smoothing,
             columns=self._titles(),
             seed=seed,
         )
@@ -206,13 +209,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.notes_: tuple[str, ...] = fitted.notes
         for note in fitted.notes:
             logger.warning(note)
-        held = (part == 2) & (series.label.numpy() <= 0)
-        if not held.any():
-            raise InputError(
-                "no normal row is left to set the threshold on: with a window or smoothing it is "
-                f"the last {CALIBRATE:.0%} of each series; end the series with normal rows"
-            )
-        score = _score(fitted.scorer, series).score[held]
+        score = _score(fitted.scorer, series).score[self._held(series, part)]
         self._set_threshold(score)
         return self
 
@@ -345,7 +342,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     @property
     def _is_series(self) -> bool:
-        return self.window not in (1, "auto") or self.smoothing not in (None, "auto")
+        return self.window != 1 or self.smoothing is not None
 
     def _labels(self, y: ArrayLike | None, n_rows: int) -> NDArray[np.int64]:
         if y is None:
@@ -363,6 +360,29 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             stacklevel=3,
         )
         return np.full(n_rows, -1)
+
+    def _held(self, series: Series, part: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Normal rows (n,) to set the threshold on, those that remember an anomaly left out."""
+        label, reach = series.label.numpy(), self.scorer_.left_context
+        held: NDArray[np.bool_] = (part == 2) & (label <= 0)
+        if not held.any():
+            raise InputError(
+                "no normal row is left to set the threshold on: with a window or smoothing it is "
+                f"the last {CALIBRATE:.0%} of each series; end the series with normal rows"
+            )
+        if not self._is_series:
+            return held
+        clear = held & clear_of_anomalies(label, series.run.numpy(), reach)
+        if clear.any():
+            return clear
+        warnings.warn(
+            f"every normal row of the last {CALIBRATE:.0%} of each series has a labelled anomaly "
+            f"among the {reach} rows that its score looks back on; the threshold is set on them, "
+            "and too high: end the series with more normal rows",
+            UserWarning,
+            stacklevel=3,
+        )
+        return held
 
     def _set_threshold(self, normal: NDArray[np.float64]) -> None:
         rate = self.false_alarm_rate

@@ -19,7 +19,14 @@ from vae_anomaly.config.contract import (
 )
 from vae_anomaly.config.mlflow import Gate, MlflowConfig
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
-from vae_anomaly.config.plant import Calibration, ModelConfig, PlantConfig, Schedule, Training
+from vae_anomaly.config.plant import (
+    Calibration,
+    ModelConfig,
+    PlantConfig,
+    Schedule,
+    Training,
+    window_rows,
+)
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
 from vae_anomaly.config.source import WHITESPACE, Database, Source
 
@@ -51,4 +58,5 @@ __all__ = [
     "read_mlflow",
     "read_plant",
     "settings_digest",
+    "window_rows",
 ]

@@ -12,7 +12,10 @@ from vae_anomaly.config.parts import Exclusion, Parts
 from vae_anomaly.config.section import Frozen
 from vae_anomaly.config.source import Source
 
-__all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training"]
+__all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training", "window_rows"]
+
+#: Rows of an automatic window: on the benchmarks of series ten rows found no more than three.
+AUTO_WINDOW = 3
 
 #: The member of the family whose likelihood knows levels.
 MIXED = "mixed"
@@ -125,14 +128,35 @@ class PlantConfig(Frozen):
     contract: Contract
     parts: Parts = Parts()
     exclusions: tuple[Exclusion, ...] = ()
-    window: int = Field(default=1, ge=1, description="rows that are judged together")
-    smoothing: float | None = Field(default=None, gt=0, le=1, description="EWMA rate of the score")
+    window: int | Literal["auto"] = Field(
+        default=1, description="rows that are judged together; auto: 3"
+    )
+    smoothing: float | Literal["auto"] | None = Field(
+        default=None, description="EWMA rate of the score; auto: the largest of several EWMAs"
+    )
     model: ModelConfig = ModelConfig()
     training: Training = Training()
     calibration: Calibration = Calibration()
     schedule: Schedule = Schedule()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _rows_or_auto(cls, window: object) -> object:
+        """One line for what is wrong, in place of one for each type."""
+        is_number = isinstance(window, int) and window >= 1
+        if window != "auto" and (not is_number or isinstance(window, bool)):
+            raise ValueError(f"{window!r} must be a whole number of rows, at least 1, or 'auto'")
+        return window
+
+    @field_validator("smoothing", mode="before")
+    @classmethod
+    def _rate_or_auto(cls, smoothing: object) -> object:
+        is_rate = isinstance(smoothing, int | float) and 0 < smoothing <= 1
+        if smoothing not in (None, "auto") and (not is_rate or isinstance(smoothing, bool)):
+            raise ValueError(f"{smoothing!r} must be a rate above 0 and at most 1, or 'auto'")
+        return smoothing
 
     @model_validator(mode="after")
     def _likely(self) -> PlantConfig:
@@ -154,3 +178,19 @@ class PlantConfig(Frozen):
     @property
     def lake_path(self) -> Path:
         return Path(self.lake)
+
+    @property
+    def window_rows(self) -> int:
+        """Rows that are judged together, with "auto" resolved."""
+        return window_rows(self.window)
+
+
+def window_rows(window: int | Literal["auto"]) -> int:
+    """Rows of a window; "auto" says that rows are a series, and leaves their number to us.
+
+    Examples
+    --------
+    >>> window_rows(10), window_rows("auto")
+    (10, 3)
+    """
+    return AUTO_WINDOW if window == "auto" else int(window)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.config import Training
-from vae_anomaly.errors import PartsError
+from vae_anomaly.errors import InputError, PartsError
 from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.standardize import (
     Batch,
@@ -28,6 +28,7 @@ from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, bas
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
+from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "learn"]
 
@@ -62,7 +63,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     training: Training,
     anomaly_score: str = "auto",
     window: int = 1,
-    smoothing: float | None = None,
+    smoothing: Smoothing = None,
     levels: tuple[int, ...] = (),
     columns: Sequence[Column] = (),
     on_change: str = "",
@@ -87,8 +88,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         A name in `SCORES`, or "auto".
     window : int
         Rows that are judged together.
-    smoothing : float or None
-        Rate of the EWMA of the score.
+    smoothing : float, "auto" or None
+        Rate of the EWMA of the score; "auto" takes the largest of several, see `Scorer`.
     levels : tuple of int
         Of each sensor, how many levels its code 0, 1, ... has; 0 is a number. Empty: all are.
     columns : sequence of Column
@@ -133,18 +134,20 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     module, variant = trained.module, trained.variant
     generator = torch.Generator().manual_seed(seed)
     variant.finish(module, learnt.spread(FINISH_ROWS), generator)
-    normal = stopped.only(stopped.batch.label[stopped.rows] <= 0)
+    held_out = _normal(stopped).spread(HELD_OUT_ROWS)
     scorer = Scorer(
         standardizer,
         module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=score.fit(module, normal.spread(HELD_OUT_ROWS)),
+        tensors=score.fit(module, held_out),
         window=window,
         smoothing=smoothing,
         levels=levels,
         n_classes=n_classes,
     )
+    if smoothing == "auto":
+        scorer.standardize_scores(held_out)
     notes = [*_left_out(learnt)]
     if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
         titles = columns or _numbered(standardizer)
@@ -163,11 +166,12 @@ def _numbered(standardizer: Standardizer) -> list[Column]:
 @one_thread()
 def fit_baseline(
     train: Series,
+    stop: Series | None = None,
     *,
     n_context: int,
     baseline: str,
     window: int = 1,
-    smoothing: float | None = None,
+    smoothing: Smoothing = None,
     columns: Sequence[Column] = (),
     on_change: str = "",
     seed: int,
@@ -179,14 +183,16 @@ def fit_baseline(
     train : Series
         Rows to learn from; those whose window holds a labelled anomaly (label > 0) are left out.
         Of more than 65,536 rows that many, evenly spaced.
+    stop : Series, optional
+        Rows on which smoothing "auto" learns what a normal score is, which only it needs.
     n_context : int
         Number of operating conditions, the last columns.
     baseline : str
         A name in `BASELINES`.
     window : int
         Rows that are judged together; `cva` takes three at least.
-    smoothing : float or None
-        Rate of the EWMA of the score.
+    smoothing : float, "auto" or None
+        Rate of the EWMA of the score; "auto" takes the largest of several, see `Scorer`.
     columns : sequence of Column, optional
         What the notes call each column, sensors first; by default by number.
     on_change : str
@@ -204,6 +210,8 @@ def fit_baseline(
         There is no normal row, or no sensor varies in them.
     ConfigError
         There is no such baseline.
+    InputError
+        Smoothing is "auto", and there are no rows of part `stop`.
 
     Examples
     --------
@@ -233,6 +241,12 @@ def fit_baseline(
         window=window,
         smoothing=smoothing,
     )
+    if smoothing == "auto":
+        if stop is None:
+            raise InputError("smoothing='auto' of a baseline needs rows to stop on; give `stop`")
+        held_out = _learnable(stop, standardizer, window, variant)
+        _refuse_nothing(learnable, held_out)
+        scorer.standardize_scores(_normal(held_out).spread(HELD_OUT_ROWS))
     titles = columns or _numbered(standardizer)
     said = column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes = (*_left_out(learnable), *said)
@@ -279,6 +293,11 @@ def _with_following(windows: Windows, ahead: int) -> Learnt:
     none = batch._replace(x=batch.x[:, :0], observed=batch.observed[:, :0])
     following = windowed(batch, run, rows + ahead, ahead) if ahead else take(none, rows)
     return Learnt(windowed(batch, run, rows, windows.window), following)
+
+
+def _normal(windows: Windows) -> Windows:
+    """Those of the rows that bear no label of an anomaly."""
+    return windows.only(windows.batch.label[windows.rows] <= 0)
 
 
 def _n_classes(windows: Windows) -> int:

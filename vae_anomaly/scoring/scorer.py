@@ -22,8 +22,14 @@ from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.baselines import BASELINES, Baseline, Simple
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
-from vae_anomaly.scoring.scores import SCORES, score_name
-from vae_anomaly.scoring.smoothing import ewma, kernel_length
+from vae_anomaly.scoring.scores import SCORES, score_name, spread
+from vae_anomaly.scoring.smoothing import (
+    Smoothing,
+    ewma,
+    multiscale,
+    multiscale_error,
+    smoothing_context,
+)
 
 __all__ = ["BLOCK_ROWS", "Scorer", "left_context", "refuse_misfits", "row_shape"]
 
@@ -44,8 +50,9 @@ class Scorer(nn.Module):
         What the score was fitted to.
     window : int
         Rows that are judged together: a row and those before it.
-    smoothing : float or None
-        Rate of the EWMA of the score; None leaves it as it is.
+    smoothing : float, "auto" or None
+        Rate of the EWMA of the score; "auto" takes the largest of several EWMAs of the score in
+        standard deviations of normal rows (see `standardize_scores`); None leaves it as it is.
     levels : tuple of int
         Of each sensor, how many levels its code has; empty: all are numbers.
     n_classes : int
@@ -61,7 +68,7 @@ class Scorer(nn.Module):
         anomaly_score: str = "auto",
         tensors: Mapping[str, Tensor] | None = None,
         window: int = 1,
-        smoothing: float | None = None,
+        smoothing: Smoothing = None,
         levels: tuple[int, ...] = (),
         n_classes: int = 0,
     ) -> None:
@@ -78,6 +85,9 @@ class Scorer(nn.Module):
         self.tensors = nn.Module()
         for name, tensor in (tensors or {}).items():
             self.tensors.register_buffer(name, tensor)
+        if smoothing == "auto":
+            self.register_buffer("normal_mean", torch.zeros(standardizer.n_features))
+            self.register_buffer("normal_sd", torch.ones(()))
         self.eval()
 
     @one_thread()
@@ -99,6 +109,8 @@ class Scorer(nn.Module):
             Higher is more anomalous; float32.
         contributions : Tensor of shape (n, d)
             Sum to the score; 0 for sensors that are missing or never varied in training; float32.
+            With smoothing those of the rows before count too, and with "auto" a sensor contributes
+            by how far it is above its mean in normal rows, so that a missing one is below it.
 
         Raises
         ------
@@ -113,9 +125,7 @@ class Scorer(nn.Module):
             parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
             score[at] = total[own]
             contributions[at].index_copy_(1, sensors, parts[own])
-        if self.smoothing is None:
-            return score, contributions
-        return ewma(score, run, self.smoothing), ewma(contributions, run, self.smoothing)
+        return self._smoothed(score, contributions, run)
 
     @one_thread()
     @torch.no_grad()
@@ -210,7 +220,11 @@ class Scorer(nn.Module):
         error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
         for at, own, block in self._blocks(rows, run):
             error[at] = error_of(self.module, block, tensors)[own]
-        return error if self.smoothing is None else ewma(error, run, self.smoothing)
+        if self.smoothing is None:
+            return error
+        if self.smoothing == "auto":
+            return multiscale_error(error / self.get_buffer("normal_sd"), run)
+        return ewma(error, run, self.smoothing)
 
     @one_thread()
     @torch.no_grad()
@@ -246,6 +260,25 @@ class Scorer(nn.Module):
             return f"baseline {self.variant.name}"
         return f"variant {variant_name(self.variant)}"
 
+    @one_thread()
+    @torch.no_grad()
+    def standardize_scores(self, normal: Batch) -> None:
+        """Fit what `smoothing="auto"` measures scores by: their level and spread in normal rows.
+
+        Each sensor's mean contribution (d,) and the standard deviation of the score, which travel
+        with the scorer as its tensors do.
+
+        Parameters
+        ----------
+        normal : Batch
+            Standardised windows (n, window * n_active) that the weights have not been fitted to.
+        """
+        score, parts = self._scored(normal)
+        of_sensors = parts.reshape(len(score), self.window, -1).sum(dim=1).mean(dim=0)
+        mean, sd = self.get_buffer("normal_mean"), self.get_buffer("normal_sd")
+        mean.index_copy_(0, self.standardizer.sensors, of_sensors)
+        sd.copy_(spread(score))
+
     def _scored(self, block: Batch) -> tuple[Tensor, Tensor]:
         """Score (n,) and contributions (n, D) of a block of windows."""
         tensors = dict(self.tensors.named_buffers())
@@ -260,18 +293,26 @@ class Scorer(nn.Module):
             return self.module.likelihood(self.module.embed(block), block.context).mean
         return self.baseline.expected(block, dict(self.tensors.named_buffers())).float()
 
+    def _smoothed(self, score: Tensor, parts: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
+        if self.smoothing is None:
+            return score, parts
+        if self.smoothing == "auto":
+            mean, sd = self.get_buffer("normal_mean"), self.get_buffer("normal_sd")
+            return multiscale((score - mean.sum()) / sd, (parts - mean) / sd, run)
+        return ewma(score, run, self.smoothing), ewma(parts, run, self.smoothing)
+
     def _blocks(self, rows: Tensor, run: Tensor) -> Iterator[Block]:
         refuse_misfits(rows, run, len(self.standardizer.center))
         return blocks(rows, run, self.standardizer, self.window)
 
 
-def left_context(window: int, smoothing: float | None) -> int:
+def left_context(window: int, smoothing: Smoothing) -> int:
     """Rows that must stand before a row for its score to be complete.
 
     Raises
     ------
     InputError
-        The window is below 1, or the smoothing rate is outside (0, 1].
+        The window is below 1, or the smoothing is not a rate in (0, 1], "auto" or None.
 
     Examples
     --------
@@ -279,10 +320,12 @@ def left_context(window: int, smoothing: float | None) -> int:
     9
     >>> left_context(10, 0.2)
     72
+    >>> left_context(3, "auto")
+    257
     """
     if window < 1:
         raise InputError(f"window={window} must be at least 1, the row itself")
-    return window - 1 + (0 if smoothing is None else kernel_length(smoothing) - 1)
+    return window - 1 + smoothing_context(smoothing)
 
 
 def refuse_misfits(rows: Tensor, run: Tensor, n_columns: int) -> None:

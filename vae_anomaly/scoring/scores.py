@@ -16,7 +16,7 @@ from vae_anomaly.models.likelihoods import Likelihood, standard_normal
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.models.vae import Model
 
-__all__ = ["SCORES", "Score", "score_name"]
+__all__ = ["SCORES", "Score", "score_name", "spread"]
 
 
 def _exact(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -148,11 +148,11 @@ LIFTED, WEIGHT, MOST = 0.2, 2.0, 10.0
 def _fit_labels(module: Model, normal: Batch) -> dict[str, Tensor]:
     """Spread of the reconstruction score, and level and spread of the evidence for an anomaly."""
     score, _ = _reconstruction(_of_normal(module), normal, {})
-    level, spread = torch.tensor(torch.inf), torch.tensor(1.0)  # no evidence reaches that
+    level, scale = torch.tensor(torch.inf), torch.tensor(1.0)  # no evidence reaches that
     if isinstance(module, ClassVAE) and module.has_kinds:
         evidence = module.evidence(normal)
-        level, spread = torch.quantile(evidence, 1 - LIFTED), _spread(evidence)
-    return {"scale": _spread(score), "evidence_level": level, "evidence_spread": spread}
+        level, scale = torch.quantile(evidence, 1 - LIFTED), spread(evidence)
+    return {"scale": spread(score), "evidence_level": level, "evidence_spread": scale}
 
 
 def _labels(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -176,10 +176,10 @@ def _of_normal(module: Model) -> Model:
     return module.normal if isinstance(module, ClassVAE) else module
 
 
-def _spread(values: Tensor) -> Tensor:
+def spread(values: Tensor) -> Tensor:
     """Standard deviation, or 1 where nothing varies."""
-    spread = values.std(correction=0)
-    return torch.where(spread > 0, spread, 1.0)
+    found = values.std(correction=0)
+    return torch.where(found > 0, found, 1.0)
 
 
 SCORES: Mapping[str, Score] = {

@@ -15,6 +15,7 @@ from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
 from vae_anomaly.scoring.baselines import NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.scorer import Scorer, row_shape
+from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["build_scorer", "scorer_spec"]
 
@@ -42,7 +43,7 @@ class _Spec(BaseModel):
     levels: tuple[int, ...] = ()
     n_classes: NonNegativeInt = 0
     window: PositiveInt
-    smoothing: float | None
+    smoothing: Smoothing
     anomaly_score: str
     tensors: dict[str, _TensorSpec]
 

@@ -14,8 +14,8 @@ from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage, Unit
+from vae_anomaly.steps.judged import Judged, calibration_rows
 from vae_anomaly.steps.train import read_current
-from vae_anomaly.steps.units import Judged, of_units
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
 __all__ = ["CalibrateReport", "calibrate"]
@@ -62,7 +62,7 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     draft = ModelPackage.read(folder / "draft")
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS, version=trained.readings_version)
-    parts = of_units(readings, trained.intervals, "calibrate", draft)
+    parts = calibration_rows(readings, trained.intervals, draft)
     units: dict[str, Unit] = {}
     for name, unit in draft.units.items():
         if name not in parts:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PlantConfig
+from vae_anomaly.config import PARTS, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.decisions.evaluation import auroc, rates_at
@@ -20,8 +20,9 @@ from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.steps.judged import Judged, alone, calibration_rows, of_units, unit_matrices
 from vae_anomaly.steps.train import Trained
-from vae_anomaly.steps.units import Judged, alone, baseline_fitted, of_units, unit_matrices
+from vae_anomaly.steps.units import baseline_fitted
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
 __all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
@@ -134,7 +135,7 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     test = of_units(readings, trained.intervals, "test", package)
     if not n_judged(test):
         return None
-    calibrate = of_units(readings, trained.intervals, "calibrate", package)
+    calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
     excess = {plant.model.name: rows.excess}
     excess |= _baselines(plant, readings, trained, test, calibrate)
@@ -158,7 +159,7 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
     test = of_units(readings, trained.intervals, "test", package)
     if not n_judged(test) or not (EVERY_ASSET in package.units or assets <= set(package.units)):
         return None
-    calibrate = of_units(readings, trained.intervals, "calibrate", package)
+    calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
     return _figures(plant, "champion", rows.excess, rows.label)
 
@@ -234,7 +235,10 @@ def _baselines(
     calibrate: Mapping[str, Judged],
 ) -> dict[str, np.ndarray]:
     """Excess (n,) of each baseline on the test rows, and of a random score; not of the model."""
-    train = dict(unit_matrices(plant, alone(readings, trained.intervals, "train", plant.contract)))
+    train, stop = (
+        dict(unit_matrices(plant, alone(readings, trained.intervals, part, plant.contract)))
+        for part in PARTS[:2]
+    )
     found = {}
     for method in (*BASELINES, CHANCE):
         if method == plant.model.baseline:
@@ -244,7 +248,8 @@ def _baselines(
         try:
             for number, name in enumerate(test):
                 # alike draws would add up when pooled
-                score = _scoring(plant, method, train[name], plant.seed + number)
+                rows, seed = (train[name], stop[name]), plant.seed + number
+                score = _scoring(plant, method, *rows, seed=seed)
                 on_test[name], held[name] = score(test[name]), score(calibrate[name])
             limits = {name: _limit(plant, held[name], calibrate[name].label) for name in held}
         except (CalibrationError, InputError, PartsError) as error:
@@ -255,13 +260,13 @@ def _baselines(
 
 
 def _scoring(
-    plant: PlantConfig, method: str, train: Matrix, seed: int
+    plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, seed: int
 ) -> Callable[[Judged], np.ndarray]:
     """A function from rows to the scores (m,) of those that count."""
     if method == CHANCE:
         generator = np.random.default_rng(seed)
         return lambda rows: generator.random(int(rows.judged.sum()))
-    scorer = baseline_fitted(plant, method, train, seed=seed).scorer
+    scorer = baseline_fitted(plant, method, train, stop, seed=seed).scorer
     return lambda rows: score_rows(scorer, rows.matrix).score[rows.judged].astype(float)
 
 

@@ -22,8 +22,8 @@ from vae_anomaly.steps.evaluate import (
     pooled,
     readings_of,
 )
+from vae_anomaly.steps.judged import of_units
 from vae_anomaly.steps.train import HISTORIES, Trained, read_histories
-from vae_anomaly.steps.units import of_units
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["draw", "write_figures"]

@@ -22,6 +22,7 @@ from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.steps.embed import ColorBy, draw_map, embedded
 from vae_anomaly.steps.evaluate import Evaluation, readings_of
 from vae_anomaly.steps.generate import conditions, numbered
+from vae_anomaly.steps.judged import Judged, of_units
 from vae_anomaly.steps.latent_pictures import (
     draw_generated,
     draw_reconstructions,
@@ -33,7 +34,6 @@ from vae_anomaly.steps.model_rows import ModelRows
 from vae_anomaly.steps.told_apart import apart, real_windows
 from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.traverse import traversal
-from vae_anomaly.steps.units import Judged, of_units
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = ["write_latent"]

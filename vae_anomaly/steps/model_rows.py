@@ -21,7 +21,7 @@ from vae_anomaly.data.windows import Matrix, matrix_of, sorted_readings
 from vae_anomaly.errors import InputError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.chosen import scorer_of
-from vae_anomaly.steps.units import joined, of_units
+from vae_anomaly.steps.judged import joined, of_units
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [

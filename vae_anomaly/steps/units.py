@@ -1,48 +1,39 @@
-"""The scorers of a plant: one for all its assets or one an asset, and what each is fitted on."""
+"""The scorers of a plant, one for all its assets or one an asset, and how each is fitted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
 from vae_anomaly.data.as_read import as_read
-from vae_anomaly.data.aside import any_of, set_aside
-from vae_anomaly.data.condition import before_stop
-from vae_anomaly.data.parts import Interval, read_part
-from vae_anomaly.data.windows import Matrix, cut, matrix_of
+from vae_anomaly.data.parts import Interval
+from vae_anomaly.data.windows import Matrix, cut
 from vae_anomaly.errors import PartsError
 from vae_anomaly.latent.augmented import FittedAugmented, fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.package import Golden, ModelPackage, Unit
+from vae_anomaly.package import Golden, Unit
 from vae_anomaly.scoring.baselines import baseline_of
 from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import FittedScorer, fit_baseline, fit_scorer
-from vae_anomaly.scoring.scorer import Scorer
-from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
+from vae_anomaly.steps.judged import of_part, unit_matrices
+from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = [
     "CHECKPOINT",
     "FittedUnits",
-    "Judged",
-    "alone",
     "baseline_fitted",
     "checkpoint_of",
     "fit_units",
-    "joined",
     "judged_together",
-    "of_part",
-    "of_units",
-    "unit_matrices",
 ]
 
 #: The smallest parts that a model can be trained and stopped on.
@@ -51,149 +42,6 @@ MIN_TRAIN, MIN_STOP = 20, 5
 
 #: Begin of the names of checkpoints.
 CHECKPOINT = "checkpoint"
-
-#: What takes rows out of a part, by the status that their verdicts have.
-CAUSES = {"off": "the run condition", "unseen_mode": "levels that the contract does not name"}
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Rows of one part as they will be served: with their left context.
-
-    Attributes
-    ----------
-    matrix : Matrix
-        The rows, those of the left context included.
-    judged : ndarray of shape (n,)
-        Which rows count: those of the part, without its left context.
-    table : pa.Table
-        The readings behind the matrix.
-    aside : Counter
-        How many rows of the part do not count, by cause.
-    """
-
-    matrix: Matrix
-    judged: np.ndarray
-    table: pa.Table
-    aside: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def label(self) -> np.ndarray:
-        """Labels of the rows that count."""
-        label: np.ndarray = self.matrix.label[self.judged]
-        return label
-
-    def alone(self) -> Matrix:
-        """Only the rows that count; a series ends where one before it does not."""
-        at = np.arange(len(self.judged))
-        before = np.concatenate([[False], self.judged[:-1]])
-        starts = ~before | (self.matrix.run == 0)
-        run = at - np.maximum.accumulate(np.where(starts, at, 0))
-        keep = self.judged
-        return Matrix(self.matrix.values[keep], run[keep], self.matrix.label[keep])
-
-
-def of_part(
-    readings: DeltaTable, intervals: Sequence[Interval], part: Part, contract: Contract
-) -> dict[str, Judged]:
-    """Rows of one part, asset by asset; none where the plant keeps no such part."""
-    own = [i for i in intervals if i.part == part]
-    if not own:
-        return {}
-    found = read_part(readings, own, look_ahead_s=contract.shut_down_s)
-    asset = np.asarray(found.table["asset"].to_pylist(), dtype=object)
-    judged = {}
-    for name in sorted(set(asset.tolist())):
-        inside = asset == name
-        table = found.table.filter(pa.array(inside))
-        asides = set_aside(table, contract)
-        taken = any_of(asides, table.num_rows)
-        stopping = before_stop(table, contract) & ~taken
-        own = found.judged[inside]
-        causes = Counter({"a stop that follows": int((stopping & own).sum())})
-        for entry in asides:
-            causes[CAUSES[entry.status]] += int((entry.mask & own).sum())
-        matrix = matrix_of(table, contract, taken)
-        judged[name] = Judged(matrix, own & ~taken & ~stopping, table, causes)
-    return judged
-
-
-def of_units(
-    readings: DeltaTable, intervals: Sequence[Interval], part: Part, package: ModelPackage
-) -> dict[str, Judged]:
-    """Rows of one part that a package gives a score, scorer by scorer.
-
-    Rows of assets that it has no scorer for are left out, as are rows without a value.
-    """
-    per_asset = of_part(readings, intervals, part, package.contract)
-    if EVERY_ASSET in package.units:
-        tables = pa.concat_tables([found.table for found in per_asset.values()] or [pa.table({})])
-        pieces = list(per_asset.values())
-        per_unit = (
-            {
-                EVERY_ASSET: Judged(
-                    joined([piece.matrix for piece in pieces]),
-                    np.concatenate([piece.judged for piece in pieces]),
-                    tables,
-                )
-            }
-            if pieces
-            else {}
-        )
-    else:
-        per_unit = {name: found for name, found in per_asset.items() if name in package.units}
-    return {
-        name: _served(found, package.units[name].scorer, package.contract)
-        for name, found in per_unit.items()
-    }
-
-
-def _served(rows: Judged, scorer: Scorer, contract: Contract) -> Judged:
-    """Those of the rows that a scorer gives a score, cut where it gives none."""
-    taken = any_of(
-        set_aside(rows.table, contract, learnt_levels(scorer, contract)), len(rows.judged)
-    )
-    matrix = replace(rows.matrix, run=cut(rows.matrix.run, taken))
-    return replace(rows, matrix=matrix, judged=rows.judged & is_scored(scorer, matrix) & ~taken)
-
-
-def alone(
-    readings: DeltaTable, intervals: Sequence[Interval], part: Part, contract: Contract
-) -> dict[str, Matrix]:
-    """Rows of one part as a matrix an asset, without left context.
-
-    Raises
-    ------
-    PartsError
-        The part holds no rows.
-    """
-    found = of_part(readings, intervals, part, contract)
-    if not found:
-        raise PartsError(
-            f"part '{part}' holds no rows; give it a larger share in parts, or ingest more"
-        )
-    return {asset: rows.alone() for asset, rows in found.items()}
-
-
-def unit_matrices(
-    plant: PlantConfig, per_asset: Mapping[str, Matrix]
-) -> Iterator[tuple[str, Matrix]]:
-    """One matrix a scorer: the assets apart, or all of them joined."""
-    if EVERY_ASSET in per_asset:
-        raise PartsError(f"an asset is called '{EVERY_ASSET}', which means all of them; rename it")
-    if plant.model.per == "asset":
-        yield from per_asset.items()
-    elif per_asset:
-        yield EVERY_ASSET, joined(list(per_asset.values()))
-
-
-def joined(matrices: Sequence[Matrix]) -> Matrix:
-    """Matrices one after another; their series stay apart, as each starts with run 0."""
-    return Matrix(
-        np.concatenate([m.values for m in matrices]),
-        np.concatenate([m.run for m in matrices]),
-        np.concatenate([m.label for m in matrices]),
-    )
 
 
 @dataclass(frozen=True)
@@ -382,7 +230,7 @@ def _fit(
     assert train is not None  # _too_few saw to it
     assert stop is not None
     if plant.model.baseline:
-        return baseline_fitted(plant, plant.model.baseline, train, seed=plant.seed)
+        return baseline_fitted(plant, plant.model.baseline, train, stop, seed=plant.seed)
     variant = variant_of(plant.model.variant, plant.model.settings)
     return fit_scorer(
         _series(train),
@@ -392,7 +240,7 @@ def _fit(
         variant=variant,
         training=plant.training,
         anomaly_score=plant.model.score,
-        window=plant.window,
+        window=plant.window_rows,
         smoothing=plant.smoothing,
         columns=tuple(_columns(plant.contract)),
         on_change=", and a change of it is reported",
@@ -412,13 +260,16 @@ def _columns(contract: Contract) -> Iterator[Column]:
             yield Column(f"context '{entry.name}'", entry.unit)
 
 
-def baseline_fitted(plant: PlantConfig, name: str, train: Matrix, *, seed: int) -> FittedScorer:
+def baseline_fitted(
+    plant: PlantConfig, name: str, train: Matrix, stop: Matrix, *, seed: int
+) -> FittedScorer:
     """A baseline as `model: {baseline: name}` would train it, window and smoothing as well."""
     return fit_baseline(
         _series(train),
+        _series(stop),
         n_context=plant.contract.context_width,
         baseline=name,
-        window=plant.window,
+        window=plant.window_rows,
         smoothing=plant.smoothing,
         columns=tuple(_columns(plant.contract)),
         on_change=", and a change of it is reported",
@@ -429,8 +280,8 @@ def baseline_fitted(plant: PlantConfig, name: str, train: Matrix, *, seed: int) 
 def judged_together(plant: PlantConfig) -> int:
     """Rows that the model of a plant judges together: some baselines take more than are asked."""
     if plant.model.baseline:
-        return baseline_of(plant.model.baseline).window(plant.window)
-    return plant.window
+        return baseline_of(plant.model.baseline).window(plant.window_rows)
+    return plant.window_rows
 
 
 def first_stage(name: str) -> str:
