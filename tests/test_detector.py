@@ -149,7 +149,8 @@ def test_impossible_rates_are_refused(rate: float) -> None:
 
 
 def test_variant_may_be_its_settings() -> None:
-    detector = VAEDetector(Gaussian(latent_dim=1, hidden=()), random_state=0, training=QUICK)
+    training = QUICK.model_copy(update={"min_steps": 600})  # fewer, and the doctor changes them
+    detector = VAEDetector(Gaussian(latent_dim=1, hidden=()), random_state=0, training=training)
     assert detector.fit(plant(300)).scorer_.variant == Gaussian(latent_dim=1, hidden=())
     with pytest.raises(ValueError, match="gaussian"):
         VAEDetector("gausian").fit(plant(300))

@@ -125,11 +125,12 @@ class Trained:
     @property
     def note(self) -> str:
         """What an operator must know of the latent; empty where it is used to some end."""
-        causes = f"although the sensors show {self.latent.n_causes} common causes"
+        n = self.latent.n_causes
+        causes = f"although the sensors show {n} common cause{'s' * (n > 1)}"
         if self.has_learnt_nothing and self.latent.n_active:
             return (
                 f"{self.seen}, {causes}: training has learnt nothing of how they vary together; "
-                "try a lower training.learning_rate"
+                "train for more steps, or at a lower training.learning_rate"
             )
         if not self.is_collapsed:
             return ""
