@@ -25,6 +25,8 @@ from suites.records import Record, append, forget, read_records
 from suites.tables import page
 from suites.vus import period, vus_pr
 
+from vae_anomaly.scoring.baselines import BASELINES
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("VAE_ANOMALY_DATA", ROOT / "../shared/data"))
 
@@ -229,6 +231,24 @@ def test_smoothing_takes_the_level_of_rows_that_were_not_learnt() -> None:
     assert scored.raw is not None
     assert_allclose(scored.score[150:], 0.0, atol=1e-6)  # 5 is what a new row scores
     assert score_case(fit, train, test, 0, is_series=False).raw is None
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_a_baseline_does_not_look_from_one_series_into_the_next(name: str) -> None:
+    rng = np.random.default_rng(0)
+    train = Rows(rng.normal(size=(120, 3)), np.repeat([1, 2], 60))
+    test = Rows(rng.normal(size=(30, 3)), np.repeat([5, 3], [10, 20]))
+    fitted = DETECTORS[name](train, 0, True)
+    alone = [
+        fitted.score(Rows(test.values[test.series == one], np.full(n, one)))
+        for one, n in ((5, 10), (3, 20))
+    ]
+    assert_array_equal(fitted.score(test), np.concatenate(alone))
+
+
+def test_tables_have_the_methods_that_need_no_order() -> None:
+    assert set(detectors_of(is_series=True)) == set(DETECTORS)
+    assert set(DETECTORS) - set(detectors_of(is_series=False)) == {"cva"}
 
 
 # ---------------------------------------------------------------------------- records and tables

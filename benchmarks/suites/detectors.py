@@ -72,7 +72,8 @@ def _baseline(name: str) -> Fit:
 
         def score(rows: Rows) -> Floats:
             series = _in_order(rows)
-            return scorer(series.rows, series.run)[0].numpy().astype(np.float64)
+            found: Floats = scorer(series.rows, series.run)[0].double().numpy()
+            return found
 
         return Fitted(score, window=scorer.window)
 
