@@ -19,8 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from suites import SUITES, adbench, ai4i, cmapss, nab, skab, suite_of, tep, tsb_ad, vus
 from suites.adbench import PROTOCOLS, Caps, Protocol, split
 from suites.case import Case, Floats, Rows, Suite, areas, no_order, one_series
-from suites.charts import RATES, largest_chart
-from suites.detectors import DETECTORS, Fitted, detectors_of, score_case
+from suites.detectors import DETECTORS, WINDOWED, Fitted, detectors_of, score_case
 from suites.records import Record, append, forget, read_records
 from suites.tables import page
 from suites.vus import period, vus_pr
@@ -201,19 +200,20 @@ def test_scores_of_windows_stand_at_their_middle_rows() -> None:
 # -------------------------------------------------------------------------------------- smoothing
 
 
-def test_charts_are_those_of_the_recursion_and_start_anew_in_each_series() -> None:
+def test_smoothing_starts_anew_in_each_series() -> None:
+    def fit(train: Rows, seed: int, is_series: bool) -> Fitted:
+        return Fitted(lambda rows: rows.values[:, 0])
+
     rng = np.random.default_rng(0)
-    z, series = rng.normal(size=30), np.repeat([4, 2], [10, 20])
-    expected, means, t = np.zeros(30), np.zeros(len(RATES)), 0
-    for row in range(30):
-        if row in (0, 10):
-            means, t = np.zeros(len(RATES)), 0
-        t += 1
-        for k, rate in enumerate(RATES):
-            means[k] = (1 - rate) * means[k] + rate * z[row]
-        variance = [sum((r * (1 - r) ** lag) ** 2 for lag in range(t)) for r in RATES]
-        expected[row] = np.max(means / np.sqrt(variance))
-    assert_allclose(largest_chart(z, series), expected, rtol=1e-10)
+    train = one_series(rng.normal(size=(50, 1)))
+    both = Rows(rng.normal(size=(30, 1)), np.repeat([4, 2], [10, 20]))
+    whole = score_case(fit, train, both, 0, is_series=True).score
+    for part in (slice(0, 10), slice(10, 30)):
+        alone = score_case(fit, train, one_series(both.values[part]), 0, is_series=True).score
+        assert_allclose(whole[part], alone, rtol=1e-12)
+    fastest = (both.values[:, 0] - train.values[40:].mean()) / train.values[40:].std()
+    assert (whole >= fastest - 1e-12).all()
+    assert (whole > fastest).any()
 
 
 def test_smoothing_takes_the_level_of_rows_that_were_not_learnt() -> None:
@@ -233,7 +233,7 @@ def test_smoothing_takes_the_level_of_rows_that_were_not_learnt() -> None:
     assert score_case(fit, train, test, 0, is_series=False).raw is None
 
 
-@pytest.mark.parametrize("name", sorted(BASELINES))
+@pytest.mark.parametrize("name", [*BASELINES, *WINDOWED])
 def test_a_baseline_does_not_look_from_one_series_into_the_next(name: str) -> None:
     rng = np.random.default_rng(0)
     train = Rows(rng.normal(size=(120, 3)), np.repeat([1, 2], 60))
@@ -248,7 +248,7 @@ def test_a_baseline_does_not_look_from_one_series_into_the_next(name: str) -> No
 
 def test_tables_have_the_methods_that_need_no_order() -> None:
     assert set(detectors_of(is_series=True)) == set(DETECTORS)
-    assert set(DETECTORS) - set(detectors_of(is_series=False)) == {"cva"}
+    assert set(DETECTORS) - set(detectors_of(is_series=False)) == {"cva", *WINDOWED}
 
 
 # ---------------------------------------------------------------------------- records and tables

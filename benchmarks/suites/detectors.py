@@ -10,17 +10,20 @@ import numpy as np
 import torch
 
 from suites.case import Bools, Floats, Ints, Rows
-from suites.charts import largest_chart
 from vae_anomaly import VAEDetector
+from vae_anomaly.config import window_rows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.scoring.fitting import fit_baseline
+from vae_anomaly.scoring.smoothing import multiscale
 
-__all__ = ["DETECTORS", "Fit", "Fitted", "Scored", "detectors_of", "score_case"]
+__all__ = ["DETECTORS", "WINDOWED", "Fit", "Fitted", "Scored", "detectors_of", "score_case"]
 
 #: Share of each training series whose scores say what a normal score is, before charts are drawn.
 HELD_OUT = 0.2
+
+WINDOW = window_rows("auto")
 
 
 class Fitted(NamedTuple):
@@ -66,9 +69,11 @@ def _fitted(detector: VAEDetector, train: Rows, is_series: bool) -> Fitted:
     )
 
 
-def _baseline(name: str) -> Fit:
+def _baseline(name: str, window: int = 1) -> Fit:
     def fit(train: Rows, seed: int, is_series: bool) -> Fitted:
-        scorer = fit_baseline(_in_order(train), n_context=0, baseline=name, seed=seed).scorer
+        series = _in_order(train)
+        fitted = fit_baseline(series, n_context=0, baseline=name, window=window, seed=seed)
+        scorer = fitted.scorer
 
         def score(rows: Rows) -> Floats:
             series = _in_order(rows)
@@ -94,17 +99,26 @@ def chance(train: Rows, seed: int, is_series: bool) -> Fitted:
     return Fitted(lambda rows: np.random.default_rng(seed).random(len(rows.values)))
 
 
+#: Baselines on the rows that our default judges together on a series.
+WINDOWED = {
+    f"{name}, {WINDOW} rows": name
+    for name, baseline in BASELINES.items()
+    if baseline.window(1) < WINDOW
+}
+
 DETECTORS: dict[str, Fit] = {
     "default": default,
     "plain VAE": plain_vae,
     **{name: _baseline(name) for name in BASELINES},
+    **{title: _baseline(name, WINDOW) for title, name in WINDOWED.items()},
     CHANCE: chance,
 }
 
 
 def detectors_of(*, is_series: bool) -> list[str]:
-    """Names of those that can judge such rows: some baselines learn from the order of rows."""
-    ordered = [name for name, baseline in BASELINES.items() if baseline.window(1) > 1]
+    """Names of those that can judge such rows: windows are of rows that have an order."""
+    ordered = {name for name, baseline in BASELINES.items() if baseline.window(1) > 1}
+    ordered |= WINDOWED.keys()
     return [name for name in DETECTORS if is_series or name not in ordered]
 
 
@@ -119,7 +133,8 @@ class Scored(NamedTuple):
 def score_case(fit: Fit, train: Rows, test: Rows, seed: int, *, is_series: bool) -> Scored:
     """Learn from the training rows, and score the test rows.
 
-    A method on series that does not smooth its own score is smoothed here, all by the same charts.
+    A method on series that does not smooth its own score is smoothed here, all by
+    the charts that ours has.
     These need the mean and standard deviation of its score on normal rows that it has not learnt
     from: of the last fifth of each training series, after learning the rest. Then it learns all.
     """
@@ -131,9 +146,9 @@ def score_case(fit: Fit, train: Rows, test: Rows, seed: int, *, is_series: bool)
     rest = fit(Rows(train.values[~held], train.series[~held]), seed, is_series)
     normal = rest.score(train)[held]
     spread = normal.std() or 1.0
-    return Scored(
-        largest_chart((score - normal.mean()) / spread, test.series), score, fitted.window
-    )
+    z = torch.from_numpy((score - normal.mean()) / spread)
+    smooth, _ = multiscale(z, z[:, None], _in_order(test).run)
+    return Scored(smooth.numpy(), score, fitted.window)
 
 
 def _last(rows: Rows, share: float) -> Bools:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from suites.case import Suite
-from suites.charts import RATES
 from suites.records import Record
+from vae_anomaly.scoring.smoothing import SCALES
 
 __all__ = ["page"]
 
@@ -16,7 +16,7 @@ MISSING = "–"
 
 SMOOTHED = (
     "Scores are smoothed alike: the largest of four EWMAs, of rates "
-    f"{', '.join(f'{rate:g}' for rate in RATES)}, each over its standard deviation; level and "
+    f"{', '.join(f'{rate:g}' for rate in SCALES)}, each over its standard deviation; level and "
     "spread of a normal score are those on the last fifth of the training rows, after learning the "
     "rest. A method without a figure under `no smoothing` smooths its own score."
 )
