@@ -29,7 +29,8 @@ def page(suite: Suite, records: Sequence[Record], published: Mapping[str, float]
     rows = {record.case: (record.n_train, record.n_test) for record in records}
     shown = ", ".join(map(str, seeds))
     return [
-        f"`python benchmarks/quality.py {suite.command}`: {len(cases)} data sets, seeds {shown}; "
+        f"`python benchmarks/quality.py {suite.command} --seeds {len(seeds)}`: "
+        f"{len(cases)} data set{'s' * (len(cases) > 1)}, seed{'s' * (len(seeds) > 1)} {shown}; "
         f"{sum(n for n, _ in rows.values()):,} rows to learn from and "
         f"{sum(n for _, n in rows.values()):,} scored ones a seed. {suite.says}",
         *(("", SMOOTHED) if suite.is_series else ()),
