@@ -448,11 +448,43 @@ def factor_analysis(
     row: np.ndarray, loading: np.ndarray, mean: np.ndarray, sigma: np.ndarray
 ) -> float:
     """log N(x; mean, W W' + diag sigma²) over the entries of a row (d,) that are not NaN."""
+    return gaussian(row, mean, loading @ loading.T + np.diag(sigma**2))
+
+
+def gaussian(row: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> float:
+    """log N(x; mean, covariance) over the entries of a row (d,) that are not NaN."""
     seen = ~np.isnan(row)
-    error, W = (row - mean)[seen], loading[seen]
-    covariance = W @ W.T + np.diag(sigma[seen] ** 2)
-    distance = error @ np.linalg.solve(covariance, error)
-    return float(-0.5 * (distance + np.linalg.slogdet(2 * np.pi * covariance)[1]))
+    error, own = (row - mean)[seen], covariance[np.ix_(seen, seen)]
+    distance = error @ np.linalg.solve(own, error)
+    return float(-0.5 * (distance + np.linalg.slogdet(2 * np.pi * own)[1]))
+
+
+def conditional_mean(row: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """A row (d,) whose NaN are their mean under a Gaussian, given the other entries."""
+    gap = np.isnan(row)
+    gain = covariance[np.ix_(gap, ~gap)] @ np.linalg.inv(covariance[np.ix_(~gap, ~gap)])
+    filled = row.copy()
+    filled[gap] = mean[gap] + gain @ (row - mean)[~gap]
+    return filled
+
+
+def best_shrinkage(rows: np.ndarray, shrinkages: tuple[float, ...], n_blocks: int) -> float:
+    """Share of the identity under which held-out blocks of rows are likeliest, one after another.
+
+    The rows (n, d) have mean 0 and no gaps.
+    """
+    blocks = np.array_split(rows, n_blocks)
+
+    def likelihood(share: float) -> float:
+        total = 0.0
+        for held in range(n_blocks):
+            others = np.concatenate([block for i, block in enumerate(blocks) if i != held])
+            covariance = (1 - share) * others.T @ others / len(others)
+            covariance += share * np.eye(rows.shape[1])
+            total += sum(gaussian(row, np.zeros(rows.shape[1]), covariance) for row in blocks[held])
+        return total
+
+    return max(shrinkages, key=likelihood)
 
 
 def divergence_from_standard_normal(mu: list[float], sigma: list[float]) -> float:

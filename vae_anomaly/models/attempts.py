@@ -38,6 +38,9 @@ __all__ = ["Trained", "train_attempts"]
 
 logger = logging.getLogger(__name__)
 
+#: Training rows that are looked at before training; evenly spaced.
+PREPARE_ROWS = 16_384
+
 #: Samples a row of the bound by which attempts are compared, and rows to a block.
 BOUND_SAMPLES, BOUND_BLOCK = 4, 1024
 
@@ -164,6 +167,8 @@ class _Task:
         """The member trained, and what is to be said of it."""
         with seeded(self.seed):
             module = variant.build(self.shape)
+        with one_thread():
+            variant.prepare(module, self.windows.spread(PREPARE_ROWS))
         history = train(
             module,
             variant.bound,

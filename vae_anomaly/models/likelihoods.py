@@ -1,7 +1,7 @@
-"""Likelihoods p(x | z, c), one factor a feature, and the decoders whose forward returns them.
+"""Likelihoods p(x | z, c), most with one factor a feature, and decoders whose forward returns them.
 
-A likelihood is a distribution of torch with two things more: how far a value lies from what was
-expected (`deviance`), and a sample that is drawn from a given generator.
+A likelihood is a distribution of torch with more: how far a value lies from what was expected
+(`deviance`), both of the observed entries alone, and a sample that is drawn from a given generator.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vae_anomaly.models.networks import Sizes, decoder_network
 __all__ = [
     "BernoulliDecoder",
     "BernoulliLikelihood",
+    "Factorised",
     "Likelihood",
     "LocationScale",
     "Noise",
@@ -43,7 +44,7 @@ Noise = float | Literal["learned", "conditional"]
 
 
 class Likelihood(Protocol):
-    """Density of x (*, n, D) given the latents, a product of one factor a feature."""
+    """Density of x (*, n, D) given the latents."""
 
     @property
     def mean(self) -> Tensor:
@@ -54,20 +55,39 @@ class Likelihood(Protocol):
         """Standard deviation of each feature, (*, n, D)."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of each entry of x, (*, n, D) nats."""
+        """Log-density of each entry of x, or its share of that of the row, (*, n, D) nats."""
 
     def deviance(self, value: Tensor) -> Tensor:
-        """Twice what each entry's log-likelihood falls short of the best, (*, n, D), at least 0.
+        """Twice what each entry's log-likelihood falls short of the best, (*, n, D).
 
         Of a Gaussian it is the squared residual over the variance (McCullagh & Nelder 1989,
-        Generalized Linear Models, ch. 2).
+        Generalized Linear Models, ch. 2). Without a factor a feature it is the entry's share of
+        what the row falls short of; only their sum is then at least 0.
         """
+
+    def log_density(self, value: Tensor, observed: Tensor) -> Tensor:
+        """Log-density of the observed entries of each row, the others integrated out; (*, n)."""
+
+    def observed_deviance(self, value: Tensor, observed: Tensor) -> Tensor:
+        """Deviance of the observed entries of each row, 0 of the others; (*, n, D)."""
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """A sample of x, (*, n, D)."""
 
 
-class NormalLikelihood(Normal):
+class Factorised:
+    """What a likelihood with one factor a feature says of rows with gaps: it leaves them out."""
+
+    def log_density(self: Likelihood, value: Tensor, observed: Tensor) -> Tensor:
+        """Log-density of the observed entries of each row, the others integrated out; (*, n)."""
+        return (self.log_prob(value) * observed).sum(dim=-1)
+
+    def observed_deviance(self: Likelihood, value: Tensor, observed: Tensor) -> Tensor:
+        """Deviance of the observed entries of each row, 0 of the others; (*, n, D)."""
+        return self.deviance(value) * observed
+
+
+class NormalLikelihood(Factorised, Normal):
     """N(loc, scale²), without the argument checks that would read every value back."""
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
@@ -80,7 +100,7 @@ class NormalLikelihood(Normal):
         return self.loc + self.scale * standard_normal(self.loc.shape, generator)
 
 
-class BernoulliLikelihood(Bernoulli):
+class BernoulliLikelihood(Factorised, Bernoulli):
     """Bernoulli(sigmoid(logits)) of values from 0 to 1; those outside count as 0 or 1."""
 
     def __init__(self, logits: Tensor) -> None:
@@ -106,7 +126,7 @@ class BernoulliLikelihood(Bernoulli):
         return (uniform(self.logits.shape, generator) < self.probs).to(self.logits.dtype)
 
 
-class StudentTLikelihood(StudentT):
+class StudentTLikelihood(Factorised, StudentT):
     """loc + scale t, t of Student's distribution with nu > 2 degrees of freedom."""
 
     def __init__(self, loc: Tensor, scale: Tensor, nu: float) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_anomaly.models.encoders import GaussianEncoder
-from vae_anomaly.models.likelihoods import SMALLEST_SIGMA, Likelihood, NormalLikelihood
+from vae_anomaly.models.likelihoods import SMALLEST_SIGMA, Factorised, Likelihood, NormalLikelihood
 from vae_anomaly.models.networks import Shape, Sizes, decoder_network
 from vae_anomaly.models.overlapping import overlapping, rows_beneath
 from vae_anomaly.models.priors import DiagonalNormal
@@ -142,7 +142,7 @@ class Places(nn.Module):
         return torch.cat([numbers, codes.to(numbers.dtype)], dim=-1).index_select(-1, self.order)
 
 
-class MixedLikelihood:
+class MixedLikelihood(Factorised):
     """N(loc, scale²) of numbers and a categorical distribution of codes 1, 2, ..., by feature.
 
     Parameters

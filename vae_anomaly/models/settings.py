@@ -105,6 +105,9 @@ class Architecture(Settings):
         lambda scaling: isinstance(scaling, str) or scaling[0] < scaling[1],
     )
 
+    def prepare(self, module: Model, batch: Batch) -> None:
+        """Nothing: the networks see rows as they are."""
+
     def finish(self, module: Model, batch: Batch, generator: torch.Generator) -> None:
         """Nothing: the prior needs no second stage."""
 

@@ -77,7 +77,7 @@ def _reconstruction(
     Of a Gaussian likelihood it is the squared error over the learned variance.
     """
     p = module.likelihood(module.embed(batch), batch.context)
-    contributions = p.deviance(batch.x) * batch.observed
+    contributions = p.observed_deviance(batch.x, batch.observed)
     return contributions.sum(dim=-1), contributions
 
 
@@ -106,7 +106,7 @@ def _importance(
     log_weights = module.log_weights(batch, tensors["noise"])  # (s, n)
     p = module.likelihood(module.embed(batch), batch.context)
     nats = math.log(len(log_weights)) - log_weights.logsumexp(dim=0) + _of_no_coins(p, batch)
-    own = p.deviance(batch.x) / 2 * batch.observed
+    own = p.observed_deviance(batch.x, batch.observed) / 2
     share = (nats - own.sum(dim=-1)) / batch.observed.sum(dim=-1).clamp(min=1)
     contributions = own + share[:, None] * batch.observed
     return torch.where(batch.observed.any(dim=-1), nats, 0.0), contributions

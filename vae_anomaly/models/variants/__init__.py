@@ -16,6 +16,7 @@ from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.bernoulli import Bernoulli
 from vae_anomaly.models.variants.beta import Beta
+from vae_anomaly.models.variants.ensemble import Ensemble
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.linear import Linear
@@ -28,6 +29,7 @@ __all__ = [
     "VARIANTS",
     "Bernoulli",
     "Beta",
+    "Ensemble",
     "Gaussian",
     "Hierarchical",
     "Linear",
@@ -67,6 +69,9 @@ class Variant(Protocol):
     def build(self, shape: Shape) -> Model:
         """Untrained modules; their weights come from torch's global generator."""
 
+    def prepare(self, module: Model, batch: Batch) -> None:
+        """What is fitted before training, to training rows (n, D); nothing for most."""
+
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator
     ) -> Tensor:
@@ -89,6 +94,7 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "hierarchical": Hierarchical,
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
+    "ensemble": Ensemble,
 }
 
 

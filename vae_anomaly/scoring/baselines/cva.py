@@ -13,7 +13,7 @@ from vae_anomaly.scoring.baselines.gaussian import (
     expected_by_form,
     form_contributions,
     residual,
-    shrunk_covariance,
+    shrunk,
 )
 from vae_anomaly.scoring.baselines.training import Learnt
 
@@ -43,7 +43,7 @@ def fit(learnt: Learnt, seed: int) -> dict[str, Tensor]:
     values = torch.cat([batch.x, batch.context, following.x], dim=-1).double()
     context = torch.ones_like(batch.context, dtype=torch.bool)
     observed = torch.cat([batch.observed, context, following.observed], dim=-1)
-    covariance = shrunk_covariance(values, observed)
+    covariance = shrunk(values, observed)
     n_known = values.shape[-1] - ahead
     tensors = conditional(covariance[:n_known, :n_known], width)
     past, future, cross = _given_context(covariance, width, n_known)

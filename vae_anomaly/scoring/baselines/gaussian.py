@@ -9,31 +9,22 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vae_anomaly.errors import InputError
-from vae_anomaly.models.layers import LANES
+from vae_anomaly.models.covariance import shrunk_covariance
+from vae_anomaly.models.layers import product
 from vae_anomaly.models.standardize import Batch
 
 __all__ = [
-    "SHRINKAGES",
     "conditional",
     "expected_by_form",
     "fit_gaussian",
     "form_contributions",
     "joined",
-    "product",
     "residual",
-    "shrunk_covariance",
+    "shrunk",
 ]
 
-#: Shares of the identity in a covariance, one of which is chosen by held-out likelihood.
-SHRINKAGES = (0.0, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
-#: Blocks of rows that are held out once each; of wider rows only the last, to save the others'
-#: eigenvectors.
-FOLDS, WIDE = 5, 300
-#: A smaller eigenvalue of a correlation matrix is rounding, so that its inverse means nothing.
-SINGULAR = 1e-12
 #: Columns of a covariance at most: its eigenvectors take seconds, and ten times as long at twice.
 WIDEST = 1500
 #: Numbers that are held at once where gaps are filled: 32 MB.
@@ -43,15 +34,9 @@ NUMBERS_AT_ONCE = 2**22
 def fit_gaussian(batch: Batch) -> dict[str, Tensor]:
     """Precision (D + c, D + c) of rows and context, and what context explains of rows, (D, c).
 
-    The covariance is (1 - a) S + a I, S that of the entries observed in pairs; a is the member of
-    `SHRINKAGES` under which held-out blocks of rows are likeliest.
-
-    References
-    ----------
-    Warton (2008), Penalized Normal Likelihood and Ridge Regularization of Correlation and
-    Covariance Matrices, JASA 103, for the choice by held-out likelihood.
+    The covariance is that of `shrunk_covariance`.
     """
-    return conditional(shrunk_covariance(*joined(batch)), batch.x.shape[-1])
+    return conditional(shrunk(*joined(batch)), batch.x.shape[-1])
 
 
 def conditional(covariance: Tensor, width: int) -> dict[str, Tensor]:
@@ -106,13 +91,6 @@ def _filled(values: Tensor, observed: Tensor, precision: Tensor) -> Tensor:
     return values
 
 
-def product(rows: Tensor, weight: Tensor) -> Tensor:
-    """Rows (n, k) by a weight (m, k), as (n, m); a row's bits do not depend on its place."""
-    n_outputs = len(weight)
-    padded = functional.pad(weight, (0, 0, 0, -n_outputs % LANES))
-    return functional.linear(rows, padded)[:, :n_outputs]
-
-
 def form_contributions(r: Tensor, observed: Tensor, form: Tensor) -> Tensor:
     """(n, D) shares z * (M z) of a quadratic form of each row; a missing entry has none."""
     return r * product(r, form) * observed
@@ -126,8 +104,8 @@ def expected_by_form(batch: Batch, tensors: Mapping[str, Tensor], form: Tensor) 
     return r - steps + product(batch.context.double(), tensors["by_context"])
 
 
-def shrunk_covariance(values: Tensor, observed: Tensor) -> Tensor:
-    """(k, k) covariance about 0 of the entries observed in pairs, shrunk to the identity.
+def shrunk(values: Tensor, observed: Tensor) -> Tensor:
+    """`shrunk_covariance` (k, k) of columns that are not too many.
 
     Raises
     ------
@@ -139,54 +117,4 @@ def shrunk_covariance(values: Tensor, observed: Tensor) -> Tensor:
             f"a baseline would learn the covariance of {values.shape[-1]:,} columns (sensors times "
             f"rows of a window, and context); at most {WIDEST:,} are possible: shorten the window"
         )
-    blocks = [
-        _moments(*block) for block in zip(_in_blocks(values), _in_blocks(observed), strict=True)
-    ]
-    products, counts = (torch.stack(parts).sum(dim=0) for parts in zip(*blocks, strict=True))
-    whole = _covariance(products, counts)
-    likelihoods = torch.zeros(len(SHRINKAGES), dtype=torch.float64)
-    for own_products, own_counts in blocks if len(whole) <= WIDE else blocks[-1:]:
-        rest = _covariance(products - own_products, counts - own_counts)
-        own = _covariance(own_products, own_counts)
-        likelihoods += _log_likelihoods(own, float(own_counts.diagonal().max()), rest)
-    shrinkages = torch.tensor(SHRINKAGES, dtype=torch.float64)
-    lowest = float(torch.linalg.eigvalsh(whole)[0])
-    likelihoods[(1 - shrinkages) * lowest + shrinkages <= SINGULAR] = -torch.inf
-    if likelihoods.isinf().all():  # many gaps: the pairs do not fit together
-        shrinkage = max(SHRINKAGES[-1], -lowest / (1 - lowest) + SHRINKAGES[-1])
-    else:
-        shrinkage = SHRINKAGES[int(likelihoods.argmax())]
-    eye = torch.eye(len(whole), dtype=torch.float64)
-    return (1 - shrinkage) * whole + shrinkage * eye
-
-
-def _in_blocks(rows: Tensor) -> tuple[Tensor, ...]:
-    return rows.tensor_split(min(FOLDS, len(rows)))
-
-
-def _moments(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of products of the entries that are observed in pairs, and how many there are."""
-    seen = observed.double()
-    values = values * seen
-    return values.T @ values, seen.T @ seen
-
-
-def _covariance(products: Tensor, counts: Tensor) -> Tensor:
-    """Covariance about 0, where the training means are; 1 of a column that never varies."""
-    found = products / counts.clamp(min=1)
-    variance = found.diagonal()
-    return found + torch.diag((variance == 0).double())
-
-
-def _log_likelihoods(own: Tensor, n_rows: float, rest: Tensor) -> Tensor:
-    """Gaussian log-likelihood of held-out rows at each shrinkage of the rest's covariance."""
-    values, vectors = torch.linalg.eigh(rest)
-    along = ((own @ vectors) * vectors).sum(dim=0)
-    found = []
-    for shrinkage in SHRINKAGES:
-        spread = (1 - shrinkage) * values + shrinkage
-        if spread[0] <= SINGULAR:
-            found.append(torch.tensor(-torch.inf, dtype=torch.float64))
-        else:
-            found.append(-0.5 * n_rows * (spread.log() + along / spread).sum())
-    return torch.stack(found)
+    return shrunk_covariance(values, observed)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vae_anomaly.models.layers import product
 from vae_anomaly.models.standardize import Batch
-from vae_anomaly.scoring.baselines.gaussian import fit_gaussian, product, residual
+from vae_anomaly.scoring.baselines.gaussian import fit_gaussian, residual
 from vae_anomaly.scoring.baselines.training import Learnt
 
 __all__ = ["contributions", "expected", "fit"]

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae_anomaly.models.covariance import FOLDS
+from vae_anomaly.models.layers import product
 from vae_anomaly.models.standardize import Batch
 from vae_anomaly.scoring.baselines.gaussian import (
-    FOLDS,
     fit_gaussian,
     form_contributions,
-    product,
     residual,
 )
 from vae_anomaly.scoring.baselines.training import Learnt
