@@ -457,7 +457,7 @@ def by_windows(scorer: Scorer, some: Series, of: Callable[[Batch], torch.Tensor]
     return torch.cat(found)
 
 
-with_layers = pytest.mark.parametrize("name", [name for name in VARIANTS if name != "linear"])
+with_layers = pytest.mark.parametrize("name", sorted(set(VARIANTS) - set(ONLY_PERCEPTRONS)))
 
 
 @with_layers
