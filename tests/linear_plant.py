@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ from pydantic import JsonValue
 
 from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
-from vae_anomaly.models.variants import Variant, variant_of
-from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
-from vae_anomaly.scoring.scores import score_name
+from vae_anomaly.models.variants import VARIANTS, Variant, variant_of
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer, judged_by
+from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import Smoothing
 
 #: Sensors, hidden causes, noise.
@@ -33,6 +34,16 @@ ONE_LEVEL = ("gaussian", "beta", "student_t", "linear", "semi_supervised", "ense
 
 #: What the nats of a member's likelihood are worth beside those of a Gaussian, for the same reason.
 NATS = {"bernoulli": 0.1}
+
+
+#: Member and score of the batteries: all members by what judges rows in different ways, and every
+#: score by two members. A member is trained once for all of them.
+JUDGED = [
+    (variant, score)
+    for variant in VARIANTS
+    for score in SCORES
+    if variant in ("gaussian", "vq") or score in ("reconstruction", "importance", "fused")
+] + [("semi_supervised", "labels")]
 
 
 def suited(name: str, window: int = 1) -> Variant:
@@ -105,9 +116,16 @@ def fitted(
 def _fitted(
     variant: str, n_context: int, window: int, smoothing: Smoothing, anomaly_score: str
 ) -> FittedScorer:
+    """Trained once for all the scores of a member."""
+    train, stop = parts(n_context)
+    default = VARIANTS[variant].default_score
+    if anomaly_score != default:
+        trained = _fitted(variant, n_context, window, smoothing, default)
+        scorer = judged_by(trained.scorer, anomaly_score, train=train, stop=stop)
+        return replace(trained, scorer=scorer)
     return fit_scorer(
-        series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),
-        series(normal_rows(300, 1, n_context)),
+        train,
+        stop,
         n_context=n_context,
         variant=suited(variant, window),
         training=QUICK,
@@ -115,4 +133,12 @@ def _fitted(
         window=window,
         smoothing=smoothing,
         seed=0,
+    )
+
+
+def parts(n_context: int = 0) -> tuple[Series, Series]:
+    """Rows to train on, and rows to stop by."""
+    return (
+        series(with_gaps(normal_rows(1500, 0, n_context), 0.02)),
+        series(normal_rows(300, 1, n_context)),
     )

@@ -487,6 +487,37 @@ def best_shrinkage(rows: np.ndarray, shrinkages: tuple[float, ...], n_blocks: in
     return max(shrinkages, key=likelihood)
 
 
+def normal_log_density(x: float, mu: float, sigma: float) -> float:
+    """log N(x; mu, sigma²)."""
+    return -0.5 * ((x - mu) / sigma) ** 2 - math.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def marginal_mahalanobis(row: np.ndarray, covariance: np.ndarray) -> float:
+    """Squared Mahalanobis distance of the entries of a row (d,) that are not NaN, from 0."""
+    seen = ~np.isnan(row)
+    return float(row[seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)], row[seen]))
+
+
+def mixture_energy(
+    z: list[float], mean: list[list[float]], variance: list[list[float]], share: list[float]
+) -> float:
+    """-log of a mixture of Gaussians with diagonal covariances, at one point."""
+    density = 0.0
+    for mu, v, weight in zip(mean, variance, share, strict=True):
+        part = sum(normal_log_density(a, m, s**0.5) for a, m, s in zip(z, mu, v, strict=True))
+        density += weight * math.exp(part)
+    return -math.log(density)
+
+
+def nearest_distance(row: list[float], seen: list[bool], others: list[list[float]]) -> float:
+    """Distance to the nearest row over the entries seen, as if there were all of them."""
+    squares = [
+        sum((a - b) ** 2 for a, b, is_seen in zip(row, other, seen, strict=True) if is_seen)
+        for other in others
+    ]
+    return math.sqrt(min(squares) * len(row) / sum(seen))
+
+
 def divergence_from_standard_normal(mu: list[float], sigma: list[float]) -> float:
     """KL(N(mu, diag sigma²) || N(0, I)) in nats."""
     return sum((m**2 + s**2 - 1) / 2 - math.log(s) for m, s in zip(mu, sigma, strict=True))

@@ -25,7 +25,7 @@ ROOMS = {
     "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
     "deltalake": ("data/", "steps/"),
     "pandas": ("detector.py", "mlflow_model.py"),
-    "sklearn": ("decisions/", "scoring/baselines/", "scoring/scores.py", "detector.py",
+    "sklearn": ("decisions/", "scoring/baselines/", "scoring/scores/", "detector.py",
                 "latent/"),
     "scipy": ("decisions/", "data/simulate/"),
     "mlflow": ("tracking/", "mlflow_model.py"),

@@ -400,7 +400,7 @@ def test_members_take_convolutions_and_score_rows_the_same_wherever_they_stand(
     score = SCORES[member.default_score]
     order = torch.randperm(BLOCK_ROWS, generator=generator)
     with torch.no_grad():
-        tensors = score.fit(module, batch)
+        tensors = score.fit(module, batch, batch)
         whole = score.score(module, batch, tensors)[0]
         assert torch.equal(score.score(module, take(batch, order), tensors)[0], whole[order])
         made = module.likelihood(module.draw(noise(3, 1), generator), noise(3, 1)).mean
@@ -439,7 +439,7 @@ def untrained(name: str, anomaly_score: str = "auto", scaling: Scaling = "range"
     score = SCORES[score_name(anomaly_score, variant.default_score)]
     return Scorer(
         standardizer, module.eval(), variant=variant, anomaly_score=anomaly_score,
-        tensors=score.fit(module, windows), window=W, levels=levels,
+        tensors=score.fit(module, windows, windows), window=W, levels=levels,
         n_classes=2 if variant.learns_labels else 0,
     )  # fmt: skip
 

@@ -137,7 +137,7 @@ def test_its_latents_and_scores_are_those_of_the_gaussian_one(gaps: float) -> No
     assert_allclose(ensemble.spread(some), vae.spread(some), atol=1e-5)
     for name in ("reconstruction", "importance"):
         score = SCORES[name]
-        pairs = [score.score(m, some, score.fit(m, some)) for m in (vae, ensemble)]
+        pairs = [score.score(m, some, score.fit(m, some, some)) for m in (vae, ensemble)]
         for mine, other in zip(*pairs, strict=True):
             assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
 

@@ -6,19 +6,17 @@ import naive
 import numpy as np
 import pytest
 import torch
-from linear_plant import D, fitted, normal_rows, with_gaps
+from linear_plant import JUDGED, D, fitted, normal_rows, with_gaps
 from numpy.testing import assert_allclose
 from test_vae import batch_of, linear_vae, random_rows
 
 from vae_anomaly.errors import ConfigError
-from vae_anomaly.models.standardize import Batch
+from vae_anomaly.models.standardize import Batch, take
 from vae_anomaly.models.vae import VAE
-from vae_anomaly.models.variants import VARIANTS
-from vae_anomaly.scoring.scores import SCORES, fixed_noise, score_name
+from vae_anomaly.scoring.scores import SCORES, residual, score_name
+from vae_anomaly.scoring.scores.bounds import fixed_noise
 
-everywhere = pytest.mark.parametrize(
-    ("variant", "name"), [(variant, name) for variant in VARIANTS for name in SCORES]
-)
+everywhere = pytest.mark.parametrize(("variant", "name"), JUDGED)
 
 
 def trained(variant: str = "gaussian") -> VAE:
@@ -33,9 +31,17 @@ def batch(n: int, *, seed: int = 3, variant: str = "gaussian") -> Batch:
 
 
 def judged(variant: str, name: str, rows: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    score, module, normal = SCORES[name], trained(variant), batch(200, seed=4, variant=variant)
     with torch.no_grad():
-        return score.score(module, rows, score.fit(module, normal))
+        return SCORES[name].score(trained(variant), rows, fitted_tensors(name, variant))
+
+
+def fitted_tensors(name: str, variant: str = "gaussian") -> dict[str, torch.Tensor]:
+    return SCORES[name].fit(trained(variant), *(with_values(seed, variant) for seed in (4, 5)))
+
+
+def with_values(seed: int, variant: str = "gaussian") -> Batch:
+    """Rows that a score can be fitted on."""
+    return take(batch(200, seed=seed, variant=variant), torch.arange(1, 200))
 
 
 @everywhere
@@ -98,7 +104,7 @@ def test_reconstruction_equals_its_naive_twin() -> None:
 
 
 def many(vae: VAE, rows: Batch, n_samples: int) -> dict[str, torch.Tensor]:
-    return fixed_noise(vae, rows, n_samples=n_samples)
+    return fixed_noise(vae, rows, rows, n_samples=n_samples)
 
 
 def test_importance_is_the_closed_form_of_factor_analysis() -> None:
@@ -127,7 +133,7 @@ def test_importance_error_is_what_other_noise_scatters_by() -> None:
 def test_importance_of_coins_is_their_density_and_of_other_values_grows_beyond() -> None:
     vae, rows = trained("bernoulli"), batch(50, variant="bernoulli")
     score, coins = SCORES["importance"], rows._replace(x=(rows.x > 0.5).float())
-    noise = fixed_noise(vae, rows)
+    noise = fixed_noise(vae, rows, rows)
     with torch.no_grad():
         got, _ = score.score(vae, coins, noise)
         weights = vae.log_weights(coins, noise["noise"])
@@ -156,3 +162,201 @@ def test_auto_is_resolved_and_unknown_scores_are_refused() -> None:
     assert [score_name(name) for name in SCORES] == list(SCORES)
     with pytest.raises(ConfigError, match="did you mean 'reconstruction'"):
         score_name("reconstuction")
+
+
+# ------------------------------------------------------------- entry by entry, and of the residual
+
+
+def reading_of(rows: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and noise that the trained member expects, and the latents."""
+    with torch.no_grad():
+        z = trained().embed(rows)
+        p = trained().likelihood(z, rows.context)
+    return p.mean.double().numpy(), p.stddev.double().numpy(), z.double().numpy()
+
+
+def test_squared_error_and_likelihood_equal_their_naive_twins() -> None:
+    rows = batch(30)
+    mean, sigma, _ = reading_of(rows)
+    squares, _ = judged("gaussian", "squared_error", rows)
+    nats, _ = judged("gaussian", "likelihood", rows)
+    for i in range(30):
+        seen = [j for j in range(D) if rows.observed[i, j]]
+        x = rows.x[i].tolist()
+        assert_allclose(squares[i], sum((x[j] - mean[i, j]) ** 2 for j in seen), rtol=1e-4)
+        expected = -sum(naive.normal_log_density(x[j], mean[i, j], sigma[i, j]) for j in seen)
+        assert_allclose(nats[i], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_elbo_is_the_bound_of_factor_analysis_and_below_its_density() -> None:
+    vae, W, mean, sigma = linear_vae(d=6, k=2)
+    rows = batch_of(random_rows(20, 6))
+    with torch.no_grad():
+        got, _ = SCORES["elbo"].score(vae, rows, many(vae, rows, 50_000))
+        q = vae.posterior(rows)
+    for i, row in enumerate(rows.x.double().numpy()):
+        mu, s = q.mean[i].double().numpy(), q.stddev[i].double().numpy()
+        bound = naive.linear_elbo(row, mu, s, loading=W, mean=mean, sigma=sigma)
+        assert_allclose(got[i], -bound, atol=0.1)
+        assert got[i] >= -naive.factor_analysis(row, W, mean, sigma) - 0.1
+
+
+def test_residual_is_the_marginal_mahalanobis_distance_of_what_is_observed() -> None:
+    rows, tensors = batch(60), fitted_tensors("residual")
+    rows.observed[1] = torch.tensor([True] + [False] * (D - 1))
+    with torch.no_grad():
+        score, contributions = SCORES["residual"].score(trained(), rows, tensors)
+    covariance = np.linalg.inv(tensors["residual_precision"].numpy())
+    r = rows.x.double().numpy() - reading_of(rows)[0] - tensors["residual_mean"].numpy()
+    r[~rows.observed.numpy()] = np.nan
+    expected = [naive.marginal_mahalanobis(row, covariance) for row in r]
+    assert_allclose(score, expected, rtol=1e-4, atol=1e-5)
+    whole = rows.observed.all(dim=1).numpy()
+    own = r[whole] * (r[whole] @ np.linalg.inv(covariance))
+    assert_allclose(contributions[whole], own, rtol=1e-4, atol=1e-4)
+
+
+def test_residual_of_few_held_out_rows_learns_from_training_rows_too() -> None:
+    known = batch(300, seed=5)
+    few, more = (SCORES["residual"].fit(trained(), batch(n, seed=4), known) for n in (8, 200))
+    alone = SCORES["residual"].fit(trained(), batch(200, seed=4), batch(8, seed=9))
+    assert torch.equal(more["residual_precision"], alone["residual_precision"])
+    variance = few["residual_precision"].inverse().diagonal()
+    assert_allclose(variance, more["residual_precision"].inverse().diagonal(), rtol=0.5)
+
+
+def test_residual_of_very_many_columns_counts_them_as_independent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(residual, "WIDEST", D - 1)
+    rows, tensors = batch(30), fitted_tensors("residual")
+    assert tensors["residual_precision"].shape == (D,)
+    score, contributions = SCORES["residual"].score(trained(), rows, tensors)
+    r = rows.x.double().numpy() - reading_of(rows)[0] - tensors["residual_mean"].numpy()
+    expected = r**2 * tensors["residual_precision"].numpy() * rows.observed.numpy()
+    assert_allclose(contributions.detach(), expected, rtol=1e-3, atol=1e-6)
+    assert_allclose(score.detach(), expected.sum(axis=1), rtol=1e-3, atol=1e-6)
+
+
+# ------------------------------------------------------------------------ of the latents, exemplars
+
+
+def test_aggregate_is_the_energy_of_a_mixture_that_stands_for_the_training_rows() -> None:
+    rows, tensors = batch(30), fitted_tensors("aggregate")
+    with torch.no_grad():
+        score, _ = SCORES["aggregate"].score(trained(), rows, tensors)
+    mean, variance, share = (
+        tensors[name].tolist() for name in ("mixture_mean", "mixture_variance", "mixture_log_share")
+    )
+    assert len(mean) <= 128
+    assert_allclose(np.exp(share).sum(), 1.0)
+    z = reading_of(rows)[2]
+    expected = [naive.mixture_energy(row.tolist(), mean, variance, np.exp(share)) for row in z]
+    assert_allclose(score[1:], expected[1:], rtol=1e-5, atol=1e-5)
+
+
+def test_mixture_keeps_mean_and_variance_of_the_aggregated_posterior() -> None:
+    known = batch(3000, seed=5)
+    tensors = SCORES["aggregate"].fit(trained(), known, known)
+    share = tensors["mixture_log_share"].exp()[:, None]
+    mean = (share * tensors["mixture_mean"]).sum(dim=0)
+    second = (share * (tensors["mixture_variance"] + tensors["mixture_mean"].square())).sum(dim=0)
+    with torch.no_grad():
+        z, sigma = trained().embed(known).double(), trained().spread(known).double()
+    assert_allclose(mean, z.mean(dim=0), atol=1e-6)
+    expected = z.var(dim=0, correction=0) + sigma.square().mean(dim=0)
+    assert_allclose(second - mean.square(), expected, rtol=1e-4)
+
+
+def test_latents_without_spread_and_fewer_rows_than_parts_still_have_a_density() -> None:
+    codes = fitted("vq").scorer.module
+    few = batch(5, seed=5, variant="vq")
+    tensors = SCORES["aggregate"].fit(codes, few, few)
+    assert len(tensors["mixture_mean"]) <= 5
+    assert (tensors["mixture_variance"] > 0).all()
+    score, _ = SCORES["aggregate"].score(codes, batch(50, variant="vq"), tensors)
+    assert score.isfinite().all()
+
+
+def test_latent_distance_is_the_mahalanobis_distance_of_the_posterior_mean() -> None:
+    rows, tensors = batch(30), fitted_tensors("latent_distance")
+    with torch.no_grad():
+        score, _ = SCORES["latent_distance"].score(trained(), rows, tensors)
+    covariance = np.linalg.inv(tensors["latent_precision"].numpy())
+    z = reading_of(rows)[2] - tensors["latent_mean"].numpy()
+    expected = [naive.marginal_mahalanobis(row, covariance) for row in z]
+    assert_allclose(score[1:], expected[1:], rtol=1e-4)
+    with torch.no_grad():
+        normal = trained().embed(batch(200, seed=4)).double().numpy()
+    assert_allclose(covariance, np.cov(normal.T, bias=True), rtol=0.1, atol=0.05)
+
+
+def test_exemplars_give_the_distance_of_a_brute_force_search() -> None:
+    rows, tensors = batch(60), fitted_tensors("exemplars")
+    score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
+    others = tensors["exemplars"].tolist()
+    least = float(tensors["least"])
+    assert least > 0
+    for i in range(1, 60):
+        far = naive.nearest_distance(rows.x[i].tolist(), rows.observed[i].tolist(), others)
+        assert_allclose(score[i], np.log(max(far, least)), rtol=1e-5, atol=1e-5)
+    push = rows._replace(x=rows.x + torch.zeros(D).index_fill(0, torch.tensor([2]), 50.0))
+    _, contributions = SCORES["exemplars"].score(trained(), push, tensors)
+    assert (contributions.argmax(dim=1)[rows.observed[:, 2]] == 2).all()
+
+
+def test_held_out_copies_of_exemplars_make_it_the_distance_itself() -> None:
+    known = batch(100, seed=5)._replace(observed=torch.ones(100, D, dtype=torch.bool))
+    tensors = SCORES["exemplars"].fit(trained(), known, known)
+    assert tensors["least"] == 0
+    assert (SCORES["exemplars"].score(trained(), known, tensors)[0] == 0).all()
+    rows = known._replace(x=known.x + 3.0)
+    score, _ = SCORES["exemplars"].score(trained(), rows, tensors)
+    others = tensors["exemplars"].tolist()
+    expected = [naive.nearest_distance(row, [True] * D, others) for row in rows.x.tolist()]
+    assert_allclose(score, expected, rtol=1e-5)
+
+
+def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
+    rows = batch_of(torch.tensor([[0.0, 7.0], [0.0, 2.0]]))
+    tensors = {
+        "exemplars": torch.tensor([[0.0, 2.0], [2.0, 7.0]]).double(),
+        "is_code": torch.tensor([False, True]),
+        "least": torch.zeros((), dtype=torch.float64),
+    }
+    score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
+    assert score.tolist() == [1.0, 0.0]
+    assert contributions[0].tolist() == [0.0, 1.0]
+
+
+# -------------------------------------------------------------------------------------------- sums
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("fused_without_exemplars", ("residual", "aggregate")),
+        ("fused", ("residual", "aggregate", "exemplars")),
+    ],
+)
+def test_fused_is_the_sum_of_its_parts_in_deviations_of_normal_rows(
+    name: str, parts: tuple[str, ...]
+) -> None:
+    rows, normal = batch(50), with_values(4)
+    score, contributions = judged("gaussian", name, rows)
+
+    def values(part: str, some: Batch) -> np.ndarray:
+        found = judged("gaussian", part, some)[0].double().numpy()
+        if part == "residual":
+            n_observed = some.observed.sum(dim=1).clamp(min=1).numpy()
+            return np.log(np.maximum(found * D / n_observed, 1e-12))
+        return found
+
+    expected = np.zeros(49)
+    for part in parts:
+        reference = values(part, normal)
+        expected += (values(part, rows)[1:] - reference.mean()) / reference.std()
+    assert_allclose(score[1:], expected, rtol=1e-3, atol=1e-3)
+    deviance = judged("gaussian", "reconstruction", rows)[1]
+    named = contributions.masked_fill(~rows.observed, -torch.inf).argmax(dim=1)
+    assert torch.equal(named[1:], deviance[1:].argmax(dim=1))

@@ -28,7 +28,8 @@ from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import importance_bound
 from vae_anomaly.models.variants import Gaussian, SemiSupervised
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
-from vae_anomaly.scoring.scores import MOST, SCORES, WEIGHT
+from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.scoring.scores.labels import MOST, WEIGHT
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 from vae_anomaly.steps.train import latest_trained
 

@@ -23,19 +23,20 @@ from vae_anomaly.models.standardize import (
     windowed,
 )
 from vae_anomaly.models.training import Check, History, one_thread
+from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
-from vae_anomaly.scoring.scores import SCORES, score_name
+from vae_anomaly.scoring.scores import SCORES, Score, score_name
 from vae_anomaly.scoring.smoothing import Smoothing
 
-__all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "learn"]
+__all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "judged_by", "learn"]
 
 #: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
 HELD_OUT_ROWS = 8192
 
-#: Training rows for a variant's second stage; evenly spaced.
+#: Training rows for a variant's second stage, and for scores; evenly spaced.
 FINISH_ROWS = 65_536
 
 #: Rows that are standardised at once when fitting: float64 copies of more would fill the memory.
@@ -79,7 +80,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         Rows to learn from. A row whose window holds a labelled anomaly (label > 0) is left out,
         unless the variant learns from labels; unlabelled ones count as normal.
     stop : Series
-        Rows that decide when training stops, and that the score is fitted on.
+        Rows that decide when training stops, and that the score is fitted on, beside those of
+        `train` where it asks for rows that the weights know.
     n_context : int
         Number of operating conditions, the last columns.
     variant : Variant
@@ -140,7 +142,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=score.fit(module, held_out),
+        tensors=_fitted_to(score, module, held_out, learnt),
         window=window,
         smoothing=smoothing,
         levels=levels,
@@ -155,6 +157,72 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
             notes += column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes += [*map(str, trained.history.events), *filter(None, [trained.note])]
     return FittedScorer(scorer, trained.history, tuple(notes))
+
+
+@one_thread()
+def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series) -> Scorer:
+    """A scorer of the same trained model with another score, without training again.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    anomaly_score : str
+        A name in `SCORES`, or "auto".
+    train, stop : Series
+        As for `fit_scorer`, and the same.
+
+    Raises
+    ------
+    ConfigError
+        There is no such score.
+    InputError
+        The scorer is a baseline's.
+
+    Examples
+    --------
+    >>> from vae_anomaly.models.variants import Gaussian
+    >>> rows = torch.randn((200, 3), generator=torch.Generator().manual_seed(0)).double()
+    >>> alone = torch.zeros(200, dtype=torch.int64)
+    >>> parts = (slice(150), slice(150, 200))
+    >>> train, stop = (Series(rows[at], alone[at], alone[at]) for at in parts)
+    >>> short = Training(min_steps=20, max_steps=20)
+    >>> scorer = fit_scorer(
+    ...     train, stop, n_context=0, variant=Gaussian(), training=short, seed=0
+    ... ).scorer
+    >>> judged_by(scorer, "residual", train=train, stop=stop).anomaly_score
+    'residual'
+    """
+    variant = scorer.variant
+    if isinstance(variant, Simple):
+        raise InputError(
+            f"the baseline '{variant.name}' judges by itself; give the scorer of a variant"
+        )
+    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    learnt, stopped = (
+        _learnable(part, scorer.standardizer, scorer.window, variant) for part in (train, stop)
+    )
+    _refuse_nothing(learnt, stopped)
+    held_out = _normal(stopped).spread(HELD_OUT_ROWS)
+    judged = Scorer(
+        scorer.standardizer,
+        scorer.module,
+        variant=variant,
+        anomaly_score=anomaly_score,
+        tensors=_fitted_to(score, scorer.module, held_out, learnt),
+        window=scorer.window,
+        smoothing=scorer.smoothing,
+        levels=scorer.levels,
+        n_classes=scorer.n_classes,
+    )
+    if scorer.smoothing == "auto":
+        judged.standardize_scores(held_out)
+    return judged
+
+
+@one_thread()
+def _fitted_to(score: Score, module: Model, normal: Batch, train: Windows) -> dict[str, Tensor]:
+    """What a score needs, from held-out normal rows and the normal ones that were trained on."""
+    return score.fit(module, normal, _normal(train).spread(FINISH_ROWS))
 
 
 def _numbered(standardizer: Standardizer) -> list[Column]:
