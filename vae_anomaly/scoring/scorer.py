@@ -247,7 +247,7 @@ class Scorer(nn.Module):
             The member knows no classes.
         """
         if not isinstance(self.module, ClassVAE):
-            raise InputError(f"{self.called} knows no classes; train the variant semi_supervised")
+            raise InputError(f"{self.called} knows no classes; train semi_supervised")
         probabilities = torch.zeros(len(rows), self.module.n_faults + 1)
         for at, own, block in self._blocks(rows, run):
             probabilities[at] = self.module.class_probabilities(block)[own]

@@ -72,7 +72,8 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
             for name, t in scorer.tensors.named_buffers()
         },
     )
-    return spec.model_dump(mode="json")
+    other = {"variant", "settings"} if spec.baseline else {"baseline"}
+    return spec.model_dump(mode="json", exclude=other)
 
 
 def _member(variant: Variant | Simple) -> dict[str, JsonValue]:
