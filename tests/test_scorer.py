@@ -455,7 +455,7 @@ def test_labelled_anomalies_do_not_decide_when_to_stop() -> None:
 def test_unheard_of_rows_and_conditions_are_noted() -> None:
     rows = normal_rows(100, 0, n_context=2)
     rows[:5, :D], rows[:, -1] = np.nan, 3.0
-    assert len(_fit(normal_rows(100, 0)).notes) == 0
+    assert len(_fit(normal_rows(100, 0), steps=300).notes) == 0
     notes = _fit(rows, n_context=2).notes
     assert notes[0].startswith("5 of 100 rows are not trained on")
     assert notes[1] == "context column 2 never varies in training; it explains nothing"
