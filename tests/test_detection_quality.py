@@ -355,7 +355,7 @@ def test_tables_hold_every_detector_its_seeds_and_what_is_published() -> None:
         assert f"| {name} | 60.00 ± 10.00 | 20.00 ± 0.00 | 3 | 1.00 |" in lines
     assert "| *published:* their VAE | 70.00 | – | – | – |" in lines
     assert "seeds 0, 1, 2" in lines[0]
-    assert "20 rows to learn from and 40 scored ones" in lines[0]
+    assert "20 rows to learn from and 40 scored ones, of seed 0" in lines[0]
     assert any(line.startswith("| one (10 / 20) | 60.0 |") for line in lines)
 
 
