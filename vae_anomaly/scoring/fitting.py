@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -335,8 +336,7 @@ def learn(name: str, rows: Tensor, *, seed: int, n_context: int = 0) -> Callable
         Number of operating conditions, the last columns.
     """
     if name == CHANCE:
-        generator = torch.Generator().manual_seed(seed)
-        return lambda rows: torch.rand(len(rows), generator=generator)
+        return lambda rows: torch.from_numpy(np.random.default_rng(seed).random(len(rows)))
     scorer = fit_baseline(_one_series(rows), n_context=n_context, baseline=name, seed=seed).scorer
     return lambda rows: scorer(*_one_series(rows)[:2])[0]
 
