@@ -30,7 +30,7 @@ QUICK = Training(epochs=1, min_steps=300, max_steps=300, checks=6, patience=6, l
 SUITED: dict[str, dict[str, JsonValue]] = {"beta": {"beta": 1.5}, "bernoulli": {"beta": 0.01}}
 
 #: Members whose one Gaussian latent has to hold all causes.
-ONE_LEVEL = ("gaussian", "beta", "student_t", "linear", "semi_supervised", "ensemble")
+ONE_LEVEL = ("gaussian", "beta", "student_t", "linear", "mixed", "semi_supervised", "ensemble")
 
 #: What the nats of a member's likelihood are worth beside those of a Gaussian, for the same reason.
 NATS = {"bernoulli": 0.1}

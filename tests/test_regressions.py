@@ -20,10 +20,10 @@ from vae_anomaly.errors import ConfigError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.evaluate import figures_of
 from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.judged import of_part, of_units
 from vae_anomaly.steps.register import register
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import fingerprint_of, latest_trained, read_trained, train
-from vae_anomaly.steps.units import of_part, of_units
 from vae_anomaly.tracking.names import key
 
 

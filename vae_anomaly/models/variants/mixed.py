@@ -58,8 +58,8 @@ class Mixed(Architecture, Objective):
         """Untrained modules; their weights come from torch's global generator."""
         sizes = self.sizes(shape)
         noise = None if self.noise == "learned" else self.noise
-        decoder, prior = MixedDecoder(sizes, noise=noise), PRIORS[self.prior](sizes)
-        return VAE(MixedEncoder(sizes), decoder, prior, missing=self.missing)
+        encoder, decoder = MixedEncoder(sizes), MixedDecoder(sizes, noise=noise)
+        return VAE(encoder, decoder, PRIORS[self.prior](sizes), missing=self.missing)
 
     def bound(
         self, module: Model, batch: Batch, progress: float, generator: torch.Generator
