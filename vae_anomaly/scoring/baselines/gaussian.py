@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae_anomaly.errors import InputError
 from vae_anomaly.models.covariance import shrunk_covariance
+from vae_anomaly.models.gaps import fill_gaps
 from vae_anomaly.models.layers import product
 from vae_anomaly.models.standardize import Batch
 
@@ -27,8 +28,6 @@ __all__ = [
 
 #: Columns of a covariance at most: its eigenvectors take seconds, and ten times as long at twice.
 WIDEST = 1500
-#: Numbers that are held at once where gaps are filled: 32 MB.
-NUMBERS_AT_ONCE = 2**22
 
 
 def fit_gaussian(batch: Batch) -> dict[str, Tensor]:
@@ -56,39 +55,9 @@ def joined(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def residual(batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Rows (n, D) less what their context explains; gaps filled by their conditional mean.
-
-    References
-    ----------
-    Arteaga & Ferrer (2002), Dealing with Missing Data in MSPC, J. Chemometrics 16: known data
-    regression.
-    """
-    values = _filled(*joined(batch), tensors["precision"])
+    """Rows (n, D) less what their context explains; gaps filled by their conditional mean."""
+    values = fill_gaps(*joined(batch), tensors["precision"]).r
     return values[:, : batch.x.shape[-1]] - product(batch.context.double(), tensors["by_context"])
-
-
-def _filled(values: Tensor, observed: Tensor, precision: Tensor) -> Tensor:
-    """Rows whose missing entries are their mean given the observed ones.
-
-    The sums are over one row each, so that its bits do not depend on the rows beside it.
-    """
-    with_gaps = (~observed).any(dim=-1).nonzero().squeeze(-1)
-    if not len(with_gaps):
-        return values
-    values = values.clone()
-    patterns, which = torch.unique(observed[with_gaps], dim=0, return_inverse=True)
-    for number, pattern in enumerate(patterns):
-        if not pattern.any():
-            continue  # nothing is known: the mean, which is 0
-        missing, known = (~pattern).nonzero().squeeze(-1), pattern.nonzero().squeeze(-1)
-        weights = -torch.linalg.solve(
-            precision[missing[:, None], missing], precision[missing[:, None], known]
-        )
-        at_once = max(1, NUMBERS_AT_ONCE // weights.numel())
-        for rows in torch.split(with_gaps[which == number], at_once):
-            own = values[rows[:, None], known]  # (m, known)
-            values[rows[:, None], missing] = (own[:, None, :] * weights).sum(dim=-1)
-    return values
 
 
 def form_contributions(r: Tensor, observed: Tensor, form: Tensor) -> Tensor:
