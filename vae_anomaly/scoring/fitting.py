@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.config import Training
+from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.errors import InputError, PartsError
 from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.standardize import (
@@ -24,12 +25,11 @@ from vae_anomaly.models.standardize import (
     windowed,
 )
 from vae_anomaly.models.training import Check, History, one_thread
-from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
-from vae_anomaly.scoring.scores import SCORES, Score, score_name
+from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "judged_by", "learn"]
@@ -117,8 +117,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     TrainingError
         Training cannot go on.
     """
-    left_context(window, smoothing)  # refuses both before any work
-    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    left_context(window, smoothing)  # refuses both, and an unknown score, before any work
+    score_name(anomaly_score, variant.default_score)
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
     learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
@@ -137,20 +137,17 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     module, variant = trained.module, trained.variant
     generator = torch.Generator().manual_seed(seed)
     variant.finish(module, learnt.spread(FINISH_ROWS), generator)
-    held_out = _normal(stopped).spread(HELD_OUT_ROWS)
-    scorer = Scorer(
+    unfitted = Scorer(
         standardizer,
         module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=_fitted_to(score, module, held_out, learnt),
         window=window,
         smoothing=smoothing,
         levels=levels,
         n_classes=n_classes,
     )
-    if smoothing == "auto":
-        scorer.standardize_scores(held_out)
+    scorer = _with_score(unfitted, variant, anomaly_score, learnt, stopped)
     notes = [*_left_out(learnt)]
     if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
         titles = columns or _numbered(standardizer)
@@ -160,7 +157,6 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     return FittedScorer(scorer, trained.history, tuple(notes))
 
 
-@one_thread()
 def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series) -> Scorer:
     """A scorer of the same trained model with another score, without training again.
 
@@ -198,18 +194,27 @@ def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series
         raise InputError(
             f"the baseline '{variant.name}' judges by itself; give the scorer of a variant"
         )
-    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    score_name(anomaly_score, variant.default_score)  # refuses it before any work
     learnt, stopped = (
         _learnable(part, scorer.standardizer, scorer.window, variant) for part in (train, stop)
     )
     _refuse_nothing(learnt, stopped)
-    held_out = _normal(stopped).spread(HELD_OUT_ROWS)
+    return _with_score(scorer, variant, anomaly_score, learnt, stopped)
+
+
+@one_thread()
+def _with_score(
+    scorer: Scorer, variant: Variant, anomaly_score: str, train: Windows, stop: Windows
+) -> Scorer:
+    """A scorer of the same model, with a score fitted to held-out and trained-on normal rows."""
+    score = SCORES[score_name(anomaly_score, variant.default_score)]
+    held_out = _normal(stop).spread(HELD_OUT_ROWS)
     judged = Scorer(
         scorer.standardizer,
         scorer.module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=_fitted_to(score, scorer.module, held_out, learnt),
+        tensors=score.fit(scorer.module, held_out, _normal(train).spread(FINISH_ROWS)),
         window=scorer.window,
         smoothing=scorer.smoothing,
         levels=scorer.levels,
@@ -218,12 +223,6 @@ def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series
     if scorer.smoothing == "auto":
         judged.standardize_scores(held_out)
     return judged
-
-
-@one_thread()
-def _fitted_to(score: Score, module: Model, normal: Batch, train: Windows) -> dict[str, Tensor]:
-    """What a score needs, from held-out normal rows and the normal ones that were trained on."""
-    return score.fit(module, normal, _normal(train).spread(FINISH_ROWS))
 
 
 def _numbered(standardizer: Standardizer) -> list[Column]:
@@ -382,9 +381,8 @@ def _learnable(
     refuse_misfits(series.rows, series.run, len(standardizer.center))
     pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
     batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
-    seen = torch.cat([torch.zeros(1, dtype=torch.int64), (series.label > 0).cumsum(0)])
-    here = torch.arange(1, len(seen))
-    anomalous = seen[here] - seen[here - 1 - series.run.clamp(max=window - 1)] > 0
+    clear = clear_of_anomalies(series.label.numpy(), series.run.numpy(), window - 1)
+    anomalous = ~torch.from_numpy(clear)
     if variant.learns_labels:
         anomalous &= series.label <= 0  # a normal row after an anomaly is neither
     fit = ~anomalous & batch.observed.any(dim=-1)
