@@ -22,7 +22,7 @@ from vae_anomaly.steps.evaluate import (
     pooled,
     readings_of,
 )
-from vae_anomaly.steps.judged import of_units
+from vae_anomaly.steps.judged import calibration_rows
 from vae_anomaly.steps.train import HISTORIES, Trained, read_histories
 from vae_anomaly.streaming import EVERY_ASSET
 
@@ -44,7 +44,7 @@ def draw(
     target.mkdir(exist_ok=True)
     if (folder / HISTORIES).is_file():  # not where only the registry still has the package
         _training(read_histories(folder), target)
-    calibrate = of_units(readings_of(plant, trained), trained.intervals, "calibrate", package)
+    calibrate = calibration_rows(readings_of(plant, trained), trained.intervals, package)
     scores = package_scores(package, calibrate)
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
     excess = pooled(scores, scores, calibrate, limits)
