@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from test_vae import batch_of, linear_vae, random_rows
 
 from vae_anomaly.errors import ConfigError
-from vae_anomaly.models.standardize import Batch, take
+from vae_anomaly.models.standardize import Batch, joined, take
 from vae_anomaly.models.vae import VAE
-from vae_anomaly.scoring.scores import SCORES, residual, score_name
+from vae_anomaly.scoring.scores import SCORES, exemplars, residual, score_name
 from vae_anomaly.scoring.scores.bounds import fixed_noise
 
 everywhere = pytest.mark.parametrize(("variant", "name"), JUDGED)
@@ -295,26 +295,38 @@ def test_exemplars_give_the_distance_of_a_brute_force_search() -> None:
     rows, tensors = batch(60), fitted_tensors("exemplars")
     score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
     others = tensors["exemplars"].tolist()
-    least = float(tensors["least"])
-    assert least > 0
+    typical = float(tensors["typical"])
     for i in range(1, 60):
         far = naive.nearest_distance(rows.x[i].tolist(), rows.observed[i].tolist(), others)
-        assert_allclose(score[i], np.log(max(far, least)), rtol=1e-5, atol=1e-5)
+        assert_allclose(score[i], np.log(1 + far / typical), rtol=1e-5, atol=1e-5)
     push = rows._replace(x=rows.x + torch.zeros(D).index_fill(0, torch.tensor([2]), 50.0))
     _, contributions = SCORES["exemplars"].score(trained(), push, tensors)
     assert (contributions.argmax(dim=1)[rows.observed[:, 2]] == 2).all()
 
 
-def test_held_out_copies_of_exemplars_make_it_the_distance_itself() -> None:
+def test_exemplars_are_measured_by_how_far_each_is_from_the_others() -> None:
+    tensors = SCORES["exemplars"].fit(trained(), with_values(4), with_values(5))
+    rows = tensors["exemplars"].tolist()
+    assert len(rows) == 398  # those held out and those trained on
+    far = [
+        naive.nearest_distance(row, [True] * D, rows[:i] + rows[i + 1 :])
+        for i, row in enumerate(rows)
+    ]
+    assert_allclose(tensors["typical"], np.mean(far), rtol=1e-6)
+    expected = np.log(1 + np.array(far) / np.mean(far))
+    assert_allclose(exemplars.leave_one_out(tensors), expected, rtol=1e-6)
+
+
+def test_rows_that_repeat_one_another_are_at_no_distance_and_others_at_a_finite_one() -> None:
     known = batch(100, seed=5)._replace(observed=torch.ones(100, D, dtype=torch.bool))
     tensors = SCORES["exemplars"].fit(trained(), known, known)
-    assert tensors["least"] == 0
+    assert tensors["typical"] == 1  # for want of one
     assert (SCORES["exemplars"].score(trained(), known, tensors)[0] == 0).all()
     rows = known._replace(x=known.x + 3.0)
     score, _ = SCORES["exemplars"].score(trained(), rows, tensors)
     others = tensors["exemplars"].tolist()
     expected = [naive.nearest_distance(row, [True] * D, others) for row in rows.x.tolist()]
-    assert_allclose(score, expected, rtol=1e-5)
+    assert_allclose(score, np.log1p(expected), rtol=1e-5)
 
 
 def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
@@ -322,10 +334,10 @@ def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
     tensors = {
         "exemplars": torch.tensor([[0.0, 2.0], [2.0, 7.0]]).double(),
         "is_code": torch.tensor([False, True]),
-        "least": torch.zeros((), dtype=torch.float64),
+        "typical": torch.ones((), dtype=torch.float64),
     }
     score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
-    assert score.tolist() == [1.0, 0.0]
+    assert_allclose(score, [np.log(2), 0.0], rtol=1e-6)
     assert contributions[0].tolist() == [0.0, 1.0]
 
 
@@ -342,7 +354,7 @@ def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
 def test_fused_is_the_sum_of_its_parts_in_deviations_of_normal_rows(
     name: str, parts: tuple[str, ...]
 ) -> None:
-    rows, normal = batch(50), with_values(4)
+    rows, normal = batch(50), joined([with_values(5), with_values(4)])
     score, contributions = judged("gaussian", name, rows)
 
     def values(part: str, some: Batch) -> np.ndarray:
@@ -354,7 +366,9 @@ def test_fused_is_the_sum_of_its_parts_in_deviations_of_normal_rows(
 
     expected = np.zeros(49)
     for part in parts:
-        reference = values(part, normal)
+        is_far = part == "exemplars"
+        left_out = exemplars.leave_one_out(fitted_tensors(part)).numpy() if is_far else None
+        reference = values(part, normal) if left_out is None else left_out
         expected += (values(part, rows)[1:] - reference.mean()) / reference.std()
     assert_allclose(score[1:], expected, rtol=1e-3, atol=1e-3)
     deviance = judged("gaussian", "reconstruction", rows)[1]

@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 #: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
 STOP, CALIBRATE = 0.1, 0.2
 
+#: Share that stops the training in a table. A tenth of a hundred rows chooses the weights by
+#: chance; in a series it would cost the model the rows between, which are the newest.
+TABLE_STOP = 0.16
+
 #: Levels that a categorical column may have.
 MOST_LEVELS = 1000
 
@@ -54,7 +58,7 @@ LEAST_ROWS = 5
 
 
 class VAEDetector(OutlierMixin, BaseEstimator):
-    """Anomaly detector by the reconstruction error of a variational autoencoder.
+    """Anomaly detector by a variational autoencoder.
 
     Parameters
     ----------
@@ -68,7 +72,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Rate of the EWMA of the score, in (0, 1], or "auto": the largest of several EWMAs, from the
         row itself to some sixty rows. Makes the rows a series likewise.
     anomaly_score : str, default="auto"
-        A name in ``SCORES``.
+        A name in ``SCORES``; "auto" is "fused" in a table, and the variant's own in a series, of
+        images, and where context explains the rows.
     context : sequence of str or int, default=()
         Columns that explain and are not themselves judged: names of a DataFrame, or positions.
     categorical : sequence of str or int, default=()
@@ -100,9 +105,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     Notes
     -----
-    Rows are split by chance, or, with a window or smoothing, in time order within each group:
-    70 % train, 10 % stop the training, 20 % set the threshold. On a few hundred rows a Mahalanobis
-    distance is often as good, and simpler.
+    In a table rows are split by chance: 64 % train, 16 % stop the training, 20 % set the threshold,
+    which neither weights nor score have seen. With a window or smoothing rows are a series, and
+    are split in time order within each group: 70 %, 10 %, 20 %. On a few hundred rows the
+    distance to the nearest normal row is often as good, and simpler.
 
     References
     ----------
@@ -194,7 +200,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             variant=variant,
             levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
             training=self.training or Training(),
-            anomaly_score=self.anomaly_score,
+            anomaly_score=self._score_name(variant),
             window=window_rows(self.window),
             smoothing=self.smoothing,
             columns=self._titles(),
@@ -344,6 +350,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _is_series(self) -> bool:
         return self.window != 1 or self.smoothing is not None
 
+    def _score_name(self, variant: Variant) -> str:
+        is_table = not self._is_series and not self.context
+        return (
+            variant.table_score if self.anomaly_score == "auto" and is_table else self.anomaly_score
+        )
+
     def _labels(self, y: ArrayLike | None, n_rows: int) -> NDArray[np.int64]:
         if y is None:
             return np.zeros(n_rows, np.int64)
@@ -460,20 +472,20 @@ def _parts(
     if not is_series:
         rng = np.random.default_rng(seed)
         normal = rng.permutation(np.flatnonzero(label <= 0))
-        part[normal] = _shares(len(normal))
+        part[normal] = _shares(len(normal), TABLE_STOP)
         for kind in np.unique(label[label > 0]) if learns_labels else ():
             own = rng.permutation(np.flatnonzero(label == kind))
             part[own] = np.arange(len(own)) < round(STOP * len(own))
         return part
     starts = np.flatnonzero(order.run == 0)
     for start, stop in zip(starts, np.append(starts[1:], n), strict=True):
-        part[start:stop] = _shares(stop - start)
+        part[start:stop] = _shares(stop - start, STOP)
     return part
 
 
-def _shares(n: int) -> NDArray[np.int64]:
+def _shares(n: int, share: float) -> NDArray[np.int64]:
     """(n,) parts in order: two rows at least train and stop, one at least calibrates."""
-    n_stop, n_calibrate = max(min(2, n // 2), round(STOP * n)), max(1, round(CALIBRATE * n))
+    n_stop, n_calibrate = max(min(2, n // 2), round(share * n)), max(1, round(CALIBRATE * n))
     n_calibrate = min(n_calibrate, n - n_stop)
     return np.repeat([0, 1, 2], [n - n_stop - n_calibrate, n_stop, n_calibrate])
 

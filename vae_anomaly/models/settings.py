@@ -112,6 +112,12 @@ class Architecture(Settings):
         """Nothing: the prior needs no second stage."""
 
     @property
+    def table_score(self) -> str:
+        """The score that "auto" stands for where rows are a table; of images, as of series."""
+        is_own = self.default_score != "reconstruction" or self.backbone == "image"
+        return self.default_score if is_own else "fused"
+
+    @property
     def missing(self) -> float:
         """What an encoder sees of a missing value: the middle of what it is fed."""
         return 0.0 if self.scaling == "standard" else 0.5

@@ -22,6 +22,7 @@ __all__ = [
     "Standardizer",
     "Windows",
     "fit_standardizer",
+    "joined",
     "spaced",
     "split",
     "take",
@@ -121,6 +122,11 @@ class Windows(NamedTuple):
 def take(batch: Batch, index: Tensor) -> Batch:
     """The rows of a batch that an index (m,) names."""
     return Batch(*(part[index] for part in batch))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches, one after another."""
+    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 def spaced(batch: Batch, most: int) -> Batch:

@@ -63,6 +63,10 @@ class Variant(Protocol):
         """Width of the latent, or of one level of it."""
 
     @property
+    def table_score(self) -> str:
+        """The score that "auto" stands for where rows are a table, in no order."""
+
+    @property
     def scaling(self) -> Scaling:
         """What the networks see of a sensor."""
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.models.layers import product
-from vae_anomaly.models.standardize import Batch, take
+from vae_anomaly.models.standardize import Batch, joined, take
 from vae_anomaly.models.vae import Model
-from vae_anomaly.scoring.scores.score import apportioned, blocks, codes, read
+from vae_anomaly.scoring.scores.score import apportioned, codes, read
 
-__all__ = ["Nearest", "exemplars", "fit", "nearest"]
+__all__ = ["Nearest", "exemplars", "fit", "leave_one_out", "nearest"]
 
-#: Normal rows that stand for all: with more a table gains less than seeds differ by, and scoring
-#: takes longer.
-EXEMPLARS = 500
+#: Normal rows that stand for all: with twice as many a table gains less than seeds differ by, and
+#: scoring takes longer.
+EXEMPLARS = 1000
 
 
 class Nearest(NamedTuple):
@@ -29,28 +29,32 @@ class Nearest(NamedTuple):
 
 @torch.no_grad()
 def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
-    """At most 500 training rows (m, D), by chance, and the smallest distance of held-out rows.
+    """At most 1,000 rows (m, D) of those held out and trained on, and how far apart they are.
 
-    A gap of an exemplar is filled by what the model expects there.
+    They are drawn by chance. Nothing is learnt of a row but that it was there, so that rows that
+    the weights know serve as well as others. A gap of an exemplar is filled by what the model
+    expects there.
     """
-    order = torch.randperm(len(train.x), generator=torch.Generator().manual_seed(0))
-    chosen = take(train, order[:EXEMPLARS])
+    known = joined([train, normal])
+    order = torch.randperm(len(known.x), generator=torch.Generator().manual_seed(0))
+    chosen = take(known, order[:EXEMPLARS])
     p = read(module, chosen).p
     tensors = {
         "exemplars": torch.where(chosen.observed, chosen.x, p.mean).double(),
         "is_code": codes(p).expand(chosen.x.shape[-1]).clone(),
-        "least": torch.zeros((), dtype=torch.float64),
+        "typical": torch.ones((), dtype=torch.float64),
     }
-    distances = torch.cat([nearest(block, tensors).far for block in blocks(normal)])
-    return tensors | {"least": distances.min()}
+    typical = leave_one_out(tensors).expm1().mean()
+    return tensors | {"typical": torch.where(typical > 0, typical, 1.0)}
 
 
 def exemplars(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logarithm of the distance to the nearest exemplar in standardised observed entries.
+    """log(1 + d / d0), d the distance to the nearest exemplar in standardised observed entries.
 
-    With gaps the distance is scaled by sqrt(D / observed), so that it stays comparable. If a
-    held-out row is itself an exemplar, the logarithm would not be finite, and it is the distance
-    itself. Codes of levels differ by 1. An entry contributes its share of the squared distance.
+    d0 is the mean distance of an exemplar from the others: where rows repeat one another d is often
+    0, and its logarithm would say of a copy that it is endlessly normal. With gaps the distance is
+    scaled by sqrt(D / observed), so that it stays comparable. Codes of levels differ by 1. An entry
+    contributes its share of the squared distance.
 
     References
     ----------
@@ -60,24 +64,40 @@ def exemplars(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tup
 
 
 def nearest(batch: Batch, tensors: Mapping[str, Tensor]) -> Nearest:
-    """Distances, or their logarithms, and what each entry has of the squares; float64.
+    """log(1 + d / d0), and what each entry has of the squared distance d²; float64.
 
     The nearest is sought by matrix products, and its distance is then taken exactly, so that a row
     that is an exemplar is at 0.
     """
-    rows, is_code, least = tensors["exemplars"], tensors["is_code"], tensors["least"]
     x, observed = batch.x.double(), batch.observed.double()
+    return _to(_beyond(x, observed, tensors).argmin(dim=-1), x, observed, tensors)
+
+
+def leave_one_out(tensors: Mapping[str, Tensor]) -> Tensor:
+    """log(1 + d / d0) of each exemplar (m,), d its distance to the nearest of the others."""
+    rows = tensors["exemplars"]
+    observed = torch.ones_like(rows)
+    beyond = _beyond(rows, observed, tensors).fill_diagonal_(torch.inf)
+    return _to(beyond.argmin(dim=-1), rows, observed, tensors).far
+
+
+def _beyond(x: Tensor, observed: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Squared distance of rows from each exemplar, less what all of a row's have alike, (n, m)."""
+    rows, is_code = tensors["exemplars"], tensors["is_code"]
     numbers = rows.masked_fill(is_code, 0.0)
     squares = torch.cat([-2 * numbers, numbers.square()], dim=-1)
-    beyond = product(torch.cat([x * observed, observed], dim=-1), squares)  # (n, m), less x²
+    beyond = product(torch.cat([x * observed, observed], dim=-1), squares)
     for column in is_code.nonzero().squeeze(-1).tolist():
         differs = x[:, column, None] != rows[:, column]
         beyond = beyond + differs * observed[:, column, None]
-    found = rows[beyond.argmin(dim=-1)]
-    parts = torch.where(is_code, (x != found).double(), (x - found).square()) * observed
+    return beyond
+
+
+def _to(which: Tensor, x: Tensor, observed: Tensor, tensors: Mapping[str, Tensor]) -> Nearest:
+    """Distances of rows from one exemplar each."""
+    found = tensors["exemplars"][which]
+    parts = torch.where(tensors["is_code"], (x != found).double(), (x - found).square()) * observed
     total = parts.sum(dim=-1)
-    n_columns = x.shape[-1]
-    far = (total * n_columns / observed.sum(dim=-1).clamp(min=1)).sqrt()
-    if least > 0:  # a row nearer than any held-out one counts as they do
-        far = far.clamp(min=least).log()
+    far = (total * x.shape[-1] / observed.sum(dim=-1).clamp(min=1)).sqrt()
+    far = (far / tensors["typical"]).log1p()
     return Nearest(far, parts / torch.where(total > 0, total, 1.0)[:, None])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vae_anomaly.models.standardize import Batch
+from vae_anomaly.models.standardize import Batch, joined
 from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.scores import exemplars, latent, residual
 from vae_anomaly.scoring.scores.reconstruction import shares
@@ -20,18 +20,18 @@ LEAST = 1e-12
 
 
 def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
-    """Residual, aggregated posterior and exemplars, and how each scatters over held-out rows."""
+    """Residual, aggregated posterior and exemplars, and how each scatters over normal rows."""
     nearest = exemplars.fit(module, normal, train)
-    return _standardized(module, normal, nearest | _of_networks(module, normal, train))
+    return _standardized(module, normal, train, nearest)
 
 
 def fit_without_exemplars(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
-    """Residual and aggregated posterior, and how each scatters over held-out rows."""
-    return _standardized(module, normal, _of_networks(module, normal, train))
+    """Residual and aggregated posterior, and how each scatters over normal rows."""
+    return _standardized(module, normal, train, {})
 
 
 def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """z(log m) + z(e), and + z(log d) with exemplars; z is standardised on held-out normal rows.
+    """z(log m) + z(e), and + z(log(1 + d / d0)) with exemplars; z is standardised on normal rows.
 
     m is the squared distance of the whitened residual (`residual`), an observed entry in the mean,
     so that rows with gaps compare; e the energy of the aggregated posterior (`aggregate`); d the
@@ -48,28 +48,43 @@ def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[T
     return apportioned(z.sum(dim=0), shares(reading.p, batch), batch)
 
 
-def _of_networks(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
-    mixture = latent.fit_mixture(module, normal, train)
-    return mixture | residual.fit(module, normal, train)
-
-
 @torch.no_grad()
-def _standardized(module: Model, normal: Batch, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the parts, and the mean and standard deviation of each, (p,)."""
-    found = [torch.stack(_parts(read(module, block), block, tensors)) for block in blocks(normal)]
-    values = torch.cat(found, dim=-1)  # (p, n)
-    return tensors | {
-        "part_mean": values.mean(dim=-1),
-        "part_spread": torch.stack([spread(value) for value in values]),
-    }
+def _standardized(
+    module: Model, normal: Batch, train: Batch, nearest: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of the parts, and the mean and standard deviation of each, (p,).
+
+    Of all rows, for of a small table a tenth is a handful, whose standard deviation would weigh the
+    parts by chance. Training shifts the parts of rows that the weights know, and hardly their
+    spread.
+    """
+    tensors = latent.fit_mixture(module, normal, train) | residual.fit(module, normal, train)
+    known = joined([train, normal])
+    found = [torch.stack(_of_networks(read(module, b), b, tensors)) for b in blocks(known)]
+    values = list(torch.cat(found, dim=-1))
+    if nearest:
+        values.append(exemplars.leave_one_out(nearest))
+    return (
+        tensors
+        | nearest
+        | {
+            "part_mean": torch.stack([value.mean() for value in values]),
+            "part_spread": torch.stack([spread(value) for value in values]),
+        }
+    )
 
 
 def _parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    """log m, e, and log d with exemplars, (n,) each; float64."""
-    m = residual.distance(reading.residual(batch), batch, tensors).sum(dim=-1)
-    n_observed = batch.observed.sum(dim=-1).clamp(min=1)
-    m = m * batch.x.shape[-1] / n_observed
-    parts = [m.clamp(min=LEAST).log(), latent.energy(reading.z, tensors)]
+    """log m, e, and log(1 + d / d0) with exemplars, (n,) each; float64."""
+    parts = _of_networks(reading, batch, tensors)
     if "exemplars" in tensors:
         parts.append(exemplars.nearest(batch, tensors).far)
     return parts
+
+
+def _of_networks(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """log m and e, (n,) each; float64."""
+    m = residual.distance(reading.residual(batch), batch, tensors).sum(dim=-1)
+    n_observed = batch.observed.sum(dim=-1).clamp(min=1)
+    m = m * batch.x.shape[-1] / n_observed
+    return [m.clamp(min=LEAST).log(), latent.energy(reading.z, tensors)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.models.layers import product
-from vae_anomaly.models.standardize import Batch
+from vae_anomaly.models.standardize import Batch, joined
 from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.scores.reconstruction import shares
 from vae_anomaly.scoring.scores.residual import precision_of
@@ -31,13 +31,15 @@ LEAST_VARIANCE = 1e-3
 
 @torch.no_grad()
 def fit_mixture(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
-    """The aggregated posterior of training rows as a mixture of at most 128 Gaussians.
+    """The aggregated posterior of normal rows as a mixture of at most 128 Gaussians.
 
     Parts are the clusters of k-means of the posterior means, all latents at once: the centre, the
     variance of the means within and the mean posterior variance together, and the share of rows.
+    Rows are those held out and those trained on.
     """
-    z = _of_rows(module.embed, train)  # (n, k)
-    variance = _of_rows(module.spread, train).square()
+    known = joined([train, normal])
+    z = _of_rows(module.embed, known)  # (n, k)
+    variance = _of_rows(module.spread, known).square()
     n_parts = min(PARTS, len(torch.unique(z, dim=0)))
     cluster = torch.from_numpy(_clusters(z.numpy(), n_parts)).long()
     counts = torch.bincount(cluster, minlength=n_parts)
@@ -58,7 +60,7 @@ def fit_mixture(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]
 def aggregate(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Energy of the aggregated posterior at the posterior mean, in nats: -log sum_i pi_i N(mu; i).
 
-    It is how rare a row's latents are among those of training rows, where a prior would only say
+    It is how rare a row's latents are among those of normal rows, where a prior would only say
     how far from its centre they lie.
 
     References
