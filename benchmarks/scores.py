@@ -1,15 +1,12 @@
-"""What each anomaly score finds, of one trained model, on tables of ADBench.
+"""What the default of tables is made of, and what each choice in it finds, on tables of ADBench.
 
-    python benchmarks/scores.py --data ../shared/data/adbench --out benchmarks/results/scores.md
+    python benchmarks/scores.py --kept /tmp/scores.json --out benchmarks/results/scores.md
 
-The member is `gaussian` as it comes. Sets are the odd-numbered ones without 17_InternetAds, which
-takes longer than all the others. Protocol "dte" (Livernoche et al. 2024, On Diffusion Modeling for
-Anomaly Detection): sets of fewer than 1,000 rows are resampled to 1,000 with replacement, larger
-ones than 50,000 are sampled down to that; the first half of the normal rows in the order of the
-file trains, the other half and all anomalies test. Protocol "clean": nothing is resampled, and a
-random half of the normal rows trains, so that test rows are no copies of training rows. At most
-3,000 rows train, a fifth of which stop the training and fit the score, and 6,000 test. Baselines
-learn from all 3,000. Nothing is chosen on test rows.
+Sets are the odd-numbered ones without 17_InternetAds, which takes longer than all the others, by
+the protocols of `suites/adbench.py` with at most 3,000 rows to learn from and 6,000 to score. As in
+`VAEDetector`, a fifth of the rows to learn from is kept for the threshold, which no line here
+needs, and a fifth of the others stops the training. Baselines learn from all. Nothing is chosen on
+test rows. The last table is what fitting and scoring cost.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -27,59 +24,70 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
+from suites.adbench import PROTOCOLS, QUICK, Protocol, names, split
 
+from vae_anomaly import VAEDetector
 from vae_anomaly.config import Training
-from vae_anomaly.models.standardize import Series, fit_standardizer
-from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.fitting import fit_scorer, judged_by
+from vae_anomaly.models.standardize import Batch, Series, fit_standardizer, joined
+from vae_anomaly.models.variants import Ensemble, Gaussian, Variant
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.scoring.fitting import fit_scorer, judged_by, learn
 from vae_anomaly.scoring.scorer import Scorer
-from vae_anomaly.scoring.scores import SCORES
-from vae_anomaly.scoring.scores.residual import precision_of
+from vae_anomaly.scoring.scores import SCORES, exemplars, fused
+from vae_anomaly.scoring.scores.score import blocks, read, spread
 
-PROTOCOLS = ("dte", "clean")
 LEFT_OUT = ("17_InternetAds",)
-FEWEST_ROWS, MOST_ROWS, TRAIN_ROWS, TEST_ROWS = 1_000, 50_000, 3_000, 6_000
-HELD_OUT = 0.2
+CALIBRATE, STOP, TENTH = 0.2, 0.2, 0.125
 
-#: Other sums of logarithms and energies, each in its deviations on held-out rows.
-SUMS = {
-    "residual + exemplars": ("residual", "exemplars"),
-    "aggregate + exemplars": ("aggregate", "exemplars"),
+#: Weights of z(log m), z(e) and z(log(1 + d / d0)) in other sums than that of the default.
+WEIGHTS = {
+    "residual + exemplars": (1.0, 0.0, 1.0),
+    "aggregate + exemplars": (0.0, 1.0, 1.0),
+    "fused, exemplars count half": (1.0, 1.0, 0.5),
+    "fused, exemplars count twice": (1.0, 1.0, 2.0),
+}
+
+#: Exemplars from other rows, and other numbers of them; those that set the threshold would cost a
+#: proof that it still holds.
+OTHERS = {
+    "fused, exemplars from training rows alone": ("train", 1000),
+    "fused, exemplars from all rows, threshold's too": ("all", 1000),
+    "fused, at most 250 exemplars": ("known", 250),
+    "fused, at most 4,000 exemplars": ("known", 4000),
+}
+
+#: Other members, judged by the same sum.
+MEMBERS: Mapping[str, Variant] = {
+    "fused, ensemble of two such": Ensemble(hidden=(64, 64), whitening=0.0, input_noise=()),
+    "fused, two such, input noise": Ensemble(hidden=(64, 64), whitening=0.0),
+    "fused, two such, whitening .25": Ensemble(hidden=(64, 64), input_noise=()),
+    "fused, ensemble as it comes": Ensemble(),
 }
 
 Floats = NDArray[np.float64]
 
 
-class Split(NamedTuple):
-    """Normal rows to learn from, and test rows with the truth."""
+class Parts(NamedTuple):
+    """Rows that train, stop and set the threshold, and test rows with the truth."""
 
-    train: Floats
-    test: Floats
+    train: Series
+    stop: Series
+    calibrate: Series
+    test: Series
     is_anomaly: NDArray[np.bool_]
 
 
-def split(file: Path, seed: int, protocol: str) -> Split:
-    """The parts of a set by a protocol above."""
-    rng = np.random.default_rng(seed)
+def parts_of(file: Path, seed: int, protocol: Protocol, stop: float = STOP) -> Parts:
     with np.load(file) as found:
         rows, truth = found["X"].astype(np.float64), found["y"].astype(bool)
-    if len(rows) < FEWEST_ROWS and protocol == "dte":
-        chosen = rng.choice(len(rows), FEWEST_ROWS, replace=True)
-    else:
-        chosen = np.sort(rng.permutation(len(rows))[:MOST_ROWS])
-    rows, truth = rows[chosen], truth[chosen]
-    normal = np.flatnonzero(~truth)
-    if protocol == "clean":
-        normal = rng.permutation(normal)
-    train, rest = np.split(normal, [len(normal) // 2])
-    train = np.sort(rng.permutation(train)[:TRAIN_ROWS])
-    anomalies = rng.permutation(np.flatnonzero(truth))
-    # all anomalies, unless they alone would fill half of the test rows: then of both alike
-    if len(anomalies) > TEST_ROWS // 2 and len(anomalies) + len(rest) > TEST_ROWS:
-        test = rng.permutation(np.concatenate([anomalies, rest]))[:TEST_ROWS]
-    else:
-        test = np.concatenate([anomalies, rng.permutation(rest)[: TEST_ROWS - len(anomalies)]])
-    return Split(rows[train], rows[test], truth[test])
+    drawn, learnt, judged = split(truth.astype(np.int64), seed, protocol, QUICK)
+    order = np.random.default_rng(seed).permutation(drawn[learnt])
+    n_calibrate = round(CALIBRATE * len(order))
+    n_stop = max(2, round(stop * (len(order) - n_calibrate)))
+    cut = np.split(order, [n_calibrate, n_calibrate + n_stop])
+    calibrate, held_out, train = (alone(rows[part]) for part in cut)
+    test = drawn[judged]
+    return Parts(train, held_out, calibrate, alone(rows[test]), truth[test])
 
 
 def alone(rows: Floats) -> Series:
@@ -88,49 +96,92 @@ def alone(rows: Floats) -> Series:
     return Series(torch.from_numpy(np.ascontiguousarray(rows)), none, none)
 
 
-def scorers(train: Floats, seed: int) -> tuple[dict[str, Scorer], Series]:
-    """One training judged by every score, and the rows that were held out."""
-    order = np.random.default_rng(seed).permutation(len(train))
-    held_out, known = np.split(train[order], [round(HELD_OUT * len(train))])
-    series = {"train": alone(known), "stop": alone(held_out)}
-    fitted = fit_scorer(
-        **series, n_context=0, variant=Gaussian(), training=Training(), seed=seed
-    ).scorer
-    judged = {name: judged_by(fitted, name, **series) for name in SCORES if name != "labels"}
-    return judged, series["stop"]
+def fitted(parts: Parts, variant: Variant, seed: int, score: str = "fused") -> Scorer:
+    return fit_scorer(
+        parts.train, parts.stop, n_context=0, variant=variant, training=Training(),
+        anomaly_score=score, seed=seed,
+    ).scorer  # fmt: skip
 
 
-def standardized(scorer: Scorer, rows: Series, held_out: Series) -> Floats:
-    """A score in its deviations on held-out rows; of the residual, its logarithm."""
-    values, reference = (scorer(*some[:2])[0].double().numpy() for some in (rows, held_out))
-    if scorer.anomaly_score == "residual":
-        values, reference = (np.log(np.maximum(some, 1e-12)) for some in (values, reference))
-    return (values - reference.mean()) / (reference.std() or 1.0)
+def scored(scorer: Scorer, rows: Series) -> Floats:
+    values: Floats = scorer(*rows[:2])[0].double().numpy()
+    return values
 
 
-def by_scores(parts: Split, seed: int) -> Iterator[tuple[str, Floats]]:
-    """Each score of the test rows."""
-    judged, held_out = scorers(parts.train, seed)
-    test = alone(parts.test)
-    for name, scorer in judged.items():
-        yield name, scorer(*test[:2])[0].double().numpy()
-    for name, of in SUMS.items():
-        yield name, sum(standardized(judged[part], test, held_out) for part in of)
+def by_scores(parts: Parts, seed: int) -> Iterator[tuple[str, Floats]]:
+    """Each score of the test rows by one trained `gaussian`, and what other sums would find."""
+    model = fitted(parts, Gaussian(), seed)
+    known = {"train": parts.train, "stop": parts.stop}
+    for name in SCORES:
+        if name != "labels":
+            yield name, scored(judged_by(model, name, **known), parts.test)
+    batches = [model.standardizer(some.rows) for some in parts[:4]]
+    tensors = dict(model.tensors.named_buffers())
+    z = sums(model, batches[3], tensors)
+    for name, weights in WEIGHTS.items():
+        yield name, weights @ z
+    for name, (which, most) in OTHERS.items():
+        other = tensors | with_exemplars(model, batches, tensors, which, most)
+        yield name, sums(model, batches[3], other).sum(axis=0)
 
 
-def by_baselines(parts: Split, seed: int) -> Iterator[tuple[str, Floats]]:
-    """Each simple detector's score of the test rows."""
-    standardizer = fit_standardizer(torch.from_numpy(parts.train), 0)
-    train, test = (
-        standardizer(torch.from_numpy(rows)).x.double() for rows in (parts.train, parts.test)
-    )
-    neighbours = NearestNeighbors(n_neighbors=5).fit(train.numpy())
-    distances = neighbours.kneighbors(test.numpy())[0]
-    yield "1-NN", distances[:, 0]
-    yield "kNN, 5", distances[:, 4]
-    precision = precision_of(train, torch.ones_like(train, dtype=torch.bool))
-    yield "Mahalanobis", ((test @ precision) * test).sum(dim=1).numpy()
-    yield "random", np.random.default_rng(seed).random(len(test))
+@torch.no_grad()
+def sums(model: Scorer, test: Batch, tensors: Mapping[str, torch.Tensor]) -> Floats:
+    """What `fused` sums of each row, (3, n)."""
+    found = [fused.parts(read(model.module, b), b, tensors) for b in blocks(test)]
+    values: Floats = torch.cat(found, dim=-1).numpy()
+    return values
+
+
+def with_exemplars(
+    model: Scorer, batches: list[Batch], tensors: Mapping[str, torch.Tensor], which: str, most: int
+) -> dict[str, torch.Tensor]:
+    """Tensors of `fused` with exemplars from other rows."""
+    train, stop, calibrate, _ = batches
+    of = {"train": [train], "known": [train, stop], "all": [train, stop, calibrate]}[which]
+    none = Batch(*(part[:0] for part in train))
+    before, exemplars.EXEMPLARS = exemplars.EXEMPLARS, most
+    try:
+        nearest = exemplars.fit(model.module, none, joined(of))
+    finally:
+        exemplars.EXEMPLARS = before
+    far = exemplars.leave_one_out(nearest)
+    mean, scatter = tensors["part_mean"].clone(), tensors["part_spread"].clone()
+    mean[2], scatter[2] = far.mean(), spread(far)
+    return {**nearest, "part_mean": mean, "part_spread": scatter}
+
+
+def by_baselines(parts: Parts, seed: int) -> Iterator[tuple[str, Floats]]:
+    """Each simple detector's score of the test rows, from all normal rows."""
+    rows = torch.cat([part.rows for part in parts[:3]])
+    standardizer = fit_standardizer(rows, 0)
+    known, test = (standardizer(some).x.double().numpy() for some in (rows, parts.test.rows))
+    yield "1-NN", NearestNeighbors(n_neighbors=1).fit(known).kneighbors(test)[0][:, 0]
+    for name, baseline in BASELINES.items():
+        if baseline.window(1) == 1:
+            yield name, learn(name, rows, seed=seed)(parts.test.rows).numpy()
+    yield CHANCE, np.random.default_rng(seed).random(len(test))
+
+
+def by_members(
+    file: Path, seed: int, protocol: Protocol, parts: Parts
+) -> Iterator[tuple[str, Floats]]:
+    """The same sum of other networks, and of the same ones stopped by fewer rows."""
+    for name, variant in MEMBERS.items():
+        yield name, scored(fitted(parts, variant, seed), parts.test)
+    fewer = parts_of(file, seed, protocol, TENTH)
+    yield "fused, stopped by a tenth of all", scored(fitted(fewer, Gaussian(), seed), parts.test)
+
+
+def areas(file: Path, seed: int, protocol: Protocol) -> dict[str, tuple[float, float]]:
+    """AUROC and average precision of each line on a set."""
+    parts, found = parts_of(file, seed, protocol), {}
+    lines = by_scores(parts, seed), by_members(file, seed, protocol, parts)
+    for name, score in (*lines[0], *lines[1], *by_baselines(parts, seed)):
+        assert np.isfinite(score).all(), (file.stem, name)
+        area = roc_auc_score(parts.is_anomaly, score)
+        found[name] = float(area), float(average_precision_score(parts.is_anomaly, score))
+    return found
 
 
 def table(found: dict[str, list[list[tuple[float, float]]]]) -> Iterator[str]:
@@ -140,21 +191,41 @@ def table(found: dict[str, list[list[tuple[float, float]]]]) -> Iterator[str]:
     of_sets = {name: 100 * np.array(values).mean(axis=0) for name, values in found.items()}
     for name, values in found.items():
         seeds = 100 * np.array(values).mean(axis=1)  # (seeds, 2)
-        spread = seeds.std(axis=0, ddof=1) if len(seeds) > 1 else np.full(2, np.nan)
+        scatter = seeds.std(axis=0, ddof=1) if len(seeds) > 1 else np.full(2, np.nan)
         beyond = (of_sets[name] - of_sets["1-NN"])[:, 0]
-        cells = [f"{seeds[:, at].mean():.1f} ± {spread[at]:.1f}" for at in (0, 1)]
+        cells = [f"{seeds[:, at].mean():.1f} ± {scatter[at]:.1f}" for at in (0, 1)]
         cells += [f"{(beyond > 0).sum()} of {len(beyond)}", f"{beyond.min():+.1f}"]
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def areas(file: Path, seed: int, protocol: str) -> dict[str, tuple[float, float]]:
-    """AUROC and average precision of each score and each baseline on a set."""
-    parts, found = split(file, seed, protocol), {}
-    for name, score in (*by_scores(parts, seed), *by_baselines(parts, seed)):
-        assert np.isfinite(score).all(), (file.stem, name)
-        area = roc_auc_score(parts.is_anomaly, score)
-        found[name] = float(area), float(average_precision_score(parts.is_anomaly, score))
-    return found
+def costs() -> Iterator[str]:
+    """CPU seconds of a fit, and microseconds that a row takes to be scored, on one core."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80_000, 20)) @ rng.normal(size=(20, 20))
+    yield "CPU seconds of `VAEDetector().fit` on one core, by rows of 20 columns:"
+    seconds = []
+    for n in (5_000, 20_000, 80_000):
+        began = time.process_time()
+        VAEDetector(random_state=0).fit(rows[:n])
+        seconds.append(f"{n:,} rows {time.process_time() - began:.1f} s")
+    yield ", ".join(seconds) + "."
+    yield ""
+    yield "| score | microseconds a row | times one plain network |"
+    yield "|---|---|---|"
+    some = {"train": alone(rows[:4_000]), "stop": alone(rows[4_000:5_000])}
+    parts = Parts(**some, calibrate=some["stop"], test=some["stop"], is_anomaly=np.zeros(0, bool))
+    model, test = fitted(parts, Gaussian(), 0), alone(rows[-50_000:])
+    plain = 0.0
+    for name in ("squared_error", "reconstruction", "fused_without_exemplars", "fused"):
+        scorer = judged_by(model, name, **some)
+        taken = []
+        for _ in range(3):
+            began = time.process_time()
+            scored(scorer, test)
+            taken.append(time.process_time() - began)
+        micros = 1e6 * min(taken) / len(test.rows)
+        plain = plain or micros
+        yield f"| {name} | {micros:.1f} | {micros / plain:.1f} |"
 
 
 def main() -> None:
@@ -165,8 +236,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    files = sorted(options.data.glob("*.npz"), key=lambda file: int(file.stem.split("_")[0]))
-    files = [f for f in files if int(f.stem.split("_")[0]) % 2 and f.stem not in LEFT_OUT]
+    files = [options.data / f"{n}.npz" for n in names(options.data) if n not in LEFT_OUT]
     kept = {}
     if options.kept and options.kept.is_file():
         kept = json.loads(options.kept.read_text(encoding="utf-8"))
@@ -186,12 +256,14 @@ def main() -> None:
                 seeds[seed].append(area)
         lines += [
             f"`python benchmarks/scores.py --seeds {options.seeds}`, protocol {protocol}: "
-            f"{len(files)} odd-numbered sets of ADBench, member `gaussian` as it comes; percent, "
-            f"mean over the sets ± standard deviation of that mean over {options.seeds} seeds.",
+            f"{len(files)} odd-numbered sets of ADBench, member `gaussian` as it comes where "
+            "another is not named; `fused` is the default of tables; percent, mean over the sets "
+            f"± standard deviation of that mean over {options.seeds} seeds.",
             "",
             *table(found),
             "",
         ]
+    lines += costs()
     print("\n".join(lines), flush=True)
     if options.out:
         options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

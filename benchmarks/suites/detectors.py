@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.neighbors import NearestNeighbors
 
 from suites.case import Bools, Floats, Ints, Rows
 from vae_anomaly import VAEDetector
@@ -85,6 +86,14 @@ def _baseline(name: str, window: int = 1) -> Fit:
     return fit
 
 
+def one_neighbour(train: Rows, seed: int, is_series: bool) -> Fitted:
+    """Distance to the nearest of all training rows, in standard deviations of each column."""
+    center, spread = train.values.mean(axis=0), train.values.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    known = NearestNeighbors(n_neighbors=1).fit((train.values - center) / scale)
+    return Fitted(lambda rows: known.kneighbors((rows.values - center) / scale)[0][:, 0])
+
+
 def _in_order(rows: Rows) -> Series:
     """Rows with how many of their own series stand before each; all of one stand together."""
     at = np.arange(len(rows.series))
@@ -111,6 +120,7 @@ DETECTORS: dict[str, Fit] = {
     "plain VAE": plain_vae,
     **{name: _baseline(name) for name in BASELINES},
     **{title: _baseline(name, WINDOW) for title, name in WINDOWED.items()},
+    "1-NN": one_neighbour,
     CHANCE: chance,
 }
 
@@ -119,7 +129,8 @@ def detectors_of(*, is_series: bool) -> list[str]:
     """Names of those that can judge such rows: windows are of rows that have an order."""
     ordered = {name for name, baseline in BASELINES.items() if baseline.window(1) > 1}
     ordered |= WINDOWED.keys()
-    return [name for name in DETECTORS if is_series or name not in ordered]
+    tables = {"1-NN"}
+    return [name for name in DETECTORS if name not in (tables if is_series else ordered)]
 
 
 class Scored(NamedTuple):

@@ -21,6 +21,7 @@ __all__ = [
     "Series",
     "Standardizer",
     "Windows",
+    "evenly",
     "fit_standardizer",
     "joined",
     "spaced",

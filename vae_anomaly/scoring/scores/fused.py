@@ -13,7 +13,7 @@ from vae_anomaly.scoring.scores import exemplars, latent, residual
 from vae_anomaly.scoring.scores.reconstruction import shares
 from vae_anomaly.scoring.scores.score import Reading, apportioned, blocks, read, spread
 
-__all__ = ["fit", "fit_without_exemplars", "fused"]
+__all__ = ["fit", "fit_without_exemplars", "fused", "parts"]
 
 #: Least squared distance of a residual, so that its logarithm is finite.
 LEAST = 1e-12
@@ -43,9 +43,16 @@ def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[T
     encoder makes of it moves all entries.
     """
     reading = read(module, batch)
-    values = torch.stack(_parts(reading, batch, tensors))  # (p, n)
-    z = (values - tensors["part_mean"][:, None]) / tensors["part_spread"][:, None]
-    return apportioned(z.sum(dim=0), shares(reading.p, batch), batch)
+    return apportioned(parts(reading, batch, tensors).sum(dim=0), shares(reading.p, batch), batch)
+
+
+def parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
+    """What is summed, (p, n): z(log m), z(e), and z(log(1 + d / d0)) with exemplars; float64."""
+    values = _of_networks(reading, batch, tensors)
+    if "exemplars" in tensors:
+        values.append(exemplars.nearest(batch, tensors).far)
+    mean, spread_ = tensors["part_mean"][:, None], tensors["part_spread"][:, None]
+    return (torch.stack(values) - mean) / spread_
 
 
 @torch.no_grad()
@@ -64,22 +71,9 @@ def _standardized(
     values = list(torch.cat(found, dim=-1))
     if nearest:
         values.append(exemplars.leave_one_out(nearest))
-    return (
-        tensors
-        | nearest
-        | {
-            "part_mean": torch.stack([value.mean() for value in values]),
-            "part_spread": torch.stack([spread(value) for value in values]),
-        }
-    )
-
-
-def _parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    """log m, e, and log(1 + d / d0) with exemplars, (n,) each; float64."""
-    parts = _of_networks(reading, batch, tensors)
-    if "exemplars" in tensors:
-        parts.append(exemplars.nearest(batch, tensors).far)
-    return parts
+    mean = torch.stack([value.mean() for value in values])
+    scatter = torch.stack([spread(value) for value in values])
+    return {**tensors, **nearest, "part_mean": mean, "part_spread": scatter}
 
 
 def _of_networks(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> list[Tensor]:
