@@ -145,6 +145,40 @@ def test_too_few_rows_for_the_rate_are_said() -> None:
     assert detector.supported_false_alarm_rate_ == pytest.approx(1 / 41)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_rows", [60, 200, 1000])
+def test_promised_rate_of_false_alarms_holds_for_tables_of_any_size(n_rows: int) -> None:
+    """Mean rate over 16 fits: below the promise plus three standard deviations of that mean.
+
+    The rate of one fit is Beta(k, m + 1 - k) at most, of m rows that set the threshold, so that its
+    standard deviation is below the root of promise / (m + 2).
+    """
+    fresh, rates, promises = plant(2000, seed=99), [], []
+    for seed in range(16):
+        detector = VAEDetector(false_alarm_rate=0.05, training=QUICK, random_state=seed)
+        detector.fit(plant(n_rows, seed=seed))
+        rates.append(np.mean(detector.predict(fresh) == -1))
+        promises.append(detector.supported_false_alarm_rate_)
+    n_calibrate = n_rows // 5
+    spread = np.sqrt(promises[0] / (n_calibrate + 2) / 16 + promises[0] / 2000)
+    assert np.mean(rates) < promises[0] + 3 * spread
+    assert np.mean(rates) > promises[0] / 3  # and it is used
+
+
+def test_tables_are_judged_by_the_fused_score_and_what_has_an_order_by_the_variants_own() -> None:
+    rows = plant(200)
+
+    def score_of(**settings: object) -> str:
+        detector = VAEDetector(training=QUICK, random_state=0, **settings)  # type: ignore[arg-type]
+        return detector.fit(rows).scorer_.anomaly_score
+
+    assert score_of() == "fused"
+    assert score_of(anomaly_score="residual") == "residual"
+    own = Gaussian().default_score
+    assert [score_of(window=2), score_of(smoothing=0.3), score_of(context=[0])] == [own] * 3
+    assert Gaussian(backbone="image", image=(1, 28, 28)).table_score == own
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
 def test_impossible_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="false_alarm_rate"):

@@ -335,6 +335,19 @@ def test_exemplars_are_measured_by_how_far_each_is_from_the_others() -> None:
     assert_allclose(exemplars.leave_one_out(tensors), expected, rtol=1e-6)
 
 
+def test_row_that_is_an_exemplar_is_measured_from_the_others_unless_rows_repeat() -> None:
+    known = take(batch(150, seed=5), torch.arange(1, 100))
+    known = known._replace(observed=torch.ones(99, D, dtype=torch.bool))
+    none, new = take(known, torch.arange(0)), batch(50)
+    tensors = SCORES["exemplars"].fit(trained(), none, known)
+    order = torch.randperm(99, generator=torch.Generator().manual_seed(0))
+    score, _ = SCORES["exemplars"].score(trained(), take(known, order), tensors)
+    assert_allclose(score, exemplars.leave_one_out(tensors), rtol=1e-5)
+    among = joined([known, new])
+    together, _ = SCORES["exemplars"].score(trained(), among, tensors)
+    assert torch.equal(together[99:], SCORES["exemplars"].score(trained(), new, tensors)[0])
+
+
 def test_rows_that_repeat_one_another_are_at_no_distance_and_others_at_a_finite_one() -> None:
     known = batch(100, seed=5)._replace(observed=torch.ones(100, D, dtype=torch.bool))
     tensors = SCORES["exemplars"].fit(trained(), known, known)
@@ -353,6 +366,7 @@ def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
         "exemplars": torch.tensor([[0.0, 2.0], [2.0, 7.0]]).double(),
         "is_code": torch.tensor([False, True]),
         "typical": torch.ones((), dtype=torch.float64),
+        "repeats": torch.tensor(True),
     }
     score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
     assert_allclose(score, [np.log(2), 0.0], rtol=1e-6)

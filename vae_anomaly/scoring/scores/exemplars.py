@@ -20,6 +20,11 @@ __all__ = ["Nearest", "exemplars", "fit", "leave_one_out", "nearest"]
 EXEMPLARS = 1000
 
 
+#: Share of the exemplars that another one repeats, from which on a row at distance 0 is a copy; it
+#: estimates how often new rows are (Good 1953, The Population Frequencies of Species).
+REPEATED = 0.05
+
+
 class Nearest(NamedTuple):
     """How far rows are from the nearest exemplar, (n,), and the shares of the entries, (n, D)."""
 
@@ -28,7 +33,7 @@ class Nearest(NamedTuple):
 
 
 @torch.no_grad()
-def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
+def fit(module: Model, normal: Batch, train: Batch, most: int = EXEMPLARS) -> dict[str, Tensor]:
     """At most 1,000 rows (m, D) of those held out and trained on, and how far apart they are.
 
     They are drawn by chance. Nothing is learnt of a row but that it was there, so that rows that
@@ -37,24 +42,27 @@ def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
     """
     known = joined([train, normal])
     order = torch.randperm(len(known.x), generator=torch.Generator().manual_seed(0))
-    chosen = take(known, order[:EXEMPLARS])
+    chosen = take(known, order[:most])
     p = read(module, chosen).p
     tensors = {
         "exemplars": torch.where(chosen.observed, chosen.x, p.mean).double(),
         "is_code": codes(p).expand(chosen.x.shape[-1]).clone(),
         "typical": torch.ones((), dtype=torch.float64),
     }
-    typical = leave_one_out(tensors).expm1().mean()
-    return tensors | {"typical": torch.where(typical > 0, typical, 1.0)}
+    far = leave_one_out(tensors).expm1()
+    typical = torch.where(far.mean() > 0, far.mean(), 1.0)
+    return tensors | {"typical": typical, "repeats": (far == 0).double().mean() >= REPEATED}
 
 
 def exemplars(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """log(1 + d / d0), d the distance to the nearest exemplar in standardised observed entries.
 
     d0 is the mean distance of an exemplar from the others: where rows repeat one another d is often
-    0, and its logarithm would say of a copy that it is endlessly normal. With gaps the distance is
-    scaled by sqrt(D / observed), so that it stays comparable. Codes of levels differ by 1. An entry
-    contributes its share of the squared distance.
+    0, and its logarithm would say of a copy that it is endlessly normal. Where hardly any do, a row
+    at distance 0 is taken for that very exemplar, and measured from the others: so rows that were
+    learnt from can be judged too. With gaps the distance is scaled by sqrt(D / observed), so that
+    it stays comparable. Codes of levels differ by 1. An entry contributes its share of the squared
+    distance.
 
     References
     ----------
@@ -70,7 +78,14 @@ def nearest(batch: Batch, tensors: Mapping[str, Tensor]) -> Nearest:
     that is an exemplar is at 0.
     """
     x, observed = batch.x.double(), batch.observed.double()
-    return _to(_beyond(x, observed, tensors).argmin(dim=-1), x, observed, tensors)
+    beyond = _beyond(x, observed, tensors)
+    which = beyond.argmin(dim=-1)
+    found = _to(which, x, observed, tensors)
+    is_exemplar = (found.far == 0) & ~tensors["repeats"]
+    if not is_exemplar.any():
+        return found
+    itself = is_exemplar[:, None] & (torch.arange(beyond.shape[-1]) == which[:, None])
+    return _to(beyond.masked_fill(itself, torch.inf).argmin(dim=-1), x, observed, tensors)
 
 
 def leave_one_out(tensors: Mapping[str, Tensor]) -> Tensor:
