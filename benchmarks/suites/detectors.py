@@ -126,7 +126,10 @@ DETECTORS: dict[str, Fit] = {
 
 
 def detectors_of(*, is_series: bool) -> list[str]:
-    """Names of those that can judge such rows: windows are of rows that have an order."""
+    """Names of those that can judge such rows: windows are of rows that have an order.
+
+    1-NN stands beside tables alone, where copies of training rows among the test rows favour it.
+    """
     ordered = {name for name, baseline in BASELINES.items() if baseline.window(1) > 1}
     ordered |= WINDOWED.keys()
     tables = {"1-NN"}
