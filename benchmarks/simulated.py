@@ -24,7 +24,7 @@ from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer
+from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer, judged_by
 from vae_anomaly.streaming import score_rows
 
 CONTRACT = Contract(
@@ -33,6 +33,9 @@ CONTRACT = Contract(
     sensors=tuple(sensor.name for sensor in SENSORS),
     context=tuple(sensor.name for sensor in CONTEXT),
 )
+
+#: Of the same model: the default of tables, and a part of it.
+OTHER_SCORES = ("fused", "residual")
 
 
 def parts(simulation: Simulation) -> dict[str, pa.Table]:
@@ -81,8 +84,9 @@ def one_seed(seed: int) -> dict[str, float]:
     tables = parts(simulation)
     matrices = {name: matrix_of(table, CONTRACT) for name, table in tables.items()}
     train, test = matrices["train"], matrices["test"]
+    known = {"train": series(train), "stop": series(matrices["stop"])}
     scorer = fit_scorer(
-        series(train), series(matrices["stop"]), n_context=len(CONTEXT),
+        **known, n_context=len(CONTEXT),
         variant=variant_of("gaussian", {}), training=Training(), seed=seed,
     ).scorer  # fmt: skip
     found = score_rows(scorer, test)
@@ -91,6 +95,10 @@ def one_seed(seed: int) -> dict[str, float]:
     z = np.abs(test.values - np.nanmean(normal, axis=0)) / np.nanstd(normal, axis=0)
     z = np.nan_to_num(z[:, : len(SENSORS)])
     areas = {"gaussian VAE": found.score, "largest z of a sensor": z.max(axis=1)}
+    areas |= {
+        f"gaussian VAE, score {name}": score_rows(judged_by(scorer, name, **known), test).score
+        for name in OTHER_SCORES
+    }
     contributions = {"gaussian VAE": found.contributions, "largest z": z}
     for name in BASELINES:
         simple = fit_baseline(series(train), n_context=len(CONTEXT), baseline=name, seed=seed)
