@@ -12,7 +12,7 @@ from linear_plant import with_gaps
 from numpy.testing import assert_array_equal
 
 from vae_anomaly.models.overlapping import rows_beneath
-from vae_anomaly.models.standardize import Batch, Standardizer
+from vae_anomaly.models.standardize import Batch, Standardizer, joined
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, blocks
 
 
@@ -45,7 +45,7 @@ def all_windows(rows: torch.Tensor, run: torch.Tensor, window: int) -> Batch:
         assert block.batch.x.shape[0] == len(block.batch.context) == BLOCK_ROWS
         found.append(Batch(*(part[block.own] for part in block.batch)))
     assert at == len(rows)
-    return Batch(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return joined(found)
 
 
 def assert_equal_to_a_loop(rows: torch.Tensor, run: torch.Tensor, window: int) -> None:

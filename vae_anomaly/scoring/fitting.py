@@ -15,12 +15,12 @@ from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.errors import InputError, PartsError
 from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.standardize import (
-    Batch,
     Series,
     Standardizer,
     Windows,
     evenly,
     fit_standardizer,
+    joined,
     take,
     windowed,
 )
@@ -379,8 +379,8 @@ def _learnable(
     learn from labels.
     """
     refuse_misfits(series.rows, series.run, len(standardizer.center))
-    pieces = (standardizer(rows) for rows in torch.split(series.rows, STANDARDIZED_ROWS))
-    batch = Batch(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    pieces = torch.split(series.rows, STANDARDIZED_ROWS)
+    batch = joined([standardizer(rows) for rows in pieces])
     clear = clear_of_anomalies(series.label.numpy(), series.run.numpy(), window - 1)
     anomalous = ~torch.from_numpy(clear)
     if variant.learns_labels:

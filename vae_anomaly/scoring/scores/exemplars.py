@@ -19,7 +19,6 @@ __all__ = ["Nearest", "exemplars", "fit", "leave_one_out", "nearest"]
 #: scoring takes longer.
 EXEMPLARS = 1000
 
-
 #: Share of the exemplars that another one repeats, from which on a row at distance 0 is a copy; it
 #: estimates how often new rows are (Good 1953, The Population Frequencies of Species).
 REPEATED = 0.05
