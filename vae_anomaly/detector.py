@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from vae_anomaly.config import Training, window_rows
+from vae_anomaly.config import Labels, Training, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.errors import InputError
@@ -37,6 +37,7 @@ from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.scoring.labelled import NormalRows, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["VAEDetector"]
@@ -81,6 +82,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         have is one more level, which is improbable.
     false_alarm_rate : float, default=0.01
         Share of normal rows that `predict` may call anomalous.
+    labels : {"default", "strict", "off"}, default="default"
+        What labelled anomalies add to the score: what is like them is lifted, and what is not is
+        lowered a little; "strict" lifts alone, for labels that cover only some kinds or may be
+        wrong. ``semi_supervised`` learns from labels in training, and this is not for it.
     training : Training, optional
         Settings of the training loop.
     random_state : int, RandomState instance or None, default=None
@@ -125,7 +130,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     array([ 1, -1])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (scikit-learn wants every setting here by its name)
         self,
         variant: str | Variant = "gaussian",
         *,
@@ -135,6 +140,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         context: Sequence[str | int] = (),
         categorical: Sequence[str | int] = (),
         false_alarm_rate: float = 0.01,
+        labels: Labels = "default",
         training: Training | None = None,
         random_state: int | RandomState | None = None,
     ) -> None:
@@ -145,6 +151,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.context = context
         self.categorical = categorical
         self.false_alarm_rate = false_alarm_rate
+        self.labels = labels
         self.training = training
         self.random_state = random_state
 
@@ -158,10 +165,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         X : array-like or DataFrame of shape (n_rows, n_features)
             NaN = missing. Rows of a series in time order.
         y : array-like of shape (n_rows,), optional
-            0 normal, positive an anomaly (its class), negative unknown. Anomalies are not trained
-            on, but by variants that learn from labels (``semi_supervised``). Without y, or with
-            fewer than 5 rows that are not anomalies, a warning says that every row counts as
-            normal.
+            0 normal, positive an anomaly (its class), negative unknown. Networks are not trained on
+            anomalies, but by variants that learn from labels (``semi_supervised``); a linear head
+            learns from them what to lift, see `labels`. Without y, or with fewer than 5 rows that
+            are not anomalies, a warning says that every row counts as normal.
         groups : array-like of shape (n_rows,), optional
             Separates series, such as machines; by default all rows are one series.
 
@@ -213,10 +220,57 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.scorer_: Scorer = fitted.scorer
         self.history_: History = fitted.history
         self.notes_: tuple[str, ...] = fitted.notes
-        for note in fitted.notes:
+        held, self._told = self._held(series, part), ""
+        calibration = _with_context(series, held, fitted.scorer.left_context)
+        self._kept: _Kept | None = None
+        if takes_labels(fitted.scorer, self.labels):
+            normal = normal_rows(fitted.scorer, train=train, stop=stop)
+            self._kept = _Kept(normal, calibration)
+            if (series.label > 0).any():
+                self._tell(normal, series)
+        for note in self.notes_:
             logger.warning(note)
-        score = _score(fitted.scorer, series).score[self._held(series, part)]
-        self._set_threshold(score)
+        self._set_threshold(calibration)
+        return self
+
+    def learn_labels(
+        self, X: ArrayLike, y: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> VAEDetector:
+        """Learn from labelled anomalies that are known only after `fit`; the networks stay.
+
+        The head is fitted anew to these labels alone, so give those of `fit` again, and the
+        threshold is set anew on the normal rows of `fit` that set it. For this the estimator keeps
+        2,000 normal rows that the head learns from, and those that set the threshold.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_rows, n_features)
+            Rows with an anomaly among them; with a window, the rows before it too.
+        y : array-like of shape (n_rows,)
+            Positive an anomaly; nothing is learnt of the others.
+        groups : array-like of shape (n_rows,), optional
+            As for `fit`.
+
+        Returns
+        -------
+        VAEDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            No row bears the label of an anomaly, or the detector learns from no labels so.
+        """
+        order, series = self._ordered(X, groups)
+        if self._kept is None:
+            raise InputError(
+                f"{self.scorer_.called} with labels={self.labels!r} learns no labels after fit: "
+                "fit again with them, or with labels='default' or 'strict'"
+            )
+        label = _as_labels(y, len(order.rows))[order.rows]
+        self._tell(self._kept.normal, series._replace(label=torch.from_numpy(label)))
+        logger.warning(self.notes_[-1])
+        self._set_threshold(self._kept.calibration)
         return self
 
     def score_samples(
@@ -271,6 +325,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return found.numpy().astype(np.float64)[np.argsort(order.rows)]
 
     # ------------------------------------------------------------------------------------------
+
+    def _tell(self, normal: NormalRows, series: Series) -> None:
+        """Fit a label head to the anomalies of a series."""
+        found = tell(self.scorer_, normal, [series], self.labels)
+        self.scorer_ = found.scorer
+        self.notes_ = (*(note for note in self.notes_ if note != self._told), found.note)
+        self._told = found.note
 
     def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
         order, series = self._ordered(X, groups)
@@ -359,10 +420,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _labels(self, y: ArrayLike | None, n_rows: int) -> NDArray[np.int64]:
         if y is None:
             return np.zeros(n_rows, np.int64)
-        given = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y").reshape(-1)
-        check_consistent_length(given, range(n_rows))
-        away = np.where(given > 0, np.ceil(given), np.floor(given))  # 0.5 is an anomaly too
-        label: NDArray[np.int64] = away.astype(np.int64)
+        label = _as_labels(y, n_rows)
         if (n_normal := int((label <= 0).sum())) >= LEAST_ROWS:
             return label
         warnings.warn(
@@ -396,8 +454,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         )
         return held
 
-    def _set_threshold(self, normal: NDArray[np.float64]) -> None:
+    def _set_threshold(self, calibration: _Calibration) -> None:
         rate = self.false_alarm_rate
+        normal = _score(self.scorer_, calibration.series).score[calibration.held]
         if not 0 < rate < 1:
             raise InputError(f"false_alarm_rate={rate} must lie between 0 and 1")
         if len(normal) < rows_needed(rate):
@@ -422,6 +481,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return tags
 
 
+def _as_labels(y: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """Labels of rows as whole numbers, (n_rows,)."""
+    given = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y").reshape(-1)
+    check_consistent_length(given, range(n_rows))
+    away = np.where(given > 0, np.ceil(given), np.floor(given))  # 0.5 is an anomaly too
+    label: NDArray[np.int64] = away.astype(np.int64)
+    return label
+
+
 def _codes(column: NDArray[np.float64]) -> NDArray[np.float64]:
     """A column of codes, NaN where missing."""
     known = column[~np.isnan(column)]
@@ -438,6 +506,30 @@ class _Scored(NamedTuple):
 
     score: NDArray[np.float64]
     contributions: NDArray[np.float64]
+
+
+class _Calibration(NamedTuple):
+    """Rows that set a threshold, which of them do (n,), and those before that their scores need."""
+
+    series: Series
+    held: NDArray[np.bool_]
+
+
+class _Kept(NamedTuple):
+    """What labels that come after fit need: normal rows, and those that set the threshold."""
+
+    normal: NormalRows
+    calibration: _Calibration
+
+
+def _with_context(series: Series, held: NDArray[np.bool_], reach: int) -> _Calibration:
+    """The held rows (n,) of a series, and as many rows before each as their scores look back on."""
+    at, run = np.flatnonzero(held), series.run.numpy()
+    steps = np.zeros(len(held) + 1, np.int64)
+    np.add.at(steps, at - np.minimum(run[at], reach), 1)
+    np.add.at(steps, at + 1, -1)
+    needed = np.cumsum(steps[:-1]) > 0
+    return _Calibration(_only(series, needed), held[needed])
 
 
 class _Order(NamedTuple):

@@ -21,6 +21,7 @@ from vae_anomaly.config.mlflow import Gate, MlflowConfig
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
 from vae_anomaly.config.plant import (
     Calibration,
+    Labels,
     ModelConfig,
     PlantConfig,
     Schedule,
@@ -39,6 +40,7 @@ __all__ = [
     "Database",
     "Exclusion",
     "Gate",
+    "Labels",
     "LongLayout",
     "MlflowConfig",
     "ModelConfig",

@@ -12,13 +12,26 @@ from vae_anomaly.config.parts import Exclusion, Parts
 from vae_anomaly.config.section import Frozen
 from vae_anomaly.config.source import Source
 
-__all__ = ["Calibration", "ModelConfig", "PlantConfig", "Schedule", "Training", "window_rows"]
+__all__ = [
+    "Calibration",
+    "Labels",
+    "ModelConfig",
+    "PlantConfig",
+    "Schedule",
+    "Training",
+    "window_rows",
+]
 
 #: Rows of an automatic window: on the benchmarks of series ten rows found no more than three.
 AUTO_WINDOW = 3
 
 #: The member of the family whose likelihood knows levels.
 MIXED = "mixed"
+
+
+#: What labelled anomalies do to the score: lift what is like them and lower a little what is not;
+#: lift alone; nothing.
+Labels = Literal["default", "strict", "off"]
 
 
 class ModelConfig(Frozen):
@@ -28,6 +41,9 @@ class ModelConfig(Frozen):
     baseline: str = Field(default="", description="a simple detector in place of a variant")
     per: Literal["plant", "asset"] = "plant"
     score: str = "auto"
+    labels: Labels = Field(
+        default="default", description="what labelled anomalies add to the score; strict, off"
+    )
     settings: dict[str, JsonValue] = Field(
         default_factory=dict, description="the variant's own settings, such as latent_dim"
     )
@@ -45,6 +61,8 @@ class ModelConfig(Frozen):
             )
         if given.get("settings") or given.get("score", "auto") != "auto":
             raise ValueError(f"baseline '{name}' takes no settings and no score; leave them out")
+        if given.get("labels", "default") != "default":
+            raise ValueError(f"baseline '{name}' learns nothing from labels; leave labels out")
         return {**given, "variant": ""}
 
     @property

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.config import Training
-from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.errors import InputError, PartsError
 from vae_anomaly.models.attempts import train_attempts
 from vae_anomaly.models.standardize import (
@@ -20,7 +19,6 @@ from vae_anomaly.models.standardize import (
     Windows,
     evenly,
     fit_standardizer,
-    joined,
     take,
     windowed,
 )
@@ -28,20 +26,20 @@ from vae_anomaly.models.training import Check, History, one_thread
 from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.columns import Column, column_notes
-from vae_anomaly.scoring.scorer import Scorer, left_context, refuse_misfits, row_shape
+from vae_anomaly.scoring.learnable import (
+    HELD_OUT_ROWS,
+    learnable_windows,
+    normal_windows,
+    refuse_nothing,
+)
+from vae_anomaly.scoring.scorer import Scorer, left_context, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import Smoothing
 
 __all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "judged_by", "learn"]
 
-#: Held-out rows that decide when training stops, and that scores are fitted on; evenly spaced.
-HELD_OUT_ROWS = 8192
-
 #: Training rows for a variant's second stage, and for scores; evenly spaced.
 FINISH_ROWS = 65_536
-
-#: Rows that are standardised at once when fitting: float64 copies of more would fill the memory.
-STANDARDIZED_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,10 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     score_name(anomaly_score, variant.default_score)
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
-    learnt, stopped = (_learnable(part, standardizer, window, variant) for part in (train, stop))
-    _refuse_nothing(learnt, stopped)
+    learnt, stopped = (
+        learnable_windows(part, standardizer, window, variant) for part in (train, stop)
+    )
+    refuse_nothing(learnt, stopped)
     n_classes = _n_classes(learnt) if variant.learns_labels else 0
     trained = train_attempts(
         variant,
@@ -196,9 +196,10 @@ def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series
         )
     score_name(anomaly_score, variant.default_score)  # refuses it before any work
     learnt, stopped = (
-        _learnable(part, scorer.standardizer, scorer.window, variant) for part in (train, stop)
+        learnable_windows(part, scorer.standardizer, scorer.window, variant)
+        for part in (train, stop)
     )
-    _refuse_nothing(learnt, stopped)
+    refuse_nothing(learnt, stopped)
     return _with_score(scorer, variant, anomaly_score, learnt, stopped)
 
 
@@ -208,13 +209,13 @@ def _with_score(
 ) -> Scorer:
     """A scorer of the same model, with a score fitted to held-out and trained-on normal rows."""
     score = SCORES[score_name(anomaly_score, variant.default_score)]
-    held_out = _normal(stop).spread(HELD_OUT_ROWS)
+    held_out = normal_windows(stop).spread(HELD_OUT_ROWS)
     judged = Scorer(
         scorer.standardizer,
         scorer.module,
         variant=variant,
         anomaly_score=anomaly_score,
-        tensors=score.fit(scorer.module, held_out, _normal(train).spread(FINISH_ROWS)),
+        tensors=score.fit(scorer.module, held_out, normal_windows(train).spread(FINISH_ROWS)),
         window=scorer.window,
         smoothing=scorer.smoothing,
         levels=scorer.levels,
@@ -298,8 +299,8 @@ def fit_baseline(
     left_context(window, smoothing)  # refuses both before any work
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context)
-    learnable = _learnable(train, standardizer, window, variant)
-    _refuse_nothing(learnable, learnable)
+    learnable = learnable_windows(train, standardizer, window, variant)
+    refuse_nothing(learnable, learnable)
     learnt = _with_following(learnable, detector.ahead)
     scorer = Scorer(
         standardizer,
@@ -312,9 +313,9 @@ def fit_baseline(
     if smoothing == "auto":
         if stop is None:
             raise InputError("smoothing='auto' of a baseline needs rows to stop on; give `stop`")
-        held_out = _learnable(stop, standardizer, window, variant)
-        _refuse_nothing(learnable, held_out)
-        scorer.standardize_scores(_normal(held_out).spread(HELD_OUT_ROWS))
+        held_out = learnable_windows(stop, standardizer, window, variant)
+        refuse_nothing(learnable, held_out)
+        scorer.standardize_scores(normal_windows(held_out).spread(HELD_OUT_ROWS))
     titles = columns or _numbered(standardizer)
     said = column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes = (*_left_out(learnable), *said)
@@ -362,46 +363,9 @@ def _with_following(windows: Windows, ahead: int) -> Learnt:
     return Learnt(windowed(batch, run, rows, windows.window), following)
 
 
-def _normal(windows: Windows) -> Windows:
-    """Those of the rows that bear no label of an anomaly."""
-    return windows.only(windows.batch.label[windows.rows] <= 0)
-
-
 def _n_classes(windows: Windows) -> int:
     """The highest class of a labelled anomaly."""
     return int(windows.batch.label[windows.rows].clamp(min=0).max())
-
-
-def _learnable(
-    series: Series, standardizer: Standardizer, window: int, variant: Variant | Simple
-) -> Windows:
-    """The rows with a value; without a labelled anomaly in their window, but for members that
-    learn from labels.
-    """
-    refuse_misfits(series.rows, series.run, len(standardizer.center))
-    pieces = torch.split(series.rows, STANDARDIZED_ROWS)
-    batch = joined([standardizer(rows) for rows in pieces])
-    clear = clear_of_anomalies(series.label.numpy(), series.run.numpy(), window - 1)
-    anomalous = ~torch.from_numpy(clear)
-    if variant.learns_labels:
-        anomalous &= series.label <= 0  # a normal row after an anomaly is neither
-    fit = ~anomalous & batch.observed.any(dim=-1)
-    rows = fit.nonzero().squeeze(-1)
-    return Windows(batch._replace(label=series.label), series.run, rows, window)
-
-
-def _refuse_nothing(train: Windows, stop: Windows) -> None:
-    if not train.batch.x.shape[-1]:
-        raise PartsError(
-            f"no sensor varies in the normal ones of the {len(train.run)} rows of part 'train'; "
-            "there is nothing to learn: give it more rows, or other sensors"
-        )
-    for part, windows in (("train", train), ("stop", stop)):
-        if not (windows.batch.label[windows.rows] <= 0).any():
-            raise PartsError(
-                f"none of the {len(windows.run)} rows of part '{part}' is normal and has a value; "
-                "give it more rows"
-            )
 
 
 def _left_out(train: Windows) -> Iterator[str]:

@@ -22,7 +22,9 @@ from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
 from vae_anomaly.scoring.baselines import BASELINES, Baseline, Simple
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
+from vae_anomaly.scoring.label_head import LabelHead
 from vae_anomaly.scoring.scores import SCORES, score_name, spread
+from vae_anomaly.scoring.scores.score import read
 from vae_anomaly.scoring.smoothing import (
     Smoothing,
     ewma,
@@ -57,6 +59,11 @@ class Scorer(nn.Module):
         Of each sensor, how many levels its code has; empty: all are numbers.
     n_classes : int
         The highest class of the labels that the module learnt from.
+
+    Attributes
+    ----------
+    head : LabelHead or None
+        What labels add to the score, see `labelled.tell`; None adds nothing.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Scorer(nn.Module):
             self.anomaly_score = score_name(anomaly_score, variant.default_score)
         self.window, self.smoothing = window, smoothing
         self.levels, self.n_classes = levels, n_classes
+        self.head: LabelHead | None = None
         self.tensors = nn.Module()
         for name, tensor in (tensors or {}).items():
             self.tensors.register_buffer(name, tensor)
@@ -220,6 +228,8 @@ class Scorer(nn.Module):
         error_of, tensors = SCORES[self.anomaly_score].error, dict(self.tensors.named_buffers())
         for at, own, block in self._blocks(rows, run):
             error[at] = error_of(self.module, block, tensors)[own]
+        if self.head is not None:  # which draws nothing
+            error = error / self.head.score_spread.float()
         if self.smoothing is None:
             return error
         if self.smoothing == "auto":
@@ -281,6 +291,14 @@ class Scorer(nn.Module):
 
     def _scored(self, block: Batch) -> tuple[Tensor, Tensor]:
         """Score (n,) and contributions (n, D) of a block of windows."""
+        score, parts = self.unlabelled(block)
+        if self.head is None:
+            return score, parts
+        told: tuple[Tensor, Tensor] = self.head(read(self.module, block), block, score, parts)
+        return told
+
+    def unlabelled(self, block: Batch) -> tuple[Tensor, Tensor]:
+        """Score (n,) and contributions (n, D) of windows without what labels add."""
         tensors = dict(self.tensors.named_buffers())
         if self.baseline is None:
             return SCORES[self.anomaly_score].score(self.module, block, tensors)

@@ -14,6 +14,7 @@ from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
 from vae_anomaly.scoring.baselines import NoLatents, Simple, baseline_of
+from vae_anomaly.scoring.label_head import LabelHead, Mode
 from vae_anomaly.scoring.scorer import Scorer, row_shape
 from vae_anomaly.scoring.smoothing import Smoothing
 
@@ -27,6 +28,16 @@ class _TensorSpec(BaseModel):
 
     shape: tuple[int, ...]
     dtype: Literal["float32", "float64", "int64", "bool"]
+
+
+class _HeadSpec(BaseModel):
+    """Sizes and mode of a label head."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_entries: PositiveInt
+    n_latents: NonNegativeInt
+    labels: Mode
 
 
 class _Spec(BaseModel):
@@ -46,6 +57,7 @@ class _Spec(BaseModel):
     smoothing: Smoothing
     anomaly_score: str
     tensors: dict[str, _TensorSpec]
+    head: _HeadSpec | None = None
 
 
 def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
@@ -71,9 +83,16 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
             name: _TensorSpec(shape=tuple(t.shape), dtype=str(t.dtype).removeprefix("torch."))
             for name, t in scorer.tensors.named_buffers()
         },
+        head=_head_spec(scorer.head),
     )
     other = {"variant", "settings"} if spec.baseline else {"baseline"}
     return spec.model_dump(mode="json", exclude=other)
+
+
+def _head_spec(head: LabelHead | None) -> _HeadSpec | None:
+    if head is None:
+        return None
+    return _HeadSpec(n_entries=head.n_entries, n_latents=head.n_latents, labels=head.labels)
 
 
 def _member(variant: Variant | Simple) -> dict[str, JsonValue]:
@@ -105,7 +124,7 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         constant_value=torch.zeros(d, dtype=torch.float64),
     )
     variant, module = _built(said, standardizer)
-    return Scorer(
+    scorer = Scorer(
         standardizer,
         module,
         variant=variant,
@@ -119,6 +138,9 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         levels=said.levels,
         n_classes=said.n_classes,
     )
+    if said.head is not None:
+        scorer.head = LabelHead(said.head.n_entries, said.head.n_latents, said.head.labels)
+    return scorer
 
 
 def _built(said: _Spec, standardizer: Standardizer) -> tuple[Variant | Simple, Model]:

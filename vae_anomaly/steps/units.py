@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from vae_anomaly.package import Golden, Unit
 from vae_anomaly.scoring.baselines import baseline_of
 from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import FittedScorer, fit_baseline, fit_scorer
+from vae_anomaly.scoring.labelled import told_in_fit
 from vae_anomaly.steps.judged import of_part, unit_matrices
 from vae_anomaly.streaming import EVERY_ASSET
 
@@ -209,14 +210,17 @@ def _fit_stages(
         own = checkpoint.with_name(f"{checkpoint.name}-{stage}")
         return _fit(plant, called, now, own, on_check)
 
-    return fit_augmented(
-        _series(train),
-        _series(stop),
+    real, held_out = _series(train), _series(stop)
+    made = fit_augmented(
+        real,
+        held_out,
         fit,
         share=share,
         seed=plant.seed,
         as_read=lambda rows: as_read(rows, plant.contract).matrix,
     )
+    told = told_in_fit(made.fitted, train=real, stop=held_out, labels=plant.model.labels)
+    return replace(made, fitted=told)
 
 
 def _fit(
