@@ -1,182 +1,273 @@
-"""What a few labelled anomalies are worth, on three tables of ADBench.
+"""What a few labelled anomalies are worth, on 17 tables of ADBench.
 
-    python benchmarks/partial_labels.py --data ../shared/data/adbench \
-        --out benchmarks/results/partial_labels.md
+    python benchmarks/partial_labels.py
+    python benchmarks/partial_labels.py --again default strict     # after a change of the head
 
-The sets were chosen before any was looked at: the odd-numbered ones with at least 200 anomalies, at
-most 20,000 rows and at most 100 columns, and of these the three of the lowest numbers. Rows are
-split 70/30 by chance for each seed; 5 % of the training anomalies bear a label. In the first
-setting the other training rows are known to be normal, and the other anomalies are left out; in the
-second one nothing is known of them, and the other anomalies are among them. The third one shows
-what labels cost that are all wrong: as in the first, but the same number of labels stands on normal
-rows.
+The sets are the odd-numbered ones with at least 20 anomalies. Of the rows 70 % are learnt from and
+30 % scored, as drawn for each seed; of the training anomalies 1, 5 or 10 % bear a label, at least
+one, and the others are left out. Two trials show what labels may cost: those of one kind of
+anomalies alone are judged by the other kind (k-means of the training anomalies into two, labels on
+the larger), and those that stand on normal rows by all.
+
+Every result is kept as a line in --records, so that a second call goes on where a killed one
+stopped. What has changed in a method is not noticed: --again names those to compute anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import StandardScaler
+from suites.adbench import names
+from suites.case import Floats, areas
+from suites.records import Key, Record, append, code_version, forget, read_records
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.models.classes import ClassVAE
-from vae_anomaly.models.vae import importance_bound
-from vae_anomaly.scoring.fitting import learn
-from vae_anomaly.scoring.scorer import Scorer
 
-SHARE_LABELLED = 0.05
-SETTINGS = {
-    "normal": "the other rows are normal",
-    "unknown": "nothing is known of the other rows",
-    "wrong": "the labels stand on normal rows",
+SHARES = (0.01, 0.05, 0.1)
+LEAST_ANOMALIES = 20
+
+#: Most normal rows to learn from, and rows to score: those of `quality.py adbench --quick`.
+MOST_TRAIN, MOST_TEST = 3_000, 6_000
+
+#: Scored anomalies of the other kind without which its figure would be chance.
+LEAST_OF_A_KIND = 5
+
+#: Points of AUROC by which a set is won or lost.
+EVEN = 0.1
+
+Figures = Mapping[Key, dict[str, float]]
+Labelled = Literal["anomalies", "kind", "wrong"]
+
+
+class Method(NamedTuple):
+    """What learns from which labels; the figures of the one without labels are subtracted."""
+
+    mode: Literal["off", "default", "strict", "semi_supervised"]
+    labelled: Labelled = "anomalies"
+
+
+METHODS = {
+    "default": Method("default"),
+    "strict": Method("strict"),
+    "semi_supervised": Method("semi_supervised"),
+    "strict, other kind": Method("strict", "kind"),
+    "default, other kind": Method("default", "kind"),
+    "strict, wrong labels": Method("strict", "wrong"),
+    "default, wrong labels": Method("default", "wrong"),
+    "off": Method("off"),
+    "off, other kind": Method("off", "kind"),
 }
-LEAST_ANOMALIES, MOST_ROWS, MOST_COLUMNS, N_SETS = 200, 20_000, 100, 3
-
-#: Samples a row for M2's own likelihoods.
-N_SAMPLES = 64
-
-Floats = NDArray[np.float64]
 
 
-class Split(NamedTuple):
-    """Training rows with labels as a user has them, and test rows with the truth."""
-
-    train: Floats
-    label: NDArray[np.int64]
-    test: Floats
-    is_anomaly: NDArray[np.bool_]
+def trials(some: Collection[str] = METHODS) -> Iterator[tuple[str, float]]:
+    """Methods and shares of labels of one set and seed."""
+    for name in some:
+        yield from ((name, share) for share in SHARES[: 1 if METHODS[name].mode == "off" else None])
 
 
-class Area(NamedTuple):
-    auroc: float
-    average_precision: float
+def called(name: str, share: float) -> str:
+    """What records call a method at a share of labels."""
+    return name if METHODS[name].mode == "off" else f"{name}, {share:.0%}"
 
 
-def chosen(folder: Path) -> list[Path]:
-    """The sets by the rule above."""
-    files = sorted(folder.glob("*.npz"), key=lambda file: int(file.stem.split("_")[0]))
-    fitting = []
-    for file in files:
-        with np.load(file) as found:
-            n_rows, n_columns = found["X"].shape
-            enough = found["y"].sum() >= LEAST_ANOMALIES
-            if enough and n_rows <= MOST_ROWS and n_columns <= MOST_COLUMNS:
-                fitting.append(file)
-    return fitting[:N_SETS]
+@dataclass
+class Trial:
+    """One set with one seed; what several results share is computed once."""
 
+    file: Path
+    seed: int
 
-def split(file: Path, seed: int, setting: str) -> Split:
-    """70 % of the rows to learn from, with labels on few of the anomalies among them."""
-    with np.load(file) as found:
-        rows, truth = found["X"].astype(np.float64), found["y"].astype(bool)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    train, test = np.split(order, [round(0.7 * len(rows))])
-    anomalies = train[truth[train]]
-    labelled = anomalies[: max(1, round(SHARE_LABELLED * len(anomalies)))]
-    if setting != "unknown":
-        normal = train[~truth[train]]
-        train = np.concatenate([normal, labelled])
-        if setting == "wrong":
-            train, labelled = normal, normal[: len(labelled)]
-    label = np.where(np.isin(train, labelled), 1, -1 if setting == "unknown" else 0)
-    return Split(rows[train], label, rows[test], truth[test])
+    @cached_property
+    def parts(self) -> dict[str, Floats]:
+        """Normal rows and anomalies to learn from, and those to score."""
+        with np.load(self.file) as found:
+            rows, truth = found["X"].astype(np.float64), found["y"].astype(bool)
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(len(rows))
+        train, test = np.split(order, [round(0.7 * len(rows))])
+        test = test[:MOST_TEST]
+        return {
+            "normal": rows[train[~truth[train]][:MOST_TRAIN]],
+            "anomalies": rows[train[truth[train]]],
+            "test normal": rows[test[~truth[test]]],
+            "test anomalies": rows[test[truth[test]]],
+        }
 
-
-def own_likelihoods(scorer: Scorer, rows: Floats) -> dict[str, Floats]:
-    """What M2 itself says: -log p(x), and log p(x, anomaly) - log p(x, normal)."""
-    model = scorer.module
-    assert isinstance(model, ClassVAE)
-    batch = scorer.standardizer(torch.from_numpy(rows))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        marginal = importance_bound(model, batch, n_samples=N_SAMPLES, generator=generator)
-        normal = importance_bound(model.normal, batch, n_samples=N_SAMPLES, generator=generator)
-        fault = importance_bound(
-            model.faults, model.as_faults(batch), n_samples=N_SAMPLES, generator=generator
+    @cached_property
+    def kinds(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which anomalies are of the larger kind, of those to learn from and of those to score."""
+        scaler = StandardScaler().fit(self.parts["normal"])
+        mine, test = (
+            scaler.transform(self.parts[part]).clip(-10, 10)
+            for part in ("anomalies", "test anomalies")
         )
-    return {
-        "M2's own -log p(x)": -marginal.double().numpy(),
-        "M2's own likelihood ratio": (fault[0] - normal).double().numpy(),
-    }
+        found = KMeans(2, n_init=10, random_state=self.seed).fit(mine)
+        larger = int(np.bincount(found.labels_, minlength=2).argmax())
+        return found.labels_ == larger, found.predict(test) == larger
+
+    @cached_property
+    def plain(self) -> VAEDetector:
+        """Fitted without labels; heads are then fitted to it."""
+        return VAEDetector(random_state=self.seed).fit(self.parts["normal"])
+
+    def labels(self, labelled: Labelled, share: float) -> Floats:
+        """The rows that bear a label."""
+        anomalies = self.parts["anomalies"]
+        n = max(1, round(share * len(anomalies)))
+        if labelled == "kind":
+            own = anomalies[self.kinds[0]]
+            return own[: max(1, round(share * len(own)))]
+        return self.parts["normal"][-n:] if labelled == "wrong" else anomalies[:n]
+
+    def figures(self, method: Method, share: float) -> dict[str, float]:
+        """AUROC and average precision; none where too few anomalies of a kind are scored."""
+        normal, anomalies = self.parts["test normal"], self.parts["test anomalies"]
+        if method.labelled == "kind":
+            anomalies = anomalies[~self.kinds[1]]
+            if len(anomalies) < LEAST_OF_A_KIND:
+                return {}
+        rows, truth = np.concatenate([normal, anomalies]), np.arange(len(normal) + len(anomalies))
+        score = -self.detector(method, share).score_samples(rows)
+        return areas(truth >= len(normal), score)
+
+    def detector(self, method: Method, share: float) -> VAEDetector:
+        if method.mode == "off":
+            return self.plain
+        told = self.labels(method.labelled, share)
+        if method.mode == "semi_supervised":
+            normal = self.parts["normal"]
+            label = np.repeat([0, 1], [len(normal), len(told)])
+            both = np.concatenate([normal, told])
+            return VAEDetector("semi_supervised", random_state=self.seed).fit(both, label)
+        plain = deepcopy(self.plain).set_params(labels=method.mode)
+        return plain.learn_labels(told, np.ones(len(told)))
 
 
-def scores(rows: Split, seed: int) -> dict[str, Floats]:
-    """Anomaly score of the test rows by each method."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*calibration rows support")
-        told = VAEDetector("semi_supervised", random_state=seed).fit(rows.train, rows.label)
-        plain = VAEDetector("gaussian", random_state=seed).fit(rows.train, rows.label)
-    probability = np.maximum(told.class_probabilities(rows.test), 1e-38)
-    found = {
-        "semi_supervised: its score": -told.score_samples(rows.test),
-        "q(y \\| x) alone": np.log(probability[:, 1]) - np.log(probability[:, 0]),
-        "unlabelled score (gaussian)": -plain.score_samples(rows.test),
-    }
-    found |= own_likelihoods(told.scorer_, rows.test)
-    normal, test = torch.from_numpy(rows.train[rows.label <= 0]), torch.from_numpy(rows.test)
-    for name in ("mahalanobis", "knn", "random"):
-        found[name] = learn(name, normal, seed=seed)(test).numpy()
+def run(files: Sequence[Path], records: Path, seeds: int) -> None:
+    """Compute every result that the file of records lacks, and append it there."""
+    version, known = code_version(), read_records(records)
+    for seed in range(seeds):
+        for file in files:
+            trial = Trial(file, seed)
+            for name, share in trials():
+                key = Key(file.stem, seed, called(name, share))
+                if key in known:
+                    continue
+                began = time.process_time()
+                figures = trial.figures(METHODS[name], share)
+                seconds = round(time.process_time() - began, 3)
+                n_train, n_test = (
+                    len(trial.parts[part]) + len(trial.parts[other])
+                    for part, other in (("normal", "anomalies"), ("test normal", "test anomalies"))
+                )
+                append(records, Record(*key, figures, n_train, n_test, seconds, code=version))
+                print(*key, figures, seconds, flush=True)
+
+
+def chosen(folder: Path, wanted: Sequence[str]) -> list[Path]:
+    """The sets by the rule above, or those of them that are named."""
+    files = [folder / f"{name}.npz" for name in names(folder)]
+    found = []
+    for file in files:
+        with np.load(file) as rows:
+            if rows["y"].sum() >= LEAST_ANOMALIES and (not wanted or file.stem in wanted):
+                found.append(file)
     return found
 
 
-def table(areas: Mapping[tuple[str, str, str], list[Area]], names: list[str]) -> list[str]:
-    """Rows of methods, columns of sets; areas by setting, method and set."""
-    heads = [f"{name} {kind}" for name in names for kind in ("AUROC", "AP")]
-    lines = [
-        "| setting | method | " + " | ".join(heads) + " | mean AUROC | mean AP |",
-        "|---" * (len(heads) + 4) + "|",
+def page(records: Sequence[Record], command: str) -> list[str]:
+    """All lines of the file of results."""
+    figures = {record.key: record.figures for record in records if record.figures}
+    cases, seeds = (list(dict.fromkeys(key[at] for key in figures)) for at in (0, 1))
+    off = np.array([areas_of(figures, case, "off") for case in cases]).mean(axis=0)
+    return [
+        f"`{command}`: {len(cases)} sets of ADBench, {len(seeds)} seed{'s' * (len(seeds) > 1)}; "
+        "points gained over the same detector without labels, on the mean of the sets, where it "
+        f"has AUROC {off[0]:.1f} and AP {off[1]:.1f}. Won and lost are sets whose AUROC differs by "
+        f"more than {EVEN} points; worst is the one that gains least, on the mean of its seeds.",
+        "",
+        "| labels | labelled | AUROC | AP | won/lost | worst set | sets |",
+        "|---|---|---|---|---|---|---|",
+        *(gained(figures, cases, name, share) for name, share in trials() if "off" not in name),
+        "",
+        "Area under the ROC curve and average precision of each set, in percent:",
+        "",
+        *each(figures, cases),
     ]
-    for setting, method in dict.fromkeys((s, m) for s, m, _ in areas):
-        values = np.array([areas[setting, method, name] for name in names])  # (sets, seeds, 2)
-        mean, spread = 100 * values.mean(axis=1), 100 * values.std(axis=1, ddof=1)
-        cells = [
-            f"{mean[at, kind]:.1f} ± {spread[at, kind]:.1f}"
-            for at in range(len(names))
-            for kind in (0, 1)
-        ]
-        cells += [f"{value:.1f}" for value in mean.mean(axis=0)]
-        lines.append(f"| {setting} | {method} | " + " | ".join(cells) + " |")
-    return lines
+
+
+def gained(figures: Figures, cases: Sequence[str], name: str, share: float) -> str:
+    """A row of what a method gains at a share of labels."""
+    method = called(name, share)
+    base = "off, other kind" if METHODS[name].labelled == "kind" else "off"
+    own = [case for case in cases if any(key[::2] == (case, method) for key in figures)]
+    gain = np.array([areas_of(figures, c, method) - areas_of(figures, c, base) for c in own])
+    won, lost = (int((sign * gain[:, 0] > EVEN).sum()) for sign in (1, -1))
+    worst = int(gain[:, 0].argmin())
+    auroc, precision = gain.mean(axis=0)
+    return (
+        f"| {name} | {share:.0%} | {auroc:+.1f} | {precision:+.1f} | {won}/{lost} | "
+        f"{gain[worst, 0]:+.1f} ({own[worst]}) | {len(own)} |"
+    )
+
+
+def each(figures: Figures, cases: Sequence[str]) -> Iterator[str]:
+    """A row for each set, without labels and with them."""
+    methods = ["off", *(called("default", share) for share in SHARES)]
+    heads = [f"{method} {kind}" for method in methods for kind in ("AUROC", "AP")]
+    yield "| set | " + " | ".join(heads) + " |"
+    yield "|---" * (len(heads) + 1) + "|"
+    for case in cases:
+        cells = np.concatenate([areas_of(figures, case, method) for method in methods])
+        yield f"| {case} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
+
+
+def areas_of(figures: Figures, case: str, method: str) -> Floats:
+    """AUROC and average precision of a set in percent, on the mean of its seeds."""
+    own = [found for key, found in figures.items() if key[::2] == (case, method)]
+    return 100 * np.array([[found["AUROC"], found["AP"]] for found in own]).mean(axis=0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/adbench"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = Path(os.environ.get("VAE_ANOMALY_DATA", "../shared/data"))
+    here = Path(__file__).parent
+    parser.add_argument("--data", type=Path, default=data / "adbench")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default 3)")
+    parser.add_argument("--sets", nargs="+", default=[], help="some of the sets, such as 29_Pima")
+    parser.add_argument("--again", nargs="+", choices=METHODS, default=[], help="compute anew")
+    parser.add_argument("--records", type=Path, default=here / "records" / "partial_labels.jsonl")
+    parser.add_argument("--out", type=Path, default=here / "results" / "partial_labels.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    files = chosen(options.data)
-    areas: dict[tuple[str, str, str], list[Area]] = {}
-    for setting in SETTINGS:
-        for file in files:
-            for seed in range(options.seeds):
-                rows = split(file, seed, setting)
-                for method, score in scores(rows, seed).items():
-                    area = Area(
-                        roc_auc_score(rows.is_anomaly, score),
-                        average_precision_score(rows.is_anomaly, score),
-                    )
-                    areas.setdefault((setting, method, file.stem), []).append(area)
-                    print(setting, file.stem, seed, method, area, flush=True)
-    lines = [
-        f"`python benchmarks/partial_labels.py --seeds {options.seeds}`: test rows, in percent, "
-        f"mean ± standard deviation of {options.seeds} seeds; {SHARE_LABELLED:.0%} of the training "
-        "anomalies bear a label.",
-        *(f"Setting `{name}`: {says}." for name, says in SETTINGS.items()),
-        "",
-        *table(areas, [file.stem for file in files]),
-    ]
+    logging.getLogger("vae_anomaly").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*calibration rows support")
+    forget(options.records, [called(name, share) for name, share in trials(options.again)])
+    files = chosen(options.data, options.sets)
+    run(files, options.records, options.seeds)
+    wanted = {(file.stem, seed) for file in files for seed in range(options.seeds)}
+    records = [r for r in read_records(options.records).values() if r.key[:2] in wanted]
+    command = f"python benchmarks/partial_labels.py --seeds {options.seeds}"
+    lines = page(records, " ".join([command, *(["--sets", *options.sets] if options.sets else [])]))
     print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class LabelHead(nn.Module):
         standard: Tensor = ((raw - self.center) / self.scale).clamp(
             -LARGEST_FEATURE, LARGEST_FEATURE
         )
-        return standard * self.known(batch) / len(self.weight) ** 0.5
+        return standard * self.known(batch) / math.sqrt(len(self.weight))
 
     def raw_features(self, reading: Reading, batch: Batch, score: Tensor) -> Tensor:
         """Features (n, p) before they are standardised."""
