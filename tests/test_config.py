@@ -84,6 +84,8 @@ def test_paths_are_relative_to_the_plant_file(
         ({"model": {"variant": "vq", "baseline": "pca"}}, "two models; leave one out"),
         ({"model": {"baseline": "pca", "settings": {"k": 3}}}, "takes no settings"),
         ({"model": {"baseline": "pca", "score": "labels"}}, "takes no settings and no score"),
+        ({"model": {"baseline": "pca", "labels": "strict"}}, "learns nothing from labels"),
+        ({"model": {"labels": "all"}}, "should be 'default', 'strict' or 'off'"),
         ({"model": {"baseline": "pca"}, "training": {"augment": 1}}, "makes no rows to train on"),
         ({"smoothing": 2}, "smoothing: 2 must be a rate above 0 and at most 1, or 'auto'"),
         ({"smoothing": "slow"}, "smoothing: 'slow' must be a rate"),
@@ -108,6 +110,12 @@ def test_a_baseline_takes_the_place_of_the_variant_and_is_read_again_as_written(
     assert (plant.model.name, plant.model.kind) == ("pca", "baseline pca")
     assert PlantConfig.model_validate(plant.model_dump()) == plant
     assert read_plant(write(tmp_path)).model.kind == "gaussian VAE"
+
+
+def test_labels_may_be_switched_off_by_a_bare_word(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "model: {labels: off}\n")
+    assert read_plant(path).model.labels == "off"
 
 
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ class ModelConfig(Frozen):
         default_factory=dict, description="the variant's own settings, such as latent_dim"
     )
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _word_off(cls, labels: object) -> object:
+        """YAML reads a bare off as false."""
+        return "off" if labels is False else labels
+
     @model_validator(mode="before")
     @classmethod
     def _one_of_both(cls, given: object) -> object:
