@@ -160,6 +160,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
 def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series) -> Scorer:
     """A scorer of the same trained model with another score, without training again.
 
+    A label head is not carried over, for it has learnt from the score that is replaced.
+
     Parameters
     ----------
     scorer : Scorer
