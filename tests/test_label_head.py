@@ -31,6 +31,7 @@ from vae_anomaly.scoring.label_head import LEAKS, MOST, WEIGHT, LabelHead, one_s
 from vae_anomaly.scoring.labelled import (
     MOST_ROWS,
     NormalRows,
+    anomalies_of,
     takes_labels,
     tell,
     told_in_fit,
@@ -82,7 +83,7 @@ def told(
 ) -> tuple[Scorer, Scorer]:
     """A scorer without labels, and with a head."""
     plain = trained(variant, window=window, smoothing=smoothing, anomaly_score=anomaly_score).scorer
-    return plain, tell(plain, kept(plain), [labelled(n)], mode).scorer
+    return plain, tell(plain, kept(plain), anomalies_of(plain, labelled(n)), mode).scorer
 
 
 def kept(scorer: Scorer) -> NormalRows:
@@ -302,7 +303,10 @@ def test_a_head_is_sealed_with_its_package(tmp_path: Path) -> None:
     label[5] = 1
     known = Series(*(torch.from_numpy(part) for part in (off, run, label)))
     scorer = tell(
-        unit.scorer, kept_rows(unit.scorer, train=normal, stop=normal), [known], "strict"
+        unit.scorer,
+        kept_rows(unit.scorer, train=normal, stop=normal),
+        anomalies_of(unit.scorer, known),
+        "strict",
     ).scorer
     golden = Golden.of(scorer, Matrix(values, run, label))
     provenance = Provenance("pumps", "f" * 64, readings_version=3, seed=0)
@@ -320,7 +324,7 @@ def test_a_head_is_sealed_with_its_package(tmp_path: Path) -> None:
 
 def test_folds_say_how_much_the_labels_are_worth() -> None:
     plain = told()[0]
-    found = tell(plain, kept(plain), [labelled()], "default").note
+    found = tell(plain, kept(plain), anomalies_of(plain, labelled()), "default").note
     assert found.startswith(f"{N_LABELS} labelled anomalies lift what is like them")
     above, before = (float(x.split()[-1]) for x in found.split("%")[:2])
     rows, truth = np.concatenate([normal_rows(1000, 7), anomalies(300, 8)]), np.arange(1300) >= 1000
@@ -331,7 +335,7 @@ def test_folds_say_how_much_the_labels_are_worth() -> None:
 @pytest.mark.parametrize(("n", "called"), [(1, "1 labelled anomaly"), (2, "2 labelled anomalies")])
 def test_below_three_labels_nothing_can_be_checked(n: int, called: str) -> None:
     plain = told()[0]
-    found = tell(plain, kept(plain), [labelled(n)], "default")
+    found = tell(plain, kept(plain), anomalies_of(plain, labelled(n)), "default")
     assert found.note.startswith(called)
     assert "below 3 it cannot be checked" in found.note
     rows, truth = np.concatenate([normal_rows(500, 7), anomalies(200, 8)]), np.arange(700) >= 500
@@ -359,7 +363,7 @@ def test_folds_do_not_take_wrong_labels_for_a_lesson() -> None:
     found = []
     for seed in range(8):
         wrong = series(normal_rows(6, 100 + seed), label=np.ones(6, np.int64))
-        note = tell(plain, kept(plain), [wrong], "strict").note
+        note = tell(plain, kept(plain), anomalies_of(plain, wrong), "strict").note
         found.append(float(note.split("%")[0].split()[-1]))
     assert 30 < np.mean(found) < 60
 
@@ -406,11 +410,21 @@ def test_labels_in_stop_are_learnt_from_too() -> None:
 def test_only_members_that_do_not_train_on_labels_take_a_head() -> None:
     train, _ = parts()
     baseline = fit_baseline(train, n_context=0, baseline=next(iter(BASELINES)), seed=0).scorer
-    assert not takes_labels(baseline, "default")
-    assert takes_labels(told()[0], "strict")
-    assert not takes_labels(told()[0], "off")
+    assert not takes_labels(baseline.variant, "default")
+    assert takes_labels(told()[0].variant, "strict")
+    assert not takes_labels(told()[0].variant, "off")
     with pytest.raises(ConfigError, match="labels='strickt' is not known; did you mean 'strict'"):
-        takes_labels(told()[0], "strickt")
+        takes_labels(told()[0].variant, "strickt")
+
+
+def test_labels_of_rows_without_a_value_teach_nothing_and_stop_nothing() -> None:
+    plain, (train, stop) = trained(), parts()
+    empty = Series(*(part.clone() for part in train))
+    empty.rows[:3], empty.label[:3] = torch.nan, 1
+    assert told_in_fit(plain, train=empty, stop=stop, labels="default") is plain
+    rows, label = some(300, 6)
+    rows[label > 0] = np.nan
+    assert VAEDetector(training=QUICK, random_state=0).fit(rows, label).scorer_.head is None
 
 
 def test_rows_without_a_labelled_anomaly_are_refused() -> None:
@@ -418,9 +432,9 @@ def test_rows_without_a_labelled_anomaly_are_refused() -> None:
     empty = series(np.full((4, D), np.nan), label=np.ones(4, np.int64))
     for nothing in (series(normal_rows(5, 3)), empty):
         with pytest.raises(InputError, match="label at least one above 0"):
-            tell(plain, kept(plain), [nothing], "default")
+            tell(plain, kept(plain), anomalies_of(plain, nothing), "default")
     with pytest.raises(InputError, match="labels='off' learns nothing"):
-        tell(plain, kept(plain), [labelled()], "off")
+        tell(plain, kept(plain), anomalies_of(plain, labelled()), "off")
 
 
 # ----------------------------------------------------------------------------------- the detector

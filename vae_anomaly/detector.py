@@ -32,12 +32,12 @@ from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.errors import InputError
 from vae_anomaly.latent.augmented import fit_augmented
-from vae_anomaly.models.standardize import Series
+from vae_anomaly.models.standardize import Batch, Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import fit_scorer
-from vae_anomaly.scoring.labelled import NormalRows, normal_rows, takes_labels, tell
+from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["VAEDetector"]
@@ -189,6 +189,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if self.window != "auto" and not isinstance(self.window, Integral):
             raise InputError(f"window={self.window!r} must be a whole number of rows, or 'auto'")
         variant = variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant
+        tells = takes_labels(variant, self.labels)
         self._learn_levels(rows, variant)
         order = _series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -223,11 +224,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         held, self._told = self._held(series, part), ""
         calibration = _with_context(series, held, fitted.scorer.left_context)
         self._kept: _Kept | None = None
-        if takes_labels(fitted.scorer, self.labels):
+        if tells:
             normal = normal_rows(fitted.scorer, train=train, stop=stop)
             self._kept = _Kept(normal, calibration)
-            if (series.label > 0).any():
-                self._tell(normal, series)
+            if len((anomalies := anomalies_of(fitted.scorer, series)).x):
+                self._tell(normal, anomalies)
         for note in self.notes_:
             logger.warning(note)
         self._set_threshold(calibration)
@@ -268,7 +269,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 "fit again with them, or with labels='default' or 'strict'"
             )
         label = _as_labels(y, len(order.rows))[order.rows]
-        self._tell(self._kept.normal, series._replace(label=torch.from_numpy(label)))
+        series = series._replace(label=torch.from_numpy(label))
+        self._tell(self._kept.normal, anomalies_of(self.scorer_, series))
         logger.warning(self.notes_[-1])
         self._set_threshold(self._kept.calibration)
         return self
@@ -326,9 +328,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------
 
-    def _tell(self, normal: NormalRows, series: Series) -> None:
-        """Fit a label head to the anomalies of a series."""
-        found = tell(self.scorer_, normal, [series], self.labels)
+    def _tell(self, normal: NormalRows, anomalies: Batch) -> None:
+        """Fit a label head, and say in the notes what it is worth."""
+        found = tell(self.scorer_, normal, anomalies, self.labels)
         self.scorer_ = found.scorer
         self.notes_ = (*(note for note in self.notes_ if note != self._told), found.note)
         self._told = found.note

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from vae_anomaly.config import Labels
 from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.standardize import Batch, Series, Windows, joined, spaced
 from vae_anomaly.models.training import one_thread
+from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.baselines import Simple
 from vae_anomaly.scoring.fitting import FittedScorer
 from vae_anomaly.scoring.label_head import LEAKS, FittedHead, fit_label_head
@@ -23,7 +23,15 @@ from vae_anomaly.scoring.learnable import (
 )
 from vae_anomaly.scoring.scorer import Scorer
 
-__all__ = ["NormalRows", "Told", "normal_rows", "takes_labels", "tell", "told_in_fit"]
+__all__ = [
+    "NormalRows",
+    "Told",
+    "anomalies_of",
+    "normal_rows",
+    "takes_labels",
+    "tell",
+    "told_in_fit",
+]
 
 #: Rows that a head learns from at most, normal ones and anomalies each; evenly spaced.
 MOST_ROWS = 2000
@@ -53,7 +61,7 @@ class Told(NamedTuple):
     note: str
 
 
-def takes_labels(scorer: Scorer, labels: str) -> bool:
+def takes_labels(variant: Variant | Simple, labels: str) -> bool:
     """Whether labels are learnt by a head: not by baselines, nor by members that train on them.
 
     Raises
@@ -64,8 +72,7 @@ def takes_labels(scorer: Scorer, labels: str) -> bool:
     allowed = (*LEAKS, "off")
     if labels not in allowed:
         raise ConfigError(f"labels={labels!r} is not known; {closest(str(labels), allowed)}")
-    is_baseline = isinstance(scorer.variant, Simple)
-    return labels != "off" and not is_baseline and not scorer.variant.learns_labels
+    return labels != "off" and not isinstance(variant, Simple) and not variant.learns_labels
 
 
 @one_thread()
@@ -89,7 +96,22 @@ def normal_rows(scorer: Scorer, *, train: Series, stop: Series) -> NormalRows:
 
 
 @one_thread()
-def tell(scorer: Scorer, normal: NormalRows, anomalies: Sequence[Series], labels: Labels) -> Told:
+def anomalies_of(scorer: Scorer, *series: Series) -> Batch:
+    """Windows of the rows with a value that bear a label above 0.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    *series : Series
+        Such rows, and those before them that their windows reach back to. Of more than 2,000 labels
+        so many are taken, evenly spaced.
+    """
+    found = [anomalous_windows(part, scorer.standardizer, scorer.window) for part in series]
+    return spaced(joined([part.spread(MOST_ROWS) for part in found]), MOST_ROWS)
+
+
+@one_thread()
+def tell(scorer: Scorer, normal: NormalRows, anomalies: Batch, labels: Labels) -> Told:
     """The scorer with a label head; one that it had is replaced.
 
     Parameters
@@ -97,9 +119,8 @@ def tell(scorer: Scorer, normal: NormalRows, anomalies: Sequence[Series], labels
     scorer : Scorer
         Of a variant; it stays as it is.
     normal : NormalRows
-    anomalies : sequence of Series
-        Rows that bear a label above 0, and those before them that their windows reach back to. Of
-        more than 2,000 labels so many are learnt from, evenly spaced.
+    anomalies : Batch
+        See `anomalies_of`.
     labels : {"default", "strict"}
         Whether what is unlike the labels is judged a little more normal, or nothing is.
 
@@ -110,20 +131,18 @@ def tell(scorer: Scorer, normal: NormalRows, anomalies: Sequence[Series], labels
     Raises
     ------
     InputError
-        No row with a value bears the label of an anomaly, or `labels` is "off".
+        There is no anomaly, or `labels` is "off".
     """
     if labels == "off":
         raise InputError("labels='off' learns nothing from labels; give 'default' or 'strict'")
-    found = [anomalous_windows(series, scorer.standardizer, scorer.window) for series in anomalies]
-    learnt = spaced(joined([part.spread(len(part.rows)) for part in found]), MOST_ROWS)
-    if not len(learnt.x):
+    if not len(anomalies.x):
         raise InputError(
             "no row with a value bears the label of an anomaly; label at least one above 0"
         )
     fitted = fit_label_head(
         scorer.module,
         joined([normal.held_out, normal.known]),
-        learnt,
+        anomalies,
         score=lambda block: scorer.unlabelled(block)[0],
         labels=labels,
         in_order=scorer.window > 1 or scorer.smoothing is not None,
@@ -132,7 +151,7 @@ def tell(scorer: Scorer, normal: NormalRows, anomalies: Sequence[Series], labels
     told.head = fitted.head
     if scorer.smoothing == "auto":
         told.standardize_scores(normal.standard)
-    return Told(told, _note(len(learnt.x), fitted))
+    return Told(told, _note(len(anomalies.x), fitted))
 
 
 def told_in_fit(
@@ -152,10 +171,13 @@ def told_in_fit(
     ConfigError
         `labels` is something else.
     """
-    scorer, parts = fitted.scorer, (train, stop)
-    if not takes_labels(scorer, labels) or not any((part.label > 0).any() for part in parts):
+    scorer = fitted.scorer
+    if not takes_labels(scorer.variant, labels):
         return fitted
-    found = tell(scorer, normal_rows(scorer, train=train, stop=stop), parts, labels)
+    anomalies = anomalies_of(scorer, train, stop)
+    if not len(anomalies.x):
+        return fitted
+    found = tell(scorer, normal_rows(scorer, train=train, stop=stop), anomalies, labels)
     return replace(fitted, scorer=found.scorer, notes=(*fitted.notes, found.note))
 
 
