@@ -193,7 +193,8 @@ def chosen(folder: Path, wanted: Sequence[str]) -> list[Path]:
 def page(records: Sequence[Record], command: str) -> list[str]:
     """All lines of the file of results."""
     figures = {record.key: record.figures for record in records if record.figures}
-    cases, seeds = (list(dict.fromkeys(key[at] for key in figures)) for at in (0, 1))
+    cases = sorted({key.case for key in figures}, key=lambda case: int(case.split("_")[0]))
+    seeds = {key.seed for key in figures}
     off = np.array([areas_of(figures, case, "off") for case in cases]).mean(axis=0)
     return [
         f"`{command}`: {len(cases)} sets of ADBench, {len(seeds)} seed{'s' * (len(seeds) > 1)}; "
