@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from math import comb, exp, hypot, sqrt
+from math import comb, exp, hypot, log, sqrt
 from random import Random
 
 import numpy as np
@@ -418,8 +418,16 @@ def ewma(values: list[float], run: list[int], rate: float, kernel: int) -> list[
 def multiscale(
     values: list[float], parts: list[list[float]], run: list[int], kernels: dict[float, int]
 ) -> list[tuple[float, list[float]]]:
-    """Largest of the EWMAs by rate -> rows, each from 0 and over its own sd, and its parts."""
+    """Largest of the EWMAs by rate -> rows, each from 0 and over its own sd, and its parts.
+
+    All but that of rate 1 are of values that grow by their logarithm beyond 5.
+    """
     result = []
+    shrink = [1.0 if z <= 5 else 5 * (1 + log(z / 5)) / z for z in values]
+    held = [
+        [z * by for z, by in zip(column, shrink, strict=True)]
+        for column in (values, *zip(*parts, strict=True))
+    ]
     for i, before in enumerate(run):
         of_scales = []
         for rate, kernel in kernels.items():
@@ -427,7 +435,7 @@ def multiscale(
             sd = sqrt(sum(weight**2 for weight in weights))  # of independent values of variance 1
             sums = [
                 sum(weight * column[i - lag] for lag, weight in enumerate(weights)) / sd
-                for column in (values, *zip(*parts, strict=True))
+                for column in ((values, *zip(*parts, strict=True)) if rate == 1 else held)
             ]
             of_scales.append((sums[0], sums[1:]))
         result.append(max(of_scales, key=lambda found: found[0]))

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 #: Outside libraries that only some rooms may import: library → places.
 ROOMS = {
-    "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py", "latent/",
-              "steps/"),
+    "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py",
+              "detector_parts.py", "latent/", "steps/"),
     "safetensors": ("package.py", "models/training.py"),
     "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
     "deltalake": ("data/", "steps/"),
@@ -41,7 +41,7 @@ LEVELS = (
     ("config", "table", "images"),
     ("data", "models", "decisions", "pictures"),
     ("scoring",),
-    ("package_file", "package", "streaming", "detector", "latent", "tracking"),
+    ("package_file", "package", "streaming", "detector_parts", "detector", "latent", "tracking"),
     ("mlflow_model", "steps"),
     ("report", "progress"),
     ("demo",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import naive
 import numpy as np
@@ -14,12 +15,14 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import nan_euclidean_distances
 
+from vae_anomaly.config import Training
 from vae_anomaly.errors import ConfigError, InputError, PackageError, PartsError
 from vae_anomaly.models.covariance import SHRINKAGES
 from vae_anomaly.models.standardize import Series
-from vae_anomaly.scoring.baselines import BASELINES, CHANCE, baseline_of
+from vae_anomaly.models.variants import Gaussian
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE, CHANGES, baseline_of
 from vae_anomaly.scoring.baselines.gaussian import WIDEST
-from vae_anomaly.scoring.fitting import fit_baseline, learn
+from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer, learn
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
@@ -180,9 +183,52 @@ def test_change_of_units_leaves_scores_unchanged(name: str) -> None:
 def test_constant_and_unobserved_columns_are_left_out(name: str) -> None:
     train, rows = normal_rows(300, 0), normal_rows(50, 1)
     useless = np.column_stack([np.full(300, 7.1), np.full(300, np.nan)])
-    other = np.column_stack([np.arange(50.0), np.full(50, 3.0)])
+    other = np.column_stack([np.full(50, 7.1), np.full(50, 3.0)])
     found = scores(name, np.hstack([train, useless]), np.hstack([rows, other]))
     assert_allclose(found, scores(name, train, rows), rtol=1e-5)
+
+
+@every
+def test_a_constant_that_changes_adds_what_has_not_happened_in_so_many_rows(name: str) -> None:
+    train, rows = normal_rows(300, 0), normal_rows(50, 1)
+    before, after = np.full((300, 1), 7.1), np.full((50, 1), 7.1)
+    after[20:] += 0.1
+    found = scores(name, np.hstack([train, before]), np.hstack([rows, after]))
+    added = np.where(np.arange(50) < 20, 0.0, 2 * math.log(302))
+    assert_allclose(found, scores(name, train, rows) + added, rtol=1e-5)
+
+
+def test_changes_alone_judge_rows_of_which_no_sensor_varied() -> None:
+    """A package of it: by name, and what a network falls back on."""
+    train = np.full((98, 2), [7.5, np.nan])
+    rows = np.array([[7.5, 1.0], [7.6, 2.0], [np.nan, np.nan]])
+    told = "no sensor varies in training: a row is judged by whether one of them has changed"
+    network = fit_scorer(
+        series(train), series(train), n_context=0, variant=Gaussian(), training=Training(), seed=0
+    )
+    for found in (fit_baseline(series(train), n_context=0, baseline=CHANGES, seed=0), network):
+        assert found.scorer.called == "baseline changes"
+        assert found.notes[0] == told
+        score, contributions = found.scorer(*alone(rows))
+        assert_allclose(score, [0, 2 * math.log(100), 0], rtol=1e-6)
+        assert_allclose(contributions[1], [2 * math.log(100), 0], rtol=1e-6)
+        assert found.scorer.expected(*alone(rows))[:, 0].tolist() == [7.5] * 3
+    again = build_scorer(scorer_spec(found.scorer))
+    again.load_state_dict(found.scorer.state_dict())
+    assert torch.equal(again(*alone(rows))[0], score)
+
+
+def test_an_average_of_changes_fades_and_normal_rows_lie_below_every_change() -> None:
+    train = np.full((400, 1), 7.5)
+    scorer = fitted(CHANGES, train, smoothing="auto")
+    rows = np.full((600, 1), 7.5)
+    rows[300] = 8.0
+    score = scorer(torch.from_numpy(rows), torch.arange(600))[0]
+    assert (score[:300] == score[0]).all()
+    assert score[300] == score.max() > 10
+    assert score[301] > score[0] + 1
+    faded = int((score[300:] <= score[0]).nonzero()[0])
+    assert 20 < faded < 150  # rows until nothing is left of it
 
 
 @every

@@ -52,8 +52,8 @@ def test_a_constant_is_named_with_its_value_and_unit() -> None:
     rows = normal_rows(300, 0)
     rows[:, 0], rows[:, 1] = 7.5, np.nan
     assert notes(rows, on_change=", and a change of it is reported") == [
-        "sensor 'a' is constant (7.5 bar) in training; it is not judged, and a change of it is "
-        "reported",
+        "sensor 'a' is constant (7.5 bar) in training; it is judged by whether it changes, "
+        "and a change of it is reported",
         "sensor 'b' has no value in training; it is not judged",
     ]
 
@@ -62,7 +62,7 @@ def test_a_constant_code_is_named_by_its_level() -> None:
     rows = normal_rows(300, 0)
     rows[:, 1] = 1
     assert notes(rows, (A, B, *OTHERS)) == [
-        "sensor 'b' is constant (open) in training; it is not judged"
+        "sensor 'b' is constant (open) in training; it is judged by whether it changes"
     ]
 
 
@@ -121,6 +121,6 @@ def test_the_detector_names_columns_as_its_table_does(caplog: pytest.LogCaptureF
     named = pd.DataFrame(rows, columns=[f"tag {i}" for i in range(6)])
     for X, name in ((rows, "column 2"), (named, "column 'tag 2'")):
         detector = VAEDetector(training=QUICK, random_state=0).fit(X)
-        note = f"{name} is constant (3) in training; it is not judged"
+        note = f"{name} is constant (3) in training; it is judged by whether it changes"
         assert note in detector.notes_
         assert note in caplog.text

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vae_anomaly import Training, VAEDetector
-from vae_anomaly.models.variants.gaussian import Gaussian
+from vae_anomaly.models.variants import Ensemble, Gaussian, Mixed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration rows support")
 
@@ -177,9 +177,56 @@ def test_tables_are_judged_by_the_fused_score_and_what_has_an_order_by_the_varia
 
     assert score_of() == "fused"
     assert score_of(anomaly_score="residual") == "residual"
+    assert [score_of(window=2), score_of(smoothing=0.3)] == ["density"] * 2
     own = Gaussian().default_score
-    assert [score_of(window=2), score_of(smoothing=0.3), score_of(context=[0])] == [own] * 3
+    assert [score_of(variant="gaussian", window=2), score_of(context=[0])] == [own] * 2
     assert Gaussian(backbone="image", image=(1, 28, 28)).table_score == own
+
+
+def test_what_a_series_says_of_itself_chooses_member_window_and_context() -> None:
+    """Flags explain and are not judged, unless there is nothing else, or one says otherwise."""
+    rng = np.random.default_rng(0)
+    flags = rng.integers(0, 2, size=(300, 3)).astype(float)
+    flags[:, 2] = 0.0
+    rows = np.column_stack([flags[:, 0], plant(300), flags[:, 1:]])
+
+    def fitted(X: np.ndarray, **settings: object) -> VAEDetector:
+        settings = {"window": "auto", "training": QUICK, "random_state": 0} | settings
+        return VAEDetector(**settings).fit(X)  # type: ignore[arg-type]
+
+    auto = fitted(rows)
+    n_judged = rows.shape[1] - 3
+    assert auto.context_ == (0, n_judged + 1, n_judged + 2)
+    assert auto.contributions(rows[:5]).shape == (5, n_judged)
+    assert isinstance(auto.scorer_.variant, Ensemble)
+    assert auto.scorer_.window == round(60 / n_judged)
+    assert fitted(rows, window=1).context_ == ()
+    assert fitted(rows, context=()).context_ == ()
+    assert fitted(rows, context=[1]).context_ == (1,)
+    assert fitted(flags).context_ == ()
+    rows[7, 0] = 0.5
+    assert fitted(rows).context_ == auto.context_[1:]
+    codes = fitted(rows, categorical=[n_judged + 1])
+    assert codes.context_ == (n_judged + 2,)
+    assert isinstance(codes.scorer_.variant, Mixed)
+
+
+def test_series_are_learnt_whole_and_the_threshold_stands_on_rows_that_were_not_learnt() -> None:
+    """In the last fifth a sensor has moved: it is known, and the threshold says how new it was."""
+    rows = plant(1000)
+    rows[800:, 1] += 30.0
+    settings = {"smoothing": "auto", "training": QUICK, "random_state": 0, "labels": "off"}
+    detector = VAEDetector(**settings).fit(rows)  # type: ignore[arg-type]
+    first, last = (trained.scorer for trained in detector._trained)
+    assert detector.scorer_ is last
+    score, of_first = (
+        scorer(torch.from_numpy(rows), torch.arange(1000))[0][800:] for scorer in (last, first)
+    )
+    assert of_first.min() > 5 * score.max()
+    assert detector.threshold_.value > of_first.quantile(0.9)
+    for name in ("normal_mean", "normal_sd"):
+        assert torch.equal(first.get_buffer(name), last.get_buffer(name))
+    assert len(VAEDetector(training=QUICK, random_state=0).fit(rows)._trained) == 1
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])

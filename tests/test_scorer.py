@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise, product
 
 import naive
@@ -95,14 +96,17 @@ def test_expected_value_is_near_what_a_normal_sensor_reads(variant: str) -> None
     assert (error < 0.7 * np.nanstd(rows[:, :D], axis=0)).all()
 
 
-def test_constant_sensors_stay_out_and_are_expected_as_they_were() -> None:
+def test_constant_sensors_are_judged_by_whether_they_change_and_expected_as_they_were() -> None:
     rows = normal_rows(400, 0)
     rows[:, 1], rows[:, 4] = 7.5, np.nan
     scorer = _fit(rows).scorer
-    rows[:, 1], rows[:, 4] = 8.0, 1.0  # they change, and are not judged
+    before, _ = scorer(*series(rows)[:2])
+    rows[200:, 1], rows[:, 4] = 8.0, 1.0  # of the latter nothing is known
     score, contributions = scorer(*series(rows)[:2])
-    assert score.isfinite().all()
-    assert (contributions[:, [1, 4]] == 0).all()
+    surprise = torch.where(torch.arange(400) < 200, 0.0, 2 * math.log(402))
+    assert_allclose(contributions[:, 1], surprise, rtol=1e-6)
+    assert_allclose(score, before + surprise, rtol=1e-6)
+    assert (contributions[:, 4] == 0).all()
     assert (contributions[:, [0, 2, 3, 5]] > 0).any(dim=0).all()
     expected = scorer.expected(*series(rows)[:2])
     assert (expected[:, 1] == 7.5).all()
@@ -468,7 +472,7 @@ def test_parts_without_a_usable_row_are_refused() -> None:
     with pytest.raises(PartsError, match="no sensor varies in the normal ones of the 50 rows"):
         _fit(rows, train=series(rows, label=ones))
     with pytest.raises(PartsError, match="there is nothing to learn"):
-        _fit(np.full((50, 3), 2.0))
+        _fit(np.full((50, 3), np.nan))
 
 
 def test_wrong_arguments_are_refused_before_any_work() -> None:

@@ -119,6 +119,32 @@ def test_importance_is_the_closed_form_of_factor_analysis() -> None:
     assert_allclose(got, expected, atol=0.1)
 
 
+def test_density_is_exact_where_the_posterior_is() -> None:
+    """Of one latent the linear encoder has no correlations to lack: then Laplace is no estimate."""
+    vae, W, mean, sigma = linear_vae(d=6, k=1)
+    rows = batch_of(random_rows(20, 6))
+    density = SCORES["density"]
+    with torch.no_grad():
+        got, _ = density.score(vae, rows, density.fit(vae, rows, rows))
+    expected = [-naive.factor_analysis(row, W, mean, sigma) for row in rows.x.double().numpy()]
+    assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_density_sees_a_lone_sensor_at_a_level_that_it_never_had() -> None:
+    """Its network has learnt to pass it on, so that what is left of it is nothing."""
+    vae, *_ = linear_vae(d=1, k=1)
+    with torch.no_grad():
+        vae.decoder.net.layers[0].weight.fill_(10.0)
+        vae.encoder.net.layers[0].weight[0], vae.encoder.net.layers[0].bias[0] = 0.1, 0.0
+        rows = batch_of(torch.tensor([[0.5], [60.0]]))
+        level, left = (
+            SCORES[name].score(vae, rows, SCORES[name].fit(vae, rows, rows))[0]
+            for name in ("density", "reconstruction")
+        )
+    assert level[1] - level[0] > 15
+    assert (left - left[0]).abs().max() < 3
+
+
 def test_importance_error_is_what_other_noise_scatters_by() -> None:
     vae, x, n_times = linear_vae(d=6, k=2)[0], random_rows(20, 6), 400
     rows = batch_of(x.repeat(n_times, 1))  # each time by other noise

@@ -20,6 +20,7 @@ from vae_anomaly.scoring.scorer import left_context
 from vae_anomaly.scoring.smoothing import (
     CUT_WEIGHT_OF_SCALES,
     SCALES,
+    held_in,
     kernel_length,
     multiscale,
     multiscale_error,
@@ -80,6 +81,27 @@ def test_a_steady_shift_grows_to_its_limit_at_the_slowest_scale() -> None:
     assert got[-1] == pytest.approx(0.5 / math.sqrt(0.03 / 1.97), rel=1e-3)
 
 
+def test_values_are_held_in_beyond_five_and_grow_with_their_logarithm() -> None:
+    z = torch.tensor([-9.0, 0.0, 5.0, 5.0 * math.e, 5e6], dtype=torch.float64)
+    parts = torch.stack([0.25 * z, 0.75 * z], dim=1)
+    held, of_held = held_in(z, parts)
+    assert_allclose(held, [-9, 0, 5, 10, 5 * (1 + math.log(1e6))])
+    assert_allclose(of_held, torch.stack([0.25 * held, 0.75 * held], dim=1))
+
+
+def test_one_absurd_row_does_not_outshine_what_comes_after_it() -> None:
+    """A shock of 1,000, and 20 rows later a lasting shift of 3, which is to be seen."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(200, generator=rng, dtype=torch.float64)
+    z[100], run = 1000.0, torch.arange(200)
+    z[120:] += 3.0
+    smooth = multiscale(z, z[:, None], run)[0]
+    assert smooth[100] == 1000.0  # the shock itself is as large as it is
+    assert smooth[140:160].min() > smooth[105:120].max()
+    slow = standard_ewma(z, run, min(SCALES))  # which it would be without
+    assert slow[105:120].min() > 5 * smooth[140:160].max()
+
+
 @pytest.mark.parametrize("rate", SCALES)
 def test_an_average_of_normal_rows_has_variance_one_from_the_first_row_on(rate: float) -> None:
     """200,000 series of 40 rows; variances within 6 sd of an estimate, sqrt(2 / 200,000)."""
@@ -101,7 +123,7 @@ def test_kernels_leave_out_less_than_they_say() -> None:
     for t, value in enumerate(z.tolist()):  # from all rows before, by recursion
         averages = {k: (1 - k) * old + k * value for k, old in averages.items()}
         sds = {k: math.sqrt(k / (2 - k) * (1 - (1 - k) ** (2 * (t + 1)))) for k in SCALES}
-        largest = max(averages[k] / sds[k] for k in SCALES)
+        largest = max(averages[k] / sds[k] for k in SCALES)  # of values too small to be held in
         assert abs(largest - got[t]) < 5e-3  # of a standard deviation
 
 
@@ -114,8 +136,9 @@ def test_it_reads_back_255_rows() -> None:
     spoilt[: 600 - 256], spoilt_parts[: 600 - 256] = 1e6, 1e6
     for value, same in zip(multiscale(spoilt, spoilt_parts, run), last, strict=True):
         assert torch.equal(value[-1], same[-1])
-    spoilt[600 - 256] = 1e6
-    assert multiscale(spoilt, spoilt_parts, run)[0][-1] > last[0][-1] + 1
+    spoilt[600 - 256] = 1e9
+    slowest = min(SCALES)
+    assert standard_ewma(spoilt, run, slowest)[-1] > standard_ewma(score, run, slowest)[-1] + 1
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.1, "slow", float("nan")])
@@ -270,14 +293,14 @@ def test_auto_makes_a_series_of_rows_and_a_table_stays_a_table() -> None:
         scorer = detector.scorer_
         return scorer.window, scorer.smoothing, detector.score_samples(rows)
 
-    table, three, auto, smooth = (
+    table, twenty, auto, smooth = (
         scorer_and_scores(**options)
-        for options in ({}, {"window": 3}, {"window": "auto"}, {"smoothing": "auto"})
+        for options in ({}, {"window": 20}, {"window": "auto"}, {"smoothing": "auto"})
     )
-    assert [found[:2] for found in (table, three, auto, smooth)] == [
-        (1, None), (3, None), (3, None), (1, "auto"),
+    assert [found[:2] for found in (table, twenty, auto, smooth)] == [
+        (1, None), (20, None), (20, None), (1, "auto"),
     ]  # fmt: skip
-    assert_array_equal(auto[2], three[2])
+    assert_array_equal(auto[2], twenty[2])
     assert not np.array_equal(table[2], smooth[2])
 
 

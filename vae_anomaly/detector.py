@@ -30,26 +30,28 @@ from sklearn.utils.validation import (
 from vae_anomaly.config import Labels, Training, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
+from vae_anomaly.detector_parts import (
+    CALIBRATE,
+    Order,
+    only,
+    parts_of,
+    series_order,
+    with_context,
+)
 from vae_anomaly.errors import InputError
 from vae_anomaly.latent.augmented import fit_augmented
-from vae_anomaly.models.standardize import Batch, Series
+from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
-from vae_anomaly.models.variants import Variant, variant_of
-from vae_anomaly.scoring.columns import Column
-from vae_anomaly.scoring.fitting import fit_scorer
+from vae_anomaly.models.variants import Variant, default_variant, variant_of
+from vae_anomaly.scoring.baselines import Simple
+from vae_anomaly.scoring.columns import Column, flags
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["VAEDetector"]
 
 logger = logging.getLogger(__name__)
-
-#: Shares of the normal rows that stop the training and that set the threshold; the rest trains.
-STOP, CALIBRATE = 0.1, 0.2
-
-#: Share that stops the training in a table: a tenth of a hundred rows would choose the weights by
-#: chance. On the mean of ADBench it makes no difference.
-TABLE_STOP = 0.16
 
 #: Levels that a categorical column may have.
 MOST_LEVELS = 1000
@@ -63,20 +65,23 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    variant : str or Variant, default="gaussian"
+    variant : str or Variant, default="auto"
         Member of the family: a name in ``VARIANTS``, or its settings, such as
-        ``Gaussian(latent_dim=4)``.
+        ``Gaussian(latent_dim=4)``; "auto" is "gaussian" in a table, "ensemble" in a series, and
+        "mixed" with categorical columns.
     window : int or "auto", default=1
         Rows that are judged together; more than 1 makes the rows a series in time order, and so
-        does "auto", which is 3.
+        does "auto", which is 60 rows of a single judged column, fewer of several, and at least 3.
     smoothing : float, "auto" or None, default=None
         Rate of the EWMA of the score, in (0, 1], or "auto": the largest of several EWMAs, from the
         row itself to some sixty rows. Makes the rows a series likewise.
     anomaly_score : str, default="auto"
         A name in ``SCORES``; "auto" is "fused" in a table, and the variant's own in a series, of
         images, and where context explains the rows.
-    context : sequence of str or int, default=()
-        Columns that explain and are not themselves judged: names of a DataFrame, or positions.
+    context : sequence of str or int, or "auto", default="auto"
+        Columns that explain and are not themselves judged: names of a DataFrame, or positions;
+        "auto" are those of a series that hold nothing but 0 and 1, such as commands and states, and
+        none of a table.
     categorical : sequence of str or int, default=()
         Columns of codes 0, 1, ... for variant "mixed", named likewise; a code that training did not
         have is one more level, which is improbable.
@@ -102,9 +107,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     supported_false_alarm_rate_ : float
         The rate of `threshold_`; above `false_alarm_rate` where the rows were too few for it.
     history_ : History
-        Bounds at each check of the training, and what the training doctor saw and did.
+        Bounds at each check of the training, and what the training doctor saw and did; of a series
+        those of the first training, whose held-out rows were not learnt from.
     notes_ : tuple of str
         What one should know of the columns, of the training and of the latent; also logged.
+    context_ : tuple of int
+        Positions of the columns that explain and are not judged.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
 
@@ -112,8 +120,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     -----
     In a table rows are split by chance: 64 % train, 16 % stop the training, 20 % set the threshold,
     which neither weights nor score have seen. With a window or smoothing rows are a series, and
-    are split in time order within each group: 70 %, 10 %, 20 %. On a few hundred rows the
-    distance to the nearest normal row is often as good, and simpler.
+    are split in time order within each group: 70 %, 10 %, 20 %. Then it learns once more, from all
+    rows, so that the latest are known to it; the threshold, and what a normal score is, stay as
+    they were on rows that had not been learnt from. On a few hundred rows of a table the distance
+    to the nearest normal row is often as good, and simpler.
 
     References
     ----------
@@ -132,12 +142,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def __init__(  # noqa: PLR0913 (scikit-learn wants every setting here by its name)
         self,
-        variant: str | Variant = "gaussian",
+        variant: str | Variant = "auto",
         *,
         window: int | Literal["auto"] = 1,
         smoothing: float | Literal["auto"] | None = None,
         anomaly_score: str = "auto",
-        context: Sequence[str | int] = (),
+        context: Sequence[str | int] | Literal["auto"] = "auto",
         categorical: Sequence[str | int] = (),
         false_alarm_rate: float = 0.01,
         labels: Labels = "default",
@@ -188,50 +198,64 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         label = self._labels(y, len(rows))
         if self.window != "auto" and not isinstance(self.window, Integral):
             raise InputError(f"window={self.window!r} must be a whole number of rows, or 'auto'")
-        variant = variant_of(self.variant, {}) if isinstance(self.variant, str) else self.variant
-        tells = takes_labels(variant, self.labels)
+        self.context_: tuple[int, ...] = self._learn_context(rows[label <= 0])
+        variant = self._member()
+        takes_labels(variant, self.labels)  # refuses unknown words before any work
         self._learn_levels(rows, variant)
-        order = _series_order(groups, len(rows))
+        order = series_order(groups, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         series = self._series(rows[order.rows], order.run, label[order.rows])
-        part = _parts(
+        part = parts_of(
             series.label.numpy(),
             order,
             seed,
             is_series=self._is_series,
             learns_labels=variant.learns_labels,
         )
-        train, stop = (_only(series, part == number) for number in (0, 1))
+        train, stop = (only(series, part == number) for number in (0, 1))
         fit = partial(
             fit_scorer,
-            n_context=len(self._context_columns()),
-            variant=variant,
-            levels=tuple(n for i, n in enumerate(self._levels) if i not in self._context_columns()),
+            n_context=len(self.context_),
+            levels=tuple(n for i, n in enumerate(self._levels) if i not in self.context_),
             training=self.training or Training(),
             anomaly_score=self._score_name(variant),
-            window=window_rows(self.window),
+            window=window_rows(self.window, self.n_features_in_ - len(self.context_)),
             smoothing=self.smoothing,
             columns=self._titles(),
             seed=seed,
         )
         share = (self.training or Training()).augment
-        fitted = fit_augmented(
-            train, stop, lambda rows, _: fit(rows, stop), share=share, seed=seed
-        ).fitted
-        self.scorer_: Scorer = fitted.scorer
-        self.history_: History = fitted.history
-        self.notes_: tuple[str, ...] = fitted.notes
-        held, self._told = self._held(series, part), ""
-        calibration = _with_context(series, held, fitted.scorer.left_context)
-        self._kept: _Kept | None = None
-        if tells:
-            normal = normal_rows(fitted.scorer, train=train, stop=stop)
-            self._kept = _Kept(normal, calibration)
-            if len((anomalies := anomalies_of(fitted.scorer, series)).x):
-                self._tell(normal, anomalies)
+
+        def fitted_to(rows: Series, variant: Variant) -> FittedScorer:
+            return fit_augmented(
+                rows,
+                stop,
+                lambda rows, _: fit(rows, stop, variant=variant),
+                share=share,
+                seed=seed,
+            ).fitted
+
+        first = fitted_to(train, variant)
+        self.history_: History = first.history
+        self.notes_: tuple[str, ...] = first.notes
+        self._trained = [self._kept(first.scorer, train, stop)]
+        member = first.scorer.variant
+        if self._is_series and not isinstance(member, Simple):
+            last = fitted_to(series, member)
+            self.notes_ = last.notes
+            again = last.scorer.measured_as(first.scorer)
+            self._trained.append(self._kept(again, series, stop))
+        self.scorer_: Scorer = self._trained[-1].scorer
+        self._calibration = with_context(
+            series, self._held(series, part), self.scorer_.left_context
+        )
+        self._told = ""
+        if self._is_told and len(anomalies_of(first.scorer, series).x):
+            self._tell(series)
+        else:
+            self._set_threshold(first.scorer)
         for note in self.notes_:
             logger.warning(note)
-        self._set_threshold(calibration)
         return self
 
     def learn_labels(
@@ -263,16 +287,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             No row bears the label of an anomaly, or the detector learns from no labels so.
         """
         order, series = self._ordered(X, groups)
-        if self._kept is None:
+        if not self._is_told:
             raise InputError(
                 f"{self.scorer_.called} with labels={self.labels!r} learns no labels after fit: "
                 "fit again with them, or with labels='default' or 'strict'"
             )
         label = _as_labels(y, len(order.rows))[order.rows]
         series = series._replace(label=torch.from_numpy(label))
-        self._tell(self._kept.normal, anomalies_of(self.scorer_, series))
+        self._tell(series)
         logger.warning(self.notes_[-1])
-        self._set_threshold(self._kept.calibration)
         return self
 
     def score_samples(
@@ -328,12 +351,26 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------
 
-    def _tell(self, normal: NormalRows, anomalies: Batch) -> None:
-        """Fit a label head, and say in the notes what it is worth."""
-        found = tell(self.scorer_, normal, anomalies, self.labels)
-        self.scorer_ = found.scorer
-        self.notes_ = (*(note for note in self.notes_ if note != self._told), found.note)
-        self._told = found.note
+    @property
+    def _is_told(self) -> bool:
+        return self._trained[0].normal is not None
+
+    def _kept(self, scorer: Scorer, train: Series, stop: Series) -> _Trained:
+        """A scorer, with what a label head would learn from."""
+        is_told = takes_labels(scorer.variant, self.labels)
+        return _Trained(scorer, normal_rows(scorer, train=train, stop=stop) if is_told else None)
+
+    def _tell(self, series: Series) -> None:
+        """Fit a label head to the anomalies of a series, and say in the notes what it is worth."""
+        told = [
+            tell(scorer, normal, anomalies_of(scorer, series), self.labels)
+            for scorer, normal in self._trained
+            if normal is not None
+        ]
+        self.scorer_ = told[-1].scorer.measured_as(told[0].scorer)
+        self.notes_ = (*(note for note in self.notes_ if note != self._told), told[0].note)
+        self._told = told[0].note
+        self._set_threshold(told[0].scorer)
 
     def _scored(self, X: ArrayLike, groups: ArrayLike | None) -> _Scored:
         order, series = self._ordered(X, groups)
@@ -341,11 +378,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         back = np.argsort(order.rows)
         return _Scored(found.score[back], found.contributions[back])
 
-    def _ordered(self, X: ArrayLike, groups: ArrayLike | None) -> tuple[_Order, Series]:
+    def _ordered(self, X: ArrayLike, groups: ArrayLike | None) -> tuple[Order, Series]:
         """The order that keeps each series together, and the rows in it."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        order = _series_order(groups, len(rows))
+        order = series_order(groups, len(rows))
         unknown = np.zeros(len(rows), np.int64)
         return order, self._series(rows[order.rows], order.run, unknown)
 
@@ -353,9 +390,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self, rows: NDArray[np.float64], run: NDArray[np.int64], label: NDArray[np.int64]
     ) -> Series:
         """Rows with the sensors first, then the context."""
-        context = self._context_columns()
-        sensors = [i for i in range(rows.shape[1]) if i not in context]
-        columns = np.ascontiguousarray(rows[:, [*sensors, *context]])
+        sensors = [i for i in range(rows.shape[1]) if i not in self.context_]
+        columns = np.ascontiguousarray(rows[:, [*sensors, *self.context_]])
         for at, n_levels in enumerate(self._levels[i] for i in sensors):
             if n_levels:
                 columns[:, at] = _codes(columns[:, at]).clip(max=n_levels - 1)
@@ -369,7 +405,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 f"categorical={tuple(self.categorical)!r} needs a variant that knows levels; "
                 "set variant='mixed', or leave it out"
             )
-        if both := set(codes) & set(self._context_columns()):
+        if both := set(codes) & set(self.context_):
             raise InputError(
                 f"column {min(both)} of X is categorical and context; context columns are numbers: "
                 "give one column a level"
@@ -378,17 +414,30 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         for column in codes:
             self._levels[column] = int(np.nanmax(_codes(rows[:, column]), initial=-1)) + 2
 
-    def _context_columns(self) -> list[int]:
+    def _learn_context(self, normal: NDArray[np.float64]) -> tuple[int, ...]:
+        """Positions of the columns that explain, as given or found in normal rows."""
+        if self.context == "auto":
+            if not self._is_series:
+                return ()
+            codes = self._columns(self.categorical, "categorical")
+            found = [i for i in flags(torch.from_numpy(normal)) if i not in codes]
+            return tuple(found) if len(found) < self.n_features_in_ else ()
         columns = self._columns(self.context, "context")
         if len(columns) == self.n_features_in_:
             raise InputError(f"context={tuple(self.context)!r} leaves no column to judge")
-        return columns
+        return tuple(columns)
+
+    def _member(self) -> Variant:
+        """The member of the family, with "auto" resolved."""
+        if not isinstance(self.variant, str):
+            return self.variant
+        auto = default_variant(is_series=self._is_series, has_levels=bool(self.categorical))
+        return variant_of(auto if self.variant == "auto" else self.variant, {})
 
     def _titles(self) -> tuple[Column, ...]:
         """What the notes call each column of X, sensors first, then the context."""
-        context = self._context_columns()
         names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
-        order = [*(i for i in range(len(names)) if i not in context), *context]
+        order = [*(i for i in range(len(names)) if i not in self.context_), *self.context_]
         return tuple(Column(f"column {names[i]!r}") for i in order)
 
     def _columns(self, entries: Sequence[str | int], what: str) -> list[int]:
@@ -414,7 +463,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return self.window != 1 or self.smoothing is not None
 
     def _score_name(self, variant: Variant) -> str:
-        is_table = not self._is_series and not self.context
+        is_table = not self._is_series and not self.context_
         return (
             variant.table_score if self.anomaly_score == "auto" and is_table else self.anomaly_score
         )
@@ -456,9 +505,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         )
         return held
 
-    def _set_threshold(self, calibration: _Calibration) -> None:
-        rate = self.false_alarm_rate
-        normal = _score(self.scorer_, calibration.series).score[calibration.held]
+    def _set_threshold(self, scorer: Scorer) -> None:
+        """Set it by a scorer that has learnt nothing from the rows that are held for it."""
+        rate, (series, held) = self.false_alarm_rate, self._calibration
+        normal = _score(scorer, series).score[held]
         if not 0 < rate < 1:
             raise InputError(f"false_alarm_rate={rate} must lie between 0 and 1")
         if len(normal) < rows_needed(rate):
@@ -510,87 +560,11 @@ class _Scored(NamedTuple):
     contributions: NDArray[np.float64]
 
 
-class _Calibration(NamedTuple):
-    """Rows that set a threshold, which of them do (n,), and those before that their scores need."""
+class _Trained(NamedTuple):
+    """A scorer without a label head, and what one would learn from; None if it takes none."""
 
-    series: Series
-    held: NDArray[np.bool_]
-
-
-class _Kept(NamedTuple):
-    """What labels that come after fit need: normal rows, and those that set the threshold."""
-
-    normal: NormalRows
-    calibration: _Calibration
-
-
-def _with_context(series: Series, held: NDArray[np.bool_], reach: int) -> _Calibration:
-    """The held rows (n,) of a series, and as many rows before each as their scores look back on."""
-    at, run = np.flatnonzero(held), series.run.numpy()
-    steps = np.zeros(len(held) + 1, np.int64)
-    np.add.at(steps, at - np.minimum(run[at], reach), 1)
-    np.add.at(steps, at + 1, -1)
-    needed = np.cumsum(steps[:-1]) > 0
-    return _Calibration(_only(series, needed), held[needed])
-
-
-class _Order(NamedTuple):
-    """Rows with each series together (n,), and how many of its own stand before each (n,)."""
-
-    rows: NDArray[np.int64]
-    run: NDArray[np.int64]
-
-
-def _series_order(groups: ArrayLike | None, n_rows: int) -> _Order:
-    if groups is None:
-        return _Order(np.arange(n_rows), np.arange(n_rows))
-    names = np.asarray([str(name) for name in np.asarray(groups, dtype=object).ravel()])
-    if names.shape != (n_rows,):
-        raise InputError(f"groups has shape {names.shape}; give one entry a row, ({n_rows},)")
-    _, code = np.unique(names, return_inverse=True)
-    rows = np.argsort(code, kind="stable")
-    at = np.arange(n_rows)
-    starts = np.diff(code[rows], prepend=-1) != 0
-    return _Order(rows, at - np.maximum.accumulate(np.where(starts, at, 0)))
-
-
-def _parts(
-    label: NDArray[np.int64], order: _Order, seed: int, *, is_series: bool, learns_labels: bool
-) -> NDArray[np.int64]:
-    """(n,) 0 trains, 1 stops, 2 calibrates; −1 is none of them.
-
-    In a table, that is what anomalies are, unless labels are learnt: then they train and stop.
-    """
-    n = len(label)
-    part = np.full(n, -1)
-    if not is_series:
-        rng = np.random.default_rng(seed)
-        normal = rng.permutation(np.flatnonzero(label <= 0))
-        part[normal] = _shares(len(normal), TABLE_STOP)
-        for kind in np.unique(label[label > 0]) if learns_labels else ():
-            own = rng.permutation(np.flatnonzero(label == kind))
-            part[own] = np.arange(len(own)) < round(STOP * len(own))
-        return part
-    starts = np.flatnonzero(order.run == 0)
-    for start, stop in zip(starts, np.append(starts[1:], n), strict=True):
-        part[start:stop] = _shares(stop - start, STOP)
-    return part
-
-
-def _shares(n: int, share: float) -> NDArray[np.int64]:
-    """(n,) parts in order: two rows at least train and stop, one at least calibrates."""
-    n_stop, n_calibrate = max(min(2, n // 2), round(share * n)), max(1, round(CALIBRATE * n))
-    n_calibrate = min(n_calibrate, n - n_stop)
-    return np.repeat([0, 1, 2], [n - n_stop - n_calibrate, n_stop, n_calibrate])
-
-
-def _only(series: Series, chosen: NDArray[np.bool_]) -> Series:
-    """The chosen rows; each knows only the chosen rows directly before it."""
-    at = np.arange(len(chosen))
-    broken = ~np.concatenate([[False], chosen[:-1]]) | (series.run.numpy() == 0)
-    run = at - np.maximum.accumulate(np.where(broken, at, 0))
-    keep = torch.from_numpy(chosen)
-    return Series(series.rows[keep], torch.from_numpy(run[chosen]), series.label[keep])
+    scorer: Scorer
+    normal: NormalRows | None
 
 
 def _score(scorer: Scorer, series: Series) -> _Scored:

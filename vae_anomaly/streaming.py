@@ -41,9 +41,6 @@ STATUSES = ("normal", "anomaly", "unseen_mode", "off", "not_scored")
 #: Sensors that a verdict names.
 N_TOP = 3
 
-#: A constant sensor has changed when it moves by more than this share of its constant.
-CONSTANT_TOLERANCE = 1e-6
-
 #: A direction is high, low, missing, as expected, or of a categorical sensor ``not <the expected
 #: level>``; the expected value of such a sensor is the place of that level in the contract, from 0.
 VERDICT_SCHEMA = pa.schema(
@@ -265,18 +262,11 @@ def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:
 
 def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa.Array:
     """Names of the sensors that were constant in training and are not so in a row."""
-    standardizer = scorer.standardizer
-    constant = standardizer.constant_value.numpy()  # (d,) NaN where training had no value at all
+    changed = scorer.standardizer.changed(torch.from_numpy(matrix.values)).numpy()
     names = np.asarray(contract.sensor_names)
-    n = len(matrix.run)
-    which = np.flatnonzero(~standardizer.active.numpy() & ~np.isnan(constant))
-    moved = np.abs(matrix.values[:, which] - constant[which]) > CONSTANT_TOLERANCE * np.maximum(
-        1.0, np.abs(constant[which])
-    )  # (n, k); a missing value has not moved
-    at = np.flatnonzero(moved.any(axis=1))
-    lists: list[list[str] | None] = [None] * n
-    for row in at:
-        lists[row] = names[which[moved[row]]].tolist()
+    lists: list[list[str] | None] = [None] * len(changed)
+    for row in np.flatnonzero(changed.any(axis=1)):
+        lists[row] = names[changed[row]].tolist()
     return pa.array(lists, pa.list_(pa.string()))
 
 

@@ -16,6 +16,7 @@ from vae_anomaly.config import window_rows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.scoring.columns import flags
 from vae_anomaly.scoring.fitting import fit_baseline
 from vae_anomaly.scoring.smoothing import multiscale
 
@@ -23,8 +24,6 @@ __all__ = ["DETECTORS", "WINDOWED", "Fit", "Fitted", "Scored", "detectors_of", "
 
 #: Share of each training series whose scores say what a normal score is, before charts are drawn.
 HELD_OUT = 0.2
-
-WINDOW = window_rows("auto")
 
 
 class Fitted(NamedTuple):
@@ -70,14 +69,25 @@ def _fitted(detector: VAEDetector, train: Rows, is_series: bool) -> Fitted:
     )
 
 
-def _baseline(name: str, window: int = 1) -> Fit:
+def _baseline(name: str, *, is_windowed: bool = False) -> Fit:
+    """A baseline on the columns that our default judges, its context taken off linearly."""
+
     def fit(train: Rows, seed: int, is_series: bool) -> Fitted:
-        series = _in_order(train)
-        fitted = fit_baseline(series, n_context=0, baseline=name, window=window, seed=seed)
+        explain = flags(torch.from_numpy(train.values)) if is_series else []
+        judged = [i for i in range(train.values.shape[1]) if i not in explain]
+        columns = [*judged, *explain] if judged else explain
+
+        def in_order(rows: Rows) -> Series:
+            return _in_order(Rows(rows.values[:, columns], rows.series))
+
+        fitted = fit_baseline(
+            in_order(train), n_context=len(explain) if judged else 0, baseline=name,
+            window=window_rows("auto", len(judged or explain)) if is_windowed else 1, seed=seed,
+        )  # fmt: skip
         scorer = fitted.scorer
 
         def score(rows: Rows) -> Floats:
-            series = _in_order(rows)
+            series = in_order(rows)
             found: Floats = scorer(series.rows, series.run)[0].double().numpy()
             return found
 
@@ -109,17 +119,13 @@ def chance(train: Rows, seed: int, is_series: bool) -> Fitted:
 
 
 #: Baselines on the rows that our default judges together on a series.
-WINDOWED = {
-    f"{name}, {WINDOW} rows": name
-    for name, baseline in BASELINES.items()
-    if baseline.window(1) < WINDOW
-}
+WINDOWED = {f"{name}, windows": name for name in BASELINES}
 
 DETECTORS: dict[str, Fit] = {
     "default": default,
     "plain VAE": plain_vae,
     **{name: _baseline(name) for name in BASELINES},
-    **{title: _baseline(name, WINDOW) for title, name in WINDOWED.items()},
+    **{title: _baseline(name, is_windowed=True) for title, name in WINDOWED.items()},
     "1-NN": one_neighbour,
     CHANCE: chance,
 }

@@ -22,8 +22,8 @@ __all__ = [
     "window_rows",
 ]
 
-#: Rows of an automatic window: on the benchmarks of series ten rows found no more than three.
-AUTO_WINDOW = 3
+#: An automatic window has about so many readings, and so many rows at least.
+AUTO_READINGS, AUTO_ROWS = 60, 3
 
 #: The member of the family whose likelihood knows levels.
 MIXED = "mixed"
@@ -206,15 +206,22 @@ class PlantConfig(Frozen):
     @property
     def window_rows(self) -> int:
         """Rows that are judged together, with "auto" resolved."""
-        return window_rows(self.window)
+        return window_rows(self.window, len(self.contract.sensors))
 
 
-def window_rows(window: int | Literal["auto"]) -> int:
+def window_rows(window: int | Literal["auto"], n_sensors: int) -> int:
     """Rows of a window; "auto" says that rows are a series, and leaves their number to us.
+
+    Many sensors are judged by one another, and their windows are short; a single one can only be
+    judged by its own course, and has a long one.
 
     Examples
     --------
-    >>> window_rows(10), window_rows("auto")
-    (10, 3)
+    >>> window_rows(10, 1)
+    10
+    >>> [window_rows("auto", n_sensors) for n_sensors in (1, 8, 52)]
+    [60, 8, 3]
     """
-    return AUTO_WINDOW if window == "auto" else int(window)
+    if window != "auto":
+        return int(window)
+    return max(AUTO_ROWS, round(AUTO_READINGS / n_sensors))

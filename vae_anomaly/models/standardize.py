@@ -33,6 +33,9 @@ __all__ = [
 #: A spread below this share of the column's size is rounding, not a signal (float64 has 2e-16).
 ROUNDING = 1e-12
 
+#: A constant sensor has changed when it moves by more than this share of its constant, or of 1.
+CONSTANT_TOLERANCE = 1e-6
+
 #: Standardised values end here, so that squares of absurd readings stay finite in float32.
 LARGEST = 1e6
 
@@ -239,6 +242,15 @@ class Standardizer(nn.Module):
     def _standardized(self, values: Tensor, columns: Tensor) -> Tensor:
         z = (values - self.center[columns]) / self.scale[columns]
         return z.nan_to_num(nan=0.0).clamp(-LARGEST, LARGEST).float()
+
+    def changed(self, rows: Tensor) -> Tensor:
+        """Which sensors (n, d) of raw rows never varied in training and do not read their constant.
+
+        A missing value has not changed, and of a sensor that was never observed nothing is known.
+        """
+        constant = self.constant_value
+        limit = CONSTANT_TOLERANCE * constant.abs().clamp(min=1.0)
+        return (rows[:, : self.n_features] - constant).abs() > limit
 
     def restored(self, x: Tensor) -> Tensor:
         """Standardised active sensors (*, n, d_active) in all sensors' own units (*, n, d)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_anomaly.models.standardize import Standardizer, evenly
 
-__all__ = ["Column", "column_notes"]
+__all__ = ["Column", "column_notes", "flags"]
 
 #: Rows that are looked at for all but constants; evenly spaced.
 LOOKED_AT = 16_384
@@ -55,6 +55,18 @@ class Column(NamedTuple):
     def said(self, value: float) -> str:
         """A value of the column as its operator reads it."""
         return self.levels[int(value)] if self.levels else f"{value:.6g} {self.unit}".rstrip()
+
+
+def flags(rows: Tensor) -> list[int]:
+    """Columns of rows (n, d) that hold nothing but 0 and 1: what is on and what is off.
+
+    Examples
+    --------
+    >>> flags(torch.tensor([[0.0, 1.0, -1.0], [torch.nan, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    [0, 1]
+    """
+    is_flag = ((rows == 0) | (rows == 1) | rows.isnan()).all(dim=0) & ~rows.isnan().all(dim=0)
+    return is_flag.nonzero().flatten().tolist()
 
 
 def column_notes(
@@ -119,7 +131,7 @@ def _constants(
         else:
             yield (
                 f"{columns[i].title} is constant ({columns[i].said(value)}) in training; it is "
-                f"not judged{on_change}"
+                f"judged by whether it changes{on_change}"
             )
     for i in (d + standardizer.scale[d:].isinf().nonzero().flatten()).tolist():
         yield f"{columns[i].title} never varies in training; it explains nothing"

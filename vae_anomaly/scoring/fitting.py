@@ -24,7 +24,7 @@ from vae_anomaly.models.standardize import (
 )
 from vae_anomaly.models.training import Check, History, one_thread
 from vae_anomaly.models.variants import Variant
-from vae_anomaly.scoring.baselines import CHANCE, Learnt, NoLatents, Simple, baseline_of
+from vae_anomaly.scoring.baselines import CHANCE, CHANGES, Learnt, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.columns import Column, column_notes
 from vae_anomaly.scoring.learnable import (
     HELD_OUT_ROWS,
@@ -107,6 +107,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     Returns
     -------
     FittedScorer
+        Where no sensor varies, of the baseline "changes".
 
     Raises
     ------
@@ -119,6 +120,9 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     score_name(anomaly_score, variant.default_score)
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
+    titles = columns or _numbered(standardizer)
+    if not standardizer.active.any() and not standardizer.constant_value.isnan().all():
+        return _fit_changes(standardizer, normal_rows, smoothing, titles, on_change)
     learnt, stopped = (
         learnable_windows(part, standardizer, window, variant) for part in (train, stop)
     )
@@ -147,10 +151,10 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         levels=levels,
         n_classes=n_classes,
     )
+    unfitted.weigh_changes(len(normal_rows))
     scorer = _with_score(unfitted, variant, anomaly_score, learnt, stopped)
     notes = [*_left_out(learnt)]
     if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
-        titles = columns or _numbered(standardizer)
         with one_thread():
             notes += column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes += [*map(str, trained.history.events), *filter(None, [trained.note])]
@@ -223,9 +227,32 @@ def _with_score(
         levels=scorer.levels,
         n_classes=scorer.n_classes,
     )
+    judged.get_buffer("of_change").copy_(scorer.get_buffer("of_change"))
     if scorer.smoothing == "auto":
         judged.standardize_scores(held_out)
     return judged
+
+
+def _fit_changes(
+    standardizer: Standardizer,
+    normal_rows: Tensor,
+    smoothing: Smoothing,
+    columns: Sequence[Column],
+    on_change: str,
+) -> FittedScorer:
+    """A scorer that says of rows whether a sensor has changed that never varied in training."""
+    scorer = Scorer(
+        standardizer,
+        NoLatents(CHANGES),
+        variant=Simple(CHANGES),
+        smoothing=smoothing,
+    )
+    scorer.weigh_changes(len(normal_rows))
+    if smoothing == "auto":
+        scorer.expect_changes(len(normal_rows))
+    notes = ["no sensor varies in training: a row is judged by whether one of them has changed"]
+    notes += column_notes(normal_rows, standardizer, columns, on_change=on_change)
+    return FittedScorer(scorer, History((), best_step=0, stopped_early=False), tuple(notes))
 
 
 def _numbered(standardizer: Standardizer) -> list[Column]:
@@ -301,6 +328,9 @@ def fit_baseline(
     left_context(window, smoothing)  # refuses both before any work
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context)
+    titles = columns or _numbered(standardizer)
+    if baseline == CHANGES:
+        return _fit_changes(standardizer, normal_rows, smoothing, titles, on_change)
     learnable = learnable_windows(train, standardizer, window, variant)
     refuse_nothing(learnable, learnable)
     learnt = _with_following(learnable, detector.ahead)
@@ -312,13 +342,13 @@ def fit_baseline(
         window=window,
         smoothing=smoothing,
     )
+    scorer.weigh_changes(len(normal_rows))
     if smoothing == "auto":
         if stop is None:
             raise InputError("smoothing='auto' of a baseline needs rows to stop on; give `stop`")
         held_out = learnable_windows(stop, standardizer, window, variant)
         refuse_nothing(learnable, held_out)
         scorer.standardize_scores(normal_windows(held_out).spread(HELD_OUT_ROWS))
-    titles = columns or _numbered(standardizer)
     said = column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes = (*_left_out(learnable), *said)
     return FittedScorer(scorer, History((), best_step=0, stopped_early=False), notes)

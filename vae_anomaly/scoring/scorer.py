@@ -7,6 +7,7 @@ split, so flow, command line, package and estimator cannot drift apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -20,7 +21,7 @@ from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
-from vae_anomaly.scoring.baselines import BASELINES, Baseline, Simple
+from vae_anomaly.scoring.baselines import Baseline, Simple, baseline_of
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
 from vae_anomaly.scoring.label_head import LabelHead
 from vae_anomaly.scoring.scores import SCORES, score_name, spread
@@ -84,7 +85,7 @@ class Scorer(nn.Module):
         self.standardizer, self.module, self.variant = standardizer, module, variant
         self.baseline: Baseline | None = None
         if isinstance(variant, Simple):
-            self.baseline, self.anomaly_score = BASELINES[variant.name], variant.name
+            self.baseline, self.anomaly_score = baseline_of(variant.name), variant.name
         else:
             self.anomaly_score = score_name(anomaly_score, variant.default_score)
         self.window, self.smoothing = window, smoothing
@@ -93,6 +94,7 @@ class Scorer(nn.Module):
         self.tensors = nn.Module()
         for name, tensor in (tensors or {}).items():
             self.tensors.register_buffer(name, tensor)
+        self.register_buffer("of_change", torch.zeros(()))
         if smoothing == "auto":
             self.register_buffer("normal_mean", torch.zeros(standardizer.n_features))
             self.register_buffer("normal_sd", torch.ones(()))
@@ -116,7 +118,8 @@ class Scorer(nn.Module):
         score : Tensor of shape (n,)
             Higher is more anomalous; float32.
         contributions : Tensor of shape (n, d)
-            Sum to the score; 0 for sensors that are missing or never varied in training; float32.
+            Sum to the score; float32. 0 for sensors that are missing, and for one that never varied
+            in training, unless it has changed: then what `weigh_changes` says.
             With smoothing those of the rows before count too, and with "auto" a sensor contributes
             by how far it is above its mean in normal rows, so that a missing one is below it.
 
@@ -133,6 +136,9 @@ class Scorer(nn.Module):
             parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
             score[at] = total[own]
             contributions[at].index_copy_(1, sensors, parts[own])
+        changed, of_change = self.standardizer.changed(rows), self.get_buffer("of_change")
+        score += changed.sum(dim=1) * of_change
+        contributions += changed * of_change
         return self._smoothed(score, contributions, run)
 
     @one_thread()
@@ -288,6 +294,31 @@ class Scorer(nn.Module):
         mean, sd = self.get_buffer("normal_mean"), self.get_buffer("normal_sd")
         mean.index_copy_(0, self.standardizer.sensors, of_sensors)
         sd.copy_(spread(score))
+
+    def weigh_changes(self, n_rows: int) -> None:
+        """Fit what a sensor adds that read the same in n rows and then has changed: 2 ln(n + 2).
+
+        It is the deviance, -2 log p, of what has not happened in n rows: by the rule of succession
+        its probability is 1 / (n + 2) (Laplace 1814, Essai philosophique sur les probabilités).
+        """
+        self.get_buffer("of_change").fill_(2 * math.log(n_rows + 2))
+
+    def expect_changes(self, n_rows: int) -> None:
+        """Fit what `smoothing="auto"` measures scores by where they say nothing but changes.
+
+        Rows that have none do not tell how rare they are: the rule of succession does.
+        """
+        constant = ~self.standardizer.constant_value.isnan()
+        of_change, p = self.get_buffer("of_change"), 1 / (n_rows + 2)
+        self.get_buffer("normal_mean").copy_(constant * of_change * p)
+        self.get_buffer("normal_sd").copy_(of_change * (constant.sum() * p * (1 - p)).sqrt())
+
+    def measured_as(self, other: Scorer) -> Scorer:
+        """Itself, with the level and spread of normal scores that another scorer has learnt."""
+        if self.smoothing == "auto":
+            for name in ("normal_mean", "normal_sd"):
+                self.get_buffer(name).copy_(other.get_buffer(name))
+        return self
 
     def _scored(self, block: Batch) -> tuple[Tensor, Tensor]:
         """Score (n,) and contributions (n, D) of a block of windows."""

@@ -17,6 +17,7 @@ __all__ = [
     "SCALES",
     "Smoothing",
     "ewma",
+    "held_in",
     "kernel_length",
     "multiscale",
     "multiscale_error",
@@ -37,6 +38,9 @@ SCALES = (1.0, 0.3, 0.1, 0.03)
 #: Weight of the rows that their kernels leave out, and their share of the standard deviation too:
 #: far below one standard deviation, and it halves what the slowest reads back, to 255 rows.
 CUT_WEIGHT_OF_SCALES = 1e-3
+
+#: Standard deviations beyond which a value grows only as its logarithm before it is averaged.
+LARGE = 5.0
 
 
 def ewma(values: Tensor, run: Tensor, rate: float) -> Tensor:
@@ -91,11 +95,41 @@ def standard_ewma(values: Tensor, run: Tensor, rate: float) -> Tensor:
     return _weighted_sum(values, run, keep, weight)
 
 
+def held_in(score: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """A score whose values c (1 + ln(z / c)) stand for those above c = 5, and its parts likewise.
+
+    What one absurd reading leaves behind in a slow average would outshine for many rows all else
+    that is then to be seen.
+
+    Parameters
+    ----------
+    score : Tensor of shape (n,)
+        Of mean 0 and standard deviation 1 in normal rows.
+    parts : Tensor of shape (n, d)
+        Contributions, which sum to the score.
+
+    References
+    ----------
+    Lucas & Crosier (1982), Robust CUSUM: A Robustness Study for CUSUM Quality Control Schemes,
+    Communications in Statistics - Theory and Methods 11.
+
+    Examples
+    --------
+    >>> held, parts = held_in(torch.tensor([-3.0, 5.0, 500.0]), torch.tensor([[-3.0], [5], [500]]))
+    >>> held
+    tensor([-3.0000,  5.0000, 28.0259])
+    """
+    beyond = score.clamp(min=LARGE)
+    share = (1 + (beyond / LARGE).log()) * LARGE / beyond
+    return score * share, parts * share[:, None]
+
+
 def multiscale(score: Tensor, parts: Tensor, run: Tensor) -> tuple[Tensor, Tensor]:
     """The largest of several EWMAs of a score, each over its standard deviation, and its parts.
 
     A shock is in the fastest, the row itself, at once; a slow drift gathers in the slowest. Which
-    of them suits a fault need not be known.
+    of them suits a fault need not be known. The slow ones are of values that are held in, see
+    `held_in`, so that a single one does not last.
 
     Parameters
     ----------
@@ -127,11 +161,12 @@ def multiscale(score: Tensor, parts: Tensor, run: Tensor) -> tuple[Tensor, Tenso
     tensor([1.0000, 1.4100, 3.1500, 7.7300])
     """
     largest, of_largest = score, parts
+    held, of_held = held_in(score, parts)
     for rate in SCALES[1:]:  # the first is the row itself
-        chart = standard_ewma(score, run, rate)
+        chart = standard_ewma(held, run, rate)
         is_larger = chart > largest
         largest = torch.where(is_larger, chart, largest)
-        own = standard_ewma(parts, run, rate)
+        own = standard_ewma(of_held, run, rate)
         of_largest = torch.where(is_larger[:, None], own, of_largest)
     return largest, of_largest
 

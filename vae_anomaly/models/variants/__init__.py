@@ -38,6 +38,7 @@ __all__ = [
     "StudentT",
     "Variant",
     "VectorQuantized",
+    "default_variant",
     "variant_name",
     "variant_of",
     "variant_settings",
@@ -100,6 +101,26 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "semi_supervised": SemiSupervised,
     "ensemble": Ensemble,
 }
+
+
+def default_variant(*, is_series: bool, has_levels: bool = False) -> str:
+    """The member that "auto" stands for.
+
+    Parameters
+    ----------
+    is_series : bool
+        Whether rows are judged together with those before them.
+    has_levels : bool
+        Whether a column holds codes of levels, which only one member knows.
+
+    Examples
+    --------
+    >>> default_variant(is_series=False), default_variant(is_series=True)
+    ('gaussian', 'ensemble')
+    """
+    if has_levels:
+        return "mixed"
+    return "ensemble" if is_series else "gaussian"
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:

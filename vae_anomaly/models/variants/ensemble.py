@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,17 +56,23 @@ class Ensemble(Architecture, Objective):
     12
     """
 
+    default_score: ClassVar[str] = "density"
+
     hidden: tuple[int, ...] = setting(
         (96, 96), "widths of at least 1", lambda widths: all(width > 0 for width in widths)
     )
     backbone: Backbone = setting("mlp", "'mlp'", lambda backbone: backbone == "mlp")
     n_members: int = setting(2, "at least 1", lambda members: members >= 1)
-    whitening: float = setting(0.25, "a power from 0 to 1", lambda power: 0 <= power <= 1)
+    whitening: float = setting(0.75, "a power from 0 to 1", lambda power: 0 <= power <= 1)
     input_noise: tuple[float, ...] = setting(
         (0.03, 0.5),
         "() or (least, largest), above 0",
         lambda levels: not levels or (len(levels) == 2 and 0 < levels[0] <= levels[1]),
     )
+
+    @property
+    def table_score(self) -> str:
+        return "fused"
 
     def build(self, shape: Shape) -> EnsembleVAE:
         """Untrained modules; their weights come from torch's global generator."""

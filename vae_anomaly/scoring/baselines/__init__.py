@@ -18,10 +18,19 @@ from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.likelihoods import Likelihood
 from vae_anomaly.models.standardize import Batch, Scaling
 from vae_anomaly.models.vae import Model
-from vae_anomaly.scoring.baselines import cva, forest, knn, mahalanobis, pca
+from vae_anomaly.scoring.baselines import changes, cva, forest, knn, mahalanobis, pca
 from vae_anomaly.scoring.baselines.training import Learnt
 
-__all__ = ["BASELINES", "CHANCE", "Baseline", "Learnt", "NoLatents", "Simple", "baseline_of"]
+__all__ = [
+    "BASELINES",
+    "CHANCE",
+    "CHANGES",
+    "Baseline",
+    "Learnt",
+    "NoLatents",
+    "Simple",
+    "baseline_of",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,16 @@ BASELINES: Mapping[str, Baseline] = {
     "isolation_forest": Baseline(forest.fit, forest.contributions, mahalanobis.expected),
 }
 
+#: What judges rows of which no sensor varied in training: by whether one has changed since.
+CHANGES = "changes"
+
+#: All that can stand in place of a network. Changes alone are no rival of a model: where a sensor
+#: varies, they say the same of nearly every row.
+SIMPLE: Mapping[str, Baseline] = {
+    **BASELINES,
+    CHANGES: Baseline(changes.fit, changes.contributions, changes.expected),
+}
+
 #: The row of a table that says what a score drawn at random reaches; nobody can deploy it.
 CHANCE = "random"
 
@@ -81,9 +100,9 @@ def baseline_of(name: str) -> Baseline:
     """
     if name == CHANCE:
         raise ConfigError(f"baseline '{CHANCE}' is what chance achieves; it judges no plant")
-    if name not in BASELINES:
-        raise ConfigError(f"baseline '{name}' is not known; {closest(name, BASELINES)}")
-    return BASELINES[name]
+    if name not in SIMPLE:
+        raise ConfigError(f"baseline '{name}' is not known; {closest(name, SIMPLE)}")
+    return SIMPLE[name]
 
 
 @dataclass(frozen=True)

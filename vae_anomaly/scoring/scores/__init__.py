@@ -20,6 +20,7 @@ __all__ = ["SCORES", "Score", "score_name", "spread"]
 
 SCORES: Mapping[str, Score] = {
     "reconstruction": Score(nothing, reconstruction.reconstruction),
+    "density": Score(bounds.no_noise, bounds.density),
     "labels": Score(labels.fit, labels.labels),
     "importance": Score(bounds.fixed_noise, bounds.importance, bounds.importance_error),
     "fused": Score(fused.fit, fused.fused),

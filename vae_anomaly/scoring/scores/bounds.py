@@ -1,4 +1,7 @@
-"""Scores that estimate log p(x | c) from samples of the latents, by one noise for all rows."""
+"""Scores that estimate log p(x | c): at the posterior's mean, or from samples of the latents.
+
+The samples of all rows are by one noise.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ from vae_anomaly.scoring.scores.score import read
 
 __all__ = [
     "SAMPLES",
+    "density",
     "elbo",
     "elbo_error",
     "fixed_noise",
     "importance",
     "importance_error",
+    "no_noise",
 ]
 
 #: Samples of the latents that stand for log p(x | c) of a row.
@@ -36,6 +41,27 @@ def fixed_noise(
     """
     shape = (n_samples, 1, module.noise_dim)
     return {"noise": standard_normal(shape, torch.Generator().manual_seed(0))}
+
+
+def no_noise(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
+    """The noise (1, 1, noise_dim) of the one latent that stands for the row, its posterior mean."""
+    return {"noise": torch.zeros(1, 1, module.noise_dim)}
+
+
+def density(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """-log p(x | c) of the observed entries by Laplace's approximation, in nats; draws no sample.
+
+    -log p(x, z | c) + log q(z | x, c) at the mean z of the posterior q, whose covariance stands for
+    that of the true one. So it also says how unusual the latents are, which the reconstruction does
+    not: a lone sensor at a level that it never had is reconstructed well. Contributions as of
+    `importance`.
+
+    References
+    ----------
+    Tierney & Kadane (1986), Accurate Approximations for Posterior Moments and Marginal Densities,
+    JASA 81.
+    """
+    return importance(module, batch, tensors)
 
 
 def elbo(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
