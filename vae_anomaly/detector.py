@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -43,7 +43,6 @@ from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, default_variant, variant_of
-from vae_anomaly.scoring.baselines import Simple
 from vae_anomaly.scoring.columns import Column, flags
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
@@ -121,9 +120,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     In a table rows are split by chance: 64 % train, 16 % stop the training, 20 % set the threshold,
     which neither weights nor score have seen. With a window or smoothing rows are a series, and
     are split in time order within each group: 70 %, 10 %, 20 %. Then it learns once more, from all
-    rows, so that the latest are known to it; the threshold, and what a normal score is, stay as
-    they were on rows that had not been learnt from. On a few hundred rows of a table the distance
-    to the nearest normal row is often as good, and simpler.
+    rows and for as many steps as were best, so that the latest are known to it; the threshold, and
+    what a normal score is, stay as they were on rows that had not been learnt from. On a few
+    hundred rows of a table the distance to the nearest normal row is often as good, and simpler.
 
     References
     ----------
@@ -215,37 +214,36 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         train, stop = (only(series, part == number) for number in (0, 1))
         fit = partial(
             fit_scorer,
+            stop=stop,
             n_context=len(self.context_),
             levels=tuple(n for i, n in enumerate(self._levels) if i not in self.context_),
-            training=self.training or Training(),
             anomaly_score=self._score_name(variant),
             window=window_rows(self.window, self.n_features_in_ - len(self.context_)),
             smoothing=self.smoothing,
             columns=self._titles(),
             seed=seed,
         )
-        share = (self.training or Training()).augment
+        training = self.training or Training()
 
-        def fitted_to(rows: Series, variant: Variant) -> FittedScorer:
+        def fitted_to(rows: Series, **how: Any) -> FittedScorer:
             return fit_augmented(
-                rows,
-                stop,
-                lambda rows, _: fit(rows, stop, variant=variant),
-                share=share,
-                seed=seed,
+                rows, stop, lambda rows, _: fit(rows, **how), share=training.augment, seed=seed
             ).fitted
 
-        first = fitted_to(train, variant)
+        first = last = fitted_to(train, variant=variant, training=training)
         self.history_: History = first.history
-        self.notes_: tuple[str, ...] = first.notes
         self._trained = [self._kept(first.scorer, train, stop)]
-        member = first.scorer.variant
-        if self._is_series and not isinstance(member, Simple):
-            last = fitted_to(series, member)
-            self.notes_ = last.notes
-            again = last.scorer.measured_as(first.scorer)
-            self._trained.append(self._kept(again, series, stop))
-        self.scorer_: Scorer = self._trained[-1].scorer
+        if self._is_series and first.training is not None:
+            last = fitted_to(
+                series,
+                variant=first.scorer.variant,
+                training=_as_long(first.training, first.history.best_step),
+                remedied=False,
+            )
+            last.scorer.measured_as(first.scorer)
+            self._trained.append(self._kept(last.scorer, series, stop))
+        self.scorer_: Scorer = last.scorer
+        self.notes_: tuple[str, ...] = last.notes
         self._calibration = with_context(
             series, self._held(series, part), self.scorer_.left_context
         )
@@ -531,6 +529,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _as_long(training: Training, n_steps: int) -> Training:
+    """The same, for as many steps: what was best where rows were held out is so where none are."""
+    return training.model_copy(update={"min_steps": n_steps, "max_steps": n_steps})
 
 
 def _as_labels(y: ArrayLike, n_rows: int) -> NDArray[np.int64]:

@@ -82,6 +82,8 @@ class Trained:
     module : Model
     variant : Variant
         With the settings that it was trained with in the end.
+    training : Training
+        Likewise.
     history : History
         Of the attempt that was kept.
     latent : Latent
@@ -92,6 +94,7 @@ class Trained:
 
     module: Model
     variant: Variant
+    training: Training
     history: History
     latent: Latent
     gain: Gain
@@ -187,7 +190,7 @@ class _Task:
             if not gain.is_clear:
                 at_stake = worth(self.held_out, latent.n_causes) / self.shape.n_features
                 gain = gain._replace(is_clear=at_stake < WORTH)
-        return Trained(module, variant, history, latent, gain)
+        return Trained(module, variant, self.training, history, latent, gain)
 
     def _gain(self, module: Model, variant: Variant) -> Gain:
         """What a model knows of normal held-out rows beyond each sensor by itself."""
@@ -226,6 +229,7 @@ def train_attempts(
     *,
     held_out: Batch,
     seed: int,
+    remedied: bool = True,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
 ) -> Trained:
@@ -243,6 +247,8 @@ def train_attempts(
         Of the rows.
     windows, training, held_out, seed, checkpoint, on_check
         As `train` has them; each further attempt has a checkpoint of its own beside the first.
+    remedied : bool
+        False trains once, as said, and no more.
 
     Returns
     -------
@@ -260,6 +266,8 @@ def train_attempts(
     """
     task = _Task(shape, windows, training, held_out, seed, checkpoint, on_check)
     kept = task.attempt(1, variant)
+    if not remedied:
+        return kept
     if kept.is_unwell and not isinstance(variant, Objective):
         done = "this member of the family has no remedy, and is left as it is"
         return kept.told([_said(Event(kept.last_step, kept.seen, done))])

@@ -15,6 +15,10 @@ __all__ = ["Filled", "fill_gaps"]
 NUMBERS_AT_ONCE = 2**22
 
 
+#: Gaps that rows are made up to at least: below, a call costs more than what it works out.
+FEWEST = 8
+
+
 class Filled(NamedTuple):
     """Deviations from a mean without gaps.
 
@@ -37,7 +41,8 @@ def fill_gaps(r: Tensor, observed: Tensor, precision: Tensor) -> Filled:
     r_m = -P_mm⁻¹ P_mo r_o, for which (P r)_m = 0 and r' P r is the Mahalanobis distance of the
     observed entries under their own covariance. A row of m gaps costs the order of m³, of as much
     as 16 ms for m = 500; a row without a value keeps zeros. Each row is worked out by itself, so
-    that its bits do not depend on those beside it, given that so many are always given at once.
+    that its bits do not depend on those beside it, given that so many are always given at once. No
+    gradient flows through the gaps, for r' P r has none there.
 
     Parameters
     ----------
@@ -63,7 +68,8 @@ def fill_gaps(r: Tensor, observed: Tensor, precision: Tensor) -> Filled:
     rows = observed.reshape(-1, width)  # (b, D)
     known = torch.where(observed, r, 0.0)
     flat = known.double().reshape(-1, *rows.shape)  # (s, b, D)
-    pull = product(flat, precision)
+    with torch.no_grad():
+        pull = product(flat, precision)
     n_gaps = (~rows).sum(dim=-1)
     log_det = flat.new_zeros(len(rows))
     below = 0
@@ -82,7 +88,7 @@ def fill_gaps(r: Tensor, observed: Tensor, precision: Tensor) -> Filled:
 def _sizes(width: int) -> list[int]:
     """Numbers of gaps that are made up to, so that rows of like numbers are solved at once."""
     powers = [2**power for power in range(width.bit_length())]
-    return [*(size for size in powers if size < width), width]
+    return [*(size for size in powers if FEWEST <= size < width), width]
 
 
 def _solved(pull: Tensor, observed: Tensor, precision: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -93,8 +99,9 @@ def _solved(pull: Tensor, observed: Tensor, precision: Tensor, size: int) -> tup
     eye = torch.eye(size, dtype=own.dtype, device=own.device)
     own = torch.where(is_gap[:, :, None] & is_gap[:, None, :], own, eye)
     root = torch.linalg.cholesky(own)  # (m, size, size)
-    at = places.expand(len(pull), *places.shape)
-    sides = torch.where(is_gap, -pull.gather(-1, at), 0.0).permute(1, 2, 0)  # (m, size, s)
-    found = torch.cholesky_solve(sides, root).permute(2, 0, 1)
     log_det = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-    return torch.zeros_like(pull).scatter(-1, at, found), log_det
+    with torch.no_grad():
+        at = places.expand(len(pull), *places.shape)
+        sides = torch.where(is_gap, -pull.gather(-1, at), 0.0).permute(1, 2, 0)  # (m, size, s)
+        found = torch.cholesky_solve(sides, root).permute(2, 0, 1)
+        return torch.zeros_like(pull).scatter(-1, at, found), log_det

@@ -46,12 +46,13 @@ FINISH_ROWS = 65_536
 class FittedScorer:
     """A scorer, how its training went, and what the operator should know of it.
 
-    A baseline has a history without checks.
+    A baseline has a history without checks, and no settings of a training.
     """
 
     scorer: Scorer
     history: History
     notes: tuple[str, ...]
+    training: Training | None = None
 
 
 def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room does not know)
@@ -68,6 +69,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     columns: Sequence[Column] = (),
     on_change: str = "",
     seed: int,
+    remedied: bool = True,
     checkpoint: Path | None = None,
     on_check: Callable[[Check], None] = lambda check: None,
 ) -> FittedScorer:
@@ -99,6 +101,8 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         What the notes add of a sensor that never varies.
     seed : int
         Of weights, noise and the order of rows: the same seed gives the same scorer.
+    remedied : bool
+        Whether a training whose latent collapses is done again with a remedy.
     checkpoint : Path, optional
         File that a killed training goes on from; see `train`.
     on_check : callable, optional
@@ -135,6 +139,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         training,
         held_out=stopped.spread(HELD_OUT_ROWS),
         seed=seed,
+        remedied=remedied,
         checkpoint=checkpoint,
         on_check=on_check,
     )
@@ -158,7 +163,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
         with one_thread():
             notes += column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes += [*map(str, trained.history.events), *filter(None, [trained.note])]
-    return FittedScorer(scorer, trained.history, tuple(notes))
+    return FittedScorer(scorer, trained.history, tuple(notes), trained.training)
 
 
 def judged_by(scorer: Scorer, anomaly_score: str, *, train: Series, stop: Series) -> Scorer:

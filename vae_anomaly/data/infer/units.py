@@ -40,6 +40,8 @@ SPANS = 3
 #: Beyond so many times the largest magnitude seen there is no excursion, but another unit or a
 #: fault of the device. Vibration of a failing bearing reaches ten times that of a good one.
 MAGNITUDES = 10
+#: Values that are all nearer to 0 have no digits left to round.
+LEAST_MAGNITUDE = 1e-300
 #: Room that a temperature has on either side: no machine leaves it by more and is still measured.
 DEGREES = {"k": 200.0, "°c": 200.0, "°f": 360.0}
 
@@ -114,7 +116,7 @@ def physical_range(values: np.ndarray, unit: str) -> Range:
         return Range()
     low, high = float(values.min()), float(values.max())
     span, magnitude = high - low, max(abs(low), abs(high))
-    if not MAGNITUDES * magnitude < math.inf:
+    if not LEAST_MAGNITUDE < magnitude < math.inf / MAGNITUDES:
         return Range()
     if unit == "%" and low >= 0 and high <= 100:
         return Range(-5.0, 105.0)
