@@ -71,7 +71,8 @@ def test_paths_are_relative_to_the_plant_file(
                 "contract": {
                     "time": "t",
                     "sensors": [{"name": "v", "kind": "categorical", "levels": ["a", "b"]}],
-                }
+                },
+                "model": {"variant": "gaussian"},
             },
             "no likelihood",
         ),
@@ -107,9 +108,19 @@ def test_a_baseline_takes_the_place_of_the_variant_and_is_read_again_as_written(
     tmp_path: Path,
 ) -> None:
     plant = read_plant(write(tmp_path, model={"baseline": "pca", "per": "asset"}))
-    assert (plant.model.name, plant.model.kind) == ("pca", "baseline pca")
+    assert (plant.method, plant.method_kind) == ("pca", "baseline pca")
     assert PlantConfig.model_validate(plant.model_dump()) == plant
-    assert read_plant(write(tmp_path)).model.kind == "gaussian VAE"
+
+
+def test_auto_is_the_member_that_suits_the_rows(tmp_path: Path) -> None:
+    def member(**changes: object) -> str:
+        return read_plant(write(tmp_path, **changes)).method_kind
+
+    valve = {"name": "v", "kind": "categorical", "levels": ["open", "shut"]}
+    assert member() == "gaussian VAE"
+    assert member(window="auto") == member(smoothing=0.3) == "ensemble VAE"
+    assert member(contract={"time": "t", "sensors": ["a", valve]}) == "mixed VAE"
+    assert member(window=4, model={"variant": "vq"}) == "vq VAE"
 
 
 def test_labels_may_be_switched_off_by_a_bare_word(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from vae_anomaly.config import Labels, Training, window_rows
+from vae_anomaly.config import Labels, Training, default_variant, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.detector_parts import (
@@ -42,7 +42,7 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import History
-from vae_anomaly.models.variants import Variant, default_variant, variant_of
+from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.columns import Column, flags
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell

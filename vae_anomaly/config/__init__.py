@@ -26,6 +26,7 @@ from vae_anomaly.config.plant import (
     PlantConfig,
     Schedule,
     Training,
+    default_variant,
     window_rows,
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
@@ -57,6 +58,7 @@ __all__ = [
     "Source",
     "TimeColumn",
     "Training",
+    "default_variant",
     "read_mlflow",
     "read_plant",
     "settings_digest",

@@ -37,7 +37,7 @@ Labels = Literal["default", "strict", "off"]
 class ModelConfig(Frozen):
     """Which member of the family, for the whole plant or one an asset; or a simple baseline."""
 
-    variant: str = "gaussian"
+    variant: str = Field(default="auto", description="a member of the family, or auto")
     baseline: str = Field(default="", description="a simple detector in place of a variant")
     per: Literal["plant", "asset"] = "plant"
     score: str = "auto"
@@ -70,16 +70,6 @@ class ModelConfig(Frozen):
         if given.get("labels", "default") != "default":
             raise ValueError(f"baseline '{name}' learns nothing from labels; leave labels out")
         return {**given, "variant": ""}
-
-    @property
-    def name(self) -> str:
-        """What trains: the variant, or the baseline in its place."""
-        return self.baseline or self.variant
-
-    @property
-    def kind(self) -> str:
-        """The same in words."""
-        return f"baseline {self.baseline}" if self.baseline else f"{self.variant} VAE"
 
 
 class Training(Frozen):
@@ -153,7 +143,8 @@ class PlantConfig(Frozen):
     parts: Parts = Parts()
     exclusions: tuple[Exclusion, ...] = ()
     window: int | Literal["auto"] = Field(
-        default=1, description="rows that are judged together; auto: 3"
+        default=1,
+        description="rows judged together; auto: some 60 readings, and 3 rows at least",
     )
     smoothing: float | Literal["auto"] | None = Field(
         default=None, description="EWMA rate of the score; auto: the largest of several EWMAs"
@@ -191,10 +182,10 @@ class PlantConfig(Frozen):
                 "on; leave it out"
             )
         for sensor in self.contract.sensors:
-            if sensor.kind == "categorical" and self.model.variant != MIXED:
+            if sensor.kind == "categorical" and self.method != MIXED:
                 raise ValueError(
                     f"sensor '{sensor.name}': kind 'categorical' has no likelihood in the "
-                    f"{self.model.kind}; set model: {{variant: {MIXED}}}, or name the "
+                    f"{self.method_kind}; set model: {{variant: {MIXED}}}, or name the "
                     "column in contract.context or contract.mode, or leave it out"
                 )
         return self
@@ -202,6 +193,21 @@ class PlantConfig(Frozen):
     @property
     def lake_path(self) -> Path:
         return Path(self.lake)
+
+    @property
+    def method(self) -> str:
+        """What trains: the baseline, or the variant with "auto" resolved."""
+        if self.model.baseline or self.model.variant != "auto":
+            return self.model.baseline or self.model.variant
+        return default_variant(
+            is_series=self.window != 1 or self.smoothing is not None,
+            has_levels=any(sensor.kind == "categorical" for sensor in self.contract.sensors),
+        )
+
+    @property
+    def method_kind(self) -> str:
+        """The same in words."""
+        return f"baseline {self.method}" if self.model.baseline else f"{self.method} VAE"
 
     @property
     def window_rows(self) -> int:
@@ -225,3 +231,23 @@ def window_rows(window: int | Literal["auto"], n_sensors: int) -> int:
     if window != "auto":
         return int(window)
     return max(AUTO_ROWS, round(AUTO_READINGS / n_sensors))
+
+
+def default_variant(*, is_series: bool, has_levels: bool = False) -> str:
+    """The member that "auto" stands for.
+
+    Parameters
+    ----------
+    is_series : bool
+        Whether rows are judged together with those before them.
+    has_levels : bool
+        Whether a column holds codes of levels, which only one member knows.
+
+    Examples
+    --------
+    >>> default_variant(is_series=False), default_variant(is_series=True)
+    ('gaussian', 'ensemble')
+    """
+    if has_levels:
+        return MIXED
+    return "ensemble" if is_series else "gaussian"

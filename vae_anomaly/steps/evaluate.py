@@ -137,7 +137,7 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    excess = {plant.model.name: rows.excess}
+    excess = {plant.method: rows.excess}
     excess |= _baselines(plant, readings, trained, test, calibrate)
     memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
     model, *baselines = _compared(plant, excess, rows, memory)

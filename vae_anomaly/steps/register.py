@@ -216,7 +216,7 @@ def _tags(
 ) -> dict[str, str]:
     tags = {
         "vae_anomaly.plant": plant.name,
-        "vae_anomaly.variant": plant.model.name,
+        "vae_anomaly.variant": plant.method,
         "vae_anomaly.per": plant.model.per,
         "vae_anomaly.readings_version": str(trained.readings_version),
         "vae_anomaly.package_digest": package.digest,
@@ -232,7 +232,7 @@ def _description(
     """Markdown that MLflow shows on the version's page."""
     rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
     lines = [
-        f"**{plant.name}**: {plant.model.kind}, {len(package.units)} "
+        f"**{plant.name}**: {plant.method_kind}, {len(package.units)} "
         f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
         "",

@@ -256,7 +256,7 @@ def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracki
     """Start the MLflow run, or go on with the one that was begun; nothing is logged twice."""
     run_id = tracking.start_run(
         trained.fingerprint,
-        name=f"{plant.name} {plant.model.name} {trained.fingerprint[:8]}",
+        name=f"{plant.name} {plant.method} {trained.fingerprint[:8]}",
         tags={"vae_anomaly.plant": plant.name},
     )
     facts: dict[str, JsonValue] = {

@@ -235,7 +235,7 @@ def _fit(
     assert stop is not None
     if plant.model.baseline:
         return baseline_fitted(plant, plant.model.baseline, train, stop, seed=plant.seed)
-    variant = variant_of(plant.model.variant, plant.model.settings)
+    variant = variant_of(plant.method, plant.model.settings)
     return fit_scorer(
         _series(train),
         _series(stop),

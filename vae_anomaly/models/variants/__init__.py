@@ -17,6 +17,7 @@ from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants.bernoulli import Bernoulli
 from vae_anomaly.models.variants.beta import Beta
 from vae_anomaly.models.variants.ensemble import Ensemble
+from vae_anomaly.models.variants.fast import Fast
 from vae_anomaly.models.variants.gaussian import Gaussian
 from vae_anomaly.models.variants.hierarchical import Hierarchical
 from vae_anomaly.models.variants.linear import Linear
@@ -30,6 +31,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Ensemble",
+    "Fast",
     "Gaussian",
     "Hierarchical",
     "Linear",
@@ -38,7 +40,6 @@ __all__ = [
     "StudentT",
     "Variant",
     "VectorQuantized",
-    "default_variant",
     "variant_name",
     "variant_of",
     "variant_settings",
@@ -100,27 +101,8 @@ VARIANTS: Mapping[str, type[Variant]] = {
     "vq": VectorQuantized,
     "semi_supervised": SemiSupervised,
     "ensemble": Ensemble,
+    "fast": Fast,
 }
-
-
-def default_variant(*, is_series: bool, has_levels: bool = False) -> str:
-    """The member that "auto" stands for.
-
-    Parameters
-    ----------
-    is_series : bool
-        Whether rows are judged together with those before them.
-    has_levels : bool
-        Whether a column holds codes of levels, which only one member knows.
-
-    Examples
-    --------
-    >>> default_variant(is_series=False), default_variant(is_series=True)
-    ('gaussian', 'ensemble')
-    """
-    if has_levels:
-        return "mixed"
-    return "ensemble" if is_series else "gaussian"
 
 
 def variant_of(name: str, settings: Mapping[str, JsonValue]) -> Variant:
