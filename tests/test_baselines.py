@@ -218,6 +218,12 @@ def test_changes_alone_judge_rows_of_which_no_sensor_varied() -> None:
     assert torch.equal(again(*alone(rows))[0], score)
 
 
+def test_without_a_constant_there_is_no_change_to_watch_for() -> None:
+    for rows in (normal_rows(50, 0), np.full((50, 2), np.nan)):
+        with pytest.raises(PartsError, match="no sensor is constant in the 50 normal rows"):
+            fitted(CHANGES, rows)
+
+
 def test_an_average_of_changes_fades_and_normal_rows_lie_below_every_change() -> None:
     train = np.full((400, 1), 7.5)
     scorer = fitted(CHANGES, train, smoothing="auto")

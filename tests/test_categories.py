@@ -137,8 +137,9 @@ def test_a_row_whose_flag_is_neither_0_nor_1_is_set_aside() -> None:
 def test_other_members_of_the_family_refuse_texts_and_name_the_one_that_takes_them() -> None:
     source = Source(path="x")
     with pytest.raises(ValueError, match=r"no likelihood in the gaussian .* model: {variant: mix"):
-        PlantConfig(name="p", source=source, contract=SENSED)
-    PlantConfig(name="p", source=source, contract=SENSED, model=ModelConfig(variant="mixed"))
+        PlantConfig(name="p", source=source, contract=SENSED, model=ModelConfig(variant="gaussian"))
+    for model in (ModelConfig(variant="mixed"), ModelConfig()):
+        assert PlantConfig(name="p", source=source, contract=SENSED, model=model).method == "mixed"
 
 
 # ---------------------------------------------------------------------------------- a whole plant

@@ -323,7 +323,7 @@ def test_a_killed_run_goes_on_where_it_stopped_with_the_same_figures(tmp_path: P
 
 def test_a_detector_that_refuses_the_rows_is_said_and_counts_as_chance(tmp_path: Path) -> None:
     def constant(folder: Path, name: str, seed: int) -> Case:
-        rows, truth = np.ones((10, 2)), np.arange(10) > 5
+        rows, truth = np.full((10, 2), np.nan), np.arange(10) > 5
         return Case(no_order(rows), no_order(rows), lambda score, window: areas(truth, score))
 
     file = tmp_path / "records.jsonl"

@@ -56,6 +56,7 @@ def test_commands_of_the_page_on_uses_are_understood() -> None:
         ("uses.md", "augmentation", "\n\n", 6),
         ("models.md", "one_pass", "\n\n", 2),
         ("models.md", "scores", "\n\n", 8),
+        ("partial-labels.md", "partial_labels", "On 17 tables", 12),
         ("models.md", "collapse", "Two networks made to collapse", 6),
     ],
 )
@@ -68,6 +69,36 @@ def test_figures_of_a_page_are_those_of_the_results(
     figures = set(re.findall(r"\d+[.,]\d+", PAGES[page][start:end]))
     assert len(figures) >= least
     assert figures <= set(re.findall(r"\d+[.,]\d+", results)), figures
+
+
+#: How the table of what the default finds calls each suite of `quality.py`.
+SUITES = {
+    "ADBench": "adbench_dte", "the same": "adbench_clean", "AI4I": "ai4i", "SKAB": "skab",
+    "Tennessee Eastman": "tep", "MSL": "msl", "SMD": "smd", "C-MAPSS": "cmapss", "NAB": "nab",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", SUITES)
+def test_what_the_default_finds_is_what_was_measured(data: str) -> None:
+    """Default, plain VAE, the best simple method and chance, each the first figure of its row."""
+    (row,) = re.findall(rf"^\| {data}.*", PAGES["models.md"], flags=re.MULTILINE)
+    default, plain, simple, chance = (cell.strip() for cell in row.strip("| ").split("|")[2:])
+    results = ROOT / f"benchmarks/results/quality_{SUITES[data]}.md"
+    found = re.findall(
+        r"^\| ([^|*]+) \| (\d+\.\d+) ± [^|]*\|.*\| 3 \| [\d.]+ \|$",
+        results.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    means = {name: float(mean) for name, mean in found}
+    best = max(means[name] for name in means if name not in ("default", "plain VAE", "random"))
+    decimals = len(default.partition(".")[2])
+    for said, mean in (
+        (default, means["default"]),
+        (plain, means["plain VAE"]),
+        (simple.split()[0], best),
+        (chance, means["random"]),
+    ):
+        assert abs(float(said) - mean) <= 0.51 * 10**-decimals, (data, said, mean)
 
 
 def test_reasons_and_statuses_are_those_of_the_code() -> None:

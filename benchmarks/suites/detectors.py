@@ -15,7 +15,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.config import window_rows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE, CHANGES
 from vae_anomaly.scoring.columns import flags
 from vae_anomaly.scoring.fitting import fit_baseline
 from vae_anomaly.scoring.smoothing import multiscale
@@ -70,21 +70,21 @@ def _fitted(detector: VAEDetector, train: Rows, is_series: bool) -> Fitted:
 
 
 def _baseline(name: str, *, is_windowed: bool = False) -> Fit:
-    """A baseline on the columns that our default judges, its context taken off linearly."""
+    """A baseline on the columns that our default judges; where none varies, changes of them."""
 
     def fit(train: Rows, seed: int, is_series: bool) -> Fitted:
         explain = flags(torch.from_numpy(train.values)) if is_series else []
-        judged = [i for i in range(train.values.shape[1]) if i not in explain]
-        columns = [*judged, *explain] if judged else explain
+        every = range(train.values.shape[1])
+        judged = [i for i in every if i not in explain] or list(every)
 
         def in_order(rows: Rows) -> Series:
-            return _in_order(Rows(rows.values[:, columns], rows.series))
+            return _in_order(Rows(rows.values[:, judged], rows.series))
 
-        fitted = fit_baseline(
-            in_order(train), n_context=len(explain) if judged else 0, baseline=name,
-            window=window_rows("auto", len(judged or explain)) if is_windowed else 1, seed=seed,
-        )  # fmt: skip
-        scorer = fitted.scorer
+        varies = (np.ptp(train.values[:, judged], axis=0) > 0).any()
+        scorer = fit_baseline(
+            in_order(train), n_context=0, baseline=name if varies else CHANGES,
+            window=window_rows("auto", len(judged)) if is_windowed else 1, seed=seed,
+        ).scorer  # fmt: skip
 
         def score(rows: Rows) -> Floats:
             series = in_order(rows)

@@ -246,6 +246,11 @@ def _fit_changes(
     on_change: str,
 ) -> FittedScorer:
     """A scorer that says of rows whether a sensor has changed that never varied in training."""
+    if standardizer.constant_value.isnan().all():
+        raise PartsError(
+            f"no sensor is constant in the {len(normal_rows)} normal rows of part 'train', so that "
+            "there is no change to watch for: take another baseline"
+        )
     scorer = Scorer(
         standardizer,
         NoLatents(CHANGES),
