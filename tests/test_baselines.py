@@ -15,14 +15,12 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import nan_euclidean_distances
 
-from vae_anomaly.config import Training
 from vae_anomaly.errors import ConfigError, InputError, PackageError, PartsError
 from vae_anomaly.models.covariance import SHRINKAGES
 from vae_anomaly.models.standardize import Series
-from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.baselines import BASELINES, CHANCE, CHANGES, baseline_of
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE, baseline_of
 from vae_anomaly.scoring.baselines.gaussian import WIDEST
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer, learn
+from vae_anomaly.scoring.fitting import fit_baseline, fit_changes, learn
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 
@@ -199,37 +197,34 @@ def test_a_constant_that_changes_adds_what_has_not_happened_in_so_many_rows(name
 
 
 def test_changes_alone_judge_rows_of_which_no_sensor_varied() -> None:
-    """A package of it: by name, and what a network falls back on."""
-    train = np.full((98, 2), [7.5, np.nan])
+    train = torch.from_numpy(np.full((98, 2), [7.5, np.nan]))
     rows = np.array([[7.5, 1.0], [7.6, 2.0], [np.nan, np.nan]])
-    told = "no sensor varies in training: a row is judged by whether one of them has changed"
-    network = fit_scorer(
-        series(train), series(train), n_context=0, variant=Gaussian(), training=Training(), seed=0
-    )
-    for found in (fit_baseline(series(train), n_context=0, baseline=CHANGES, seed=0), network):
-        assert found.scorer.called == "baseline changes"
-        assert found.notes[0] == told
-        score, contributions = found.scorer(*alone(rows))
-        assert_allclose(score, [0, 2 * math.log(100), 0], rtol=1e-6)
-        assert_allclose(contributions[1], [2 * math.log(100), 0], rtol=1e-6)
-        assert found.scorer.expected(*alone(rows))[:, 0].tolist() == [7.5] * 3
+    found = fit_changes(train, n_context=0)
+    assert found.scorer.called == "baseline changes"
+    assert found.notes[0].startswith("no sensor varies in training")
+    score, contributions = found.scorer(*alone(rows))
+    assert_allclose(score, [0, 2 * math.log(100), 0], rtol=1e-6)
+    assert_allclose(contributions[1], [2 * math.log(100), 0], rtol=1e-6)
+    assert found.scorer.expected(*alone(rows))[:, 0].tolist() == [7.5] * 3
     again = build_scorer(scorer_spec(found.scorer))
     again.load_state_dict(found.scorer.state_dict())
     assert torch.equal(again(*alone(rows))[0], score)
 
 
-def test_without_a_constant_there_is_no_change_to_watch_for() -> None:
+def test_without_a_constant_there_is_no_change_to_watch_for_and_no_plant_watches_but_that() -> None:
     for rows in (normal_rows(50, 0), np.full((50, 2), np.nan)):
         with pytest.raises(PartsError, match="no sensor is constant in the 50 normal rows"):
-            fitted(CHANGES, rows)
+            fit_changes(torch.from_numpy(rows), n_context=0)
+    with pytest.raises(ConfigError, match="'changes' is not known"):
+        baseline_of("changes")
 
 
 def test_an_average_of_changes_fades_and_normal_rows_lie_below_every_change() -> None:
-    train = np.full((400, 1), 7.5)
-    scorer = fitted(CHANGES, train, smoothing="auto")
-    rows = np.full((600, 1), 7.5)
+    train = torch.full((400, 1), 7.5, dtype=torch.float64)
+    scorer = fit_changes(train, n_context=0, smoothing="auto").scorer
+    rows = torch.full((600, 1), 7.5, dtype=torch.float64)
     rows[300] = 8.0
-    score = scorer(torch.from_numpy(rows), torch.arange(600))[0]
+    score = scorer(rows, torch.arange(600))[0]
     assert (score[:300] == score[0]).all()
     assert score[300] == score.max() > 10
     assert score[301] > score[0] + 1

@@ -211,6 +211,20 @@ def test_what_a_series_says_of_itself_chooses_member_window_and_context() -> Non
     assert isinstance(codes.scorer_.variant, Mixed)
 
 
+def test_a_series_in_which_nothing_varies_is_judged_by_its_changes_and_a_table_refused() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([np.full(500, -1.0), rng.integers(0, 2, 500)])
+    series = VAEDetector(window="auto", smoothing="auto", random_state=0).fit(rows)
+    assert series.scorer_.called == "baseline changes"
+    assert (series.predict(rows) == 1).all()
+    rows[400, 0] = 3.0
+    assert series.predict(rows)[[399, 400, 499]].tolist() == [1, -1, 1]
+    with pytest.raises(ValueError, match="learns no labels after fit"):
+        series.learn_labels(rows, np.arange(500) == 400)
+    with pytest.raises(ValueError, match="no sensor varies"):
+        VAEDetector(random_state=0).fit(np.ones((50, 2)))
+
+
 def test_series_are_learnt_whole_and_the_threshold_stands_on_rows_that_were_not_learnt() -> None:
     """In the last fifth a sensor has moved: it is known, and the threshold says how new it was."""
     rows = plant(1000)

@@ -472,7 +472,7 @@ def test_parts_without_a_usable_row_are_refused() -> None:
     with pytest.raises(PartsError, match="no sensor varies in the normal ones of the 50 rows"):
         _fit(rows, train=series(rows, label=ones))
     with pytest.raises(PartsError, match="there is nothing to learn"):
-        _fit(np.full((50, 3), np.nan))
+        _fit(np.full((50, 3), 2.0))
 
 
 def test_wrong_arguments_are_refused_before_any_work() -> None:

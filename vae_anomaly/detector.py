@@ -40,11 +40,11 @@ from vae_anomaly.detector_parts import (
 )
 from vae_anomaly.errors import InputError
 from vae_anomaly.latent.augmented import fit_augmented
-from vae_anomaly.models.standardize import Series
+from vae_anomaly.models.standardize import Series, fit_standardizer
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.columns import Column, flags
-from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_changes, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
 
@@ -230,7 +230,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 rows, stop, lambda rows, _: fit(rows, **how), share=training.augment, seed=seed
             ).fitted
 
-        first = last = fitted_to(train, variant=variant, training=training)
+        if self._is_series and not self._varies(train):
+            first = last = fit_changes(
+                train.rows[train.label <= 0],
+                n_context=len(self.context_),
+                smoothing=self.smoothing,
+                columns=self._titles(),
+            )
+        else:
+            first = last = fitted_to(train, variant=variant, training=training)
         self.history_: History = first.history
         self._trained = [self._kept(first.scorer, train, stop)]
         if self._is_series and first.training is not None:
@@ -424,6 +432,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if len(columns) == self.n_features_in_:
             raise InputError(f"context={tuple(self.context)!r} leaves no column to judge")
         return tuple(columns)
+
+    def _varies(self, train: Series) -> bool:
+        """Whether any judged column of the normal rows does, or has no value at all."""
+        found = fit_standardizer(train.rows[train.label <= 0], len(self.context_))
+        return bool(found.active.any() or found.constant_value.isnan().all())
 
     def _member(self) -> Variant:
         """The member of the family, with "auto" resolved."""

@@ -15,9 +15,9 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.config import window_rows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.baselines import BASELINES, CHANCE, CHANGES
+from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.scoring.columns import flags
-from vae_anomaly.scoring.fitting import fit_baseline
+from vae_anomaly.scoring.fitting import fit_baseline, fit_changes
 from vae_anomaly.scoring.smoothing import multiscale
 
 __all__ = ["DETECTORS", "WINDOWED", "Fit", "Fitted", "Scored", "detectors_of", "score_case"]
@@ -80,11 +80,14 @@ def _baseline(name: str, *, is_windowed: bool = False) -> Fit:
         def in_order(rows: Rows) -> Series:
             return _in_order(Rows(rows.values[:, judged], rows.series))
 
-        varies = (np.ptp(train.values[:, judged], axis=0) > 0).any()
-        scorer = fit_baseline(
-            in_order(train), n_context=0, baseline=name if varies else CHANGES,
-            window=window_rows("auto", len(judged)) if is_windowed else 1, seed=seed,
-        ).scorer  # fmt: skip
+        learnt = in_order(train)
+        if (np.ptp(train.values[:, judged], axis=0) > 0).any() or not is_series:
+            window = window_rows("auto", len(judged)) if is_windowed else 1
+            scorer = fit_baseline(
+                learnt, n_context=0, baseline=name, window=window, seed=seed
+            ).scorer  # fmt: skip
+        else:
+            scorer = fit_changes(learnt.rows, n_context=0).scorer
 
         def score(rows: Rows) -> Floats:
             series = in_order(rows)

@@ -36,7 +36,7 @@ from vae_anomaly.scoring.scorer import Scorer, left_context, row_shape
 from vae_anomaly.scoring.scores import SCORES, score_name
 from vae_anomaly.scoring.smoothing import Smoothing
 
-__all__ = ["FittedScorer", "fit_baseline", "fit_scorer", "judged_by", "learn"]
+__all__ = ["FittedScorer", "fit_baseline", "fit_changes", "fit_scorer", "judged_by", "learn"]
 
 #: Training rows for a variant's second stage, and for scores; evenly spaced.
 FINISH_ROWS = 65_536
@@ -111,7 +111,6 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     Returns
     -------
     FittedScorer
-        Where no sensor varies, of the baseline "changes".
 
     Raises
     ------
@@ -125,8 +124,6 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
     titles = columns or _numbered(standardizer)
-    if not standardizer.active.any() and not standardizer.constant_value.isnan().all():
-        return _fit_changes(standardizer, normal_rows, smoothing, titles, on_change)
     learnt, stopped = (
         learnable_windows(part, standardizer, window, variant) for part in (train, stop)
     )
@@ -238,30 +235,46 @@ def _with_score(
     return judged
 
 
-def _fit_changes(
-    standardizer: Standardizer,
-    normal_rows: Tensor,
-    smoothing: Smoothing,
-    columns: Sequence[Column],
-    on_change: str,
+def fit_changes(
+    rows: Tensor,
+    *,
+    n_context: int,
+    smoothing: Smoothing = None,
+    columns: Sequence[Column] = (),
 ) -> FittedScorer:
-    """A scorer that says of rows whether a sensor has changed that never varied in training."""
+    """A scorer that says of rows whether a sensor has changed that never varied in training.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, d + c)
+        Normal training rows.
+    n_context, smoothing, columns
+        As for `fit_baseline`.
+
+    Raises
+    ------
+    PartsError
+        No sensor is constant.
+
+    Examples
+    --------
+    >>> rows = torch.full((98, 1), 7.5, dtype=torch.float64)
+    >>> scorer = fit_changes(rows, n_context=0).scorer
+    >>> scorer(torch.tensor([[7.5], [8.0]]).double(), torch.zeros(2).long())[0]
+    tensor([0.0000, 9.2103])
+    """
+    standardizer = fit_standardizer(rows, n_context)
     if standardizer.constant_value.isnan().all():
         raise PartsError(
-            f"no sensor is constant in the {len(normal_rows)} normal rows of part 'train', so that "
-            "there is no change to watch for: take another baseline"
+            f"no sensor is constant in the {len(rows)} normal rows to learn from, so that there is "
+            "no change to watch for"
         )
-    scorer = Scorer(
-        standardizer,
-        NoLatents(CHANGES),
-        variant=Simple(CHANGES),
-        smoothing=smoothing,
-    )
-    scorer.weigh_changes(len(normal_rows))
+    scorer = Scorer(standardizer, NoLatents(CHANGES), variant=Simple(CHANGES), smoothing=smoothing)
+    scorer.weigh_changes(len(rows))
     if smoothing == "auto":
-        scorer.expect_changes(len(normal_rows))
+        scorer.expect_changes(len(rows))
     notes = ["no sensor varies in training: a row is judged by whether one of them has changed"]
-    notes += column_notes(normal_rows, standardizer, columns, on_change=on_change)
+    notes += column_notes(rows, standardizer, columns or _numbered(standardizer))
     return FittedScorer(scorer, History((), best_step=0, stopped_early=False), tuple(notes))
 
 
@@ -339,8 +352,6 @@ def fit_baseline(
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context)
     titles = columns or _numbered(standardizer)
-    if baseline == CHANGES:
-        return _fit_changes(standardizer, normal_rows, smoothing, titles, on_change)
     learnable = learnable_windows(train, standardizer, window, variant)
     refuse_nothing(learnable, learnable)
     learnt = _with_following(learnable, detector.ahead)

@@ -21,7 +21,7 @@ from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
 from vae_anomaly.scoring.bands import ExpectedBand, expected_band
-from vae_anomaly.scoring.baselines import Baseline, Simple, baseline_of
+from vae_anomaly.scoring.baselines import SIMPLE, Baseline, Simple
 from vae_anomaly.scoring.blocks import BLOCK_ROWS, Block, blocks
 from vae_anomaly.scoring.label_head import LabelHead
 from vae_anomaly.scoring.scores import SCORES, score_name, spread
@@ -85,7 +85,7 @@ class Scorer(nn.Module):
         self.standardizer, self.module, self.variant = standardizer, module, variant
         self.baseline: Baseline | None = None
         if isinstance(variant, Simple):
-            self.baseline, self.anomaly_score = baseline_of(variant.name), variant.name
+            self.baseline, self.anomaly_score = SIMPLE[variant.name], variant.name
         else:
             self.anomaly_score = score_name(anomaly_score, variant.default_score)
         self.window, self.smoothing = window, smoothing

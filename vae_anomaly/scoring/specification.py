@@ -13,7 +13,7 @@ from vae_anomaly.models.standardize import Standardizer
 from vae_anomaly.models.training import seeded
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name, variant_of, variant_settings
-from vae_anomaly.scoring.baselines import NoLatents, Simple, baseline_of
+from vae_anomaly.scoring.baselines import SIMPLE, NoLatents, Simple, baseline_of
 from vae_anomaly.scoring.label_head import LabelHead, Mode
 from vae_anomaly.scoring.scorer import Scorer, row_shape
 from vae_anomaly.scoring.smoothing import Smoothing
@@ -146,7 +146,8 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
 def _built(said: _Spec, standardizer: Standardizer) -> tuple[Variant | Simple, Model]:
     """The member of the family and its untrained module; of a baseline the stand-ins."""
     if said.baseline:
-        baseline_of(said.baseline)  # refuses a name that this version does not know
+        if said.baseline not in SIMPLE:
+            baseline_of(said.baseline)  # refuses a name that this version does not know
         return Simple(said.baseline), NoLatents(said.baseline)
     variant = variant_of(said.variant, said.settings)
     with seeded(0):

@@ -25,6 +25,7 @@ __all__ = [
     "BASELINES",
     "CHANCE",
     "CHANGES",
+    "SIMPLE",
     "Baseline",
     "Learnt",
     "NoLatents",
@@ -71,11 +72,11 @@ BASELINES: Mapping[str, Baseline] = {
     "isolation_forest": Baseline(forest.fit, forest.contributions, mahalanobis.expected),
 }
 
-#: What judges rows of which no sensor varied in training: by whether one has changed since.
+#: What judges rows of which no sensor varied in training: by whether one has changed since. It is
+#: no rival of a model and is not for a plant, of which such readings say that something is amiss.
 CHANGES = "changes"
 
-#: All that can stand in place of a network. Changes alone are no rival of a model: where a sensor
-#: varies, they say the same of nearly every row.
+#: All that can stand in a scorer in place of a network.
 SIMPLE: Mapping[str, Baseline] = {
     **BASELINES,
     CHANGES: Baseline(changes.fit, changes.contributions, changes.expected),
@@ -100,9 +101,9 @@ def baseline_of(name: str) -> Baseline:
     """
     if name == CHANCE:
         raise ConfigError(f"baseline '{CHANCE}' is what chance achieves; it judges no plant")
-    if name not in SIMPLE:
-        raise ConfigError(f"baseline '{name}' is not known; {closest(name, SIMPLE)}")
-    return SIMPLE[name]
+    if name not in BASELINES:
+        raise ConfigError(f"baseline '{name}' is not known; {closest(name, BASELINES)}")
+    return BASELINES[name]
 
 
 @dataclass(frozen=True)
