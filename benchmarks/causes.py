@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from suites.case import Floats
+from suites.case import Floats, one_series
+from suites.detectors import in_order
 from suites.tep import ONSET
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.models.standardize import Series
 from vae_anomaly.scoring.fitting import fit_baseline
 
 #: Rows of a fault over which contributions are averaged: five hours.
@@ -63,11 +63,11 @@ def default(train: Floats, seed: int) -> Named:
 def mahalanobis(train: Floats, seed: int) -> Named:
     """The Mahalanobis distance, smoothed by the same charts."""
     n = round(0.8 * len(train))
-    parts = (_series(rows) for rows in (train[:n], train[n:]))
+    parts = (in_order(one_series(rows)) for rows in (train[:n], train[n:]))
     fitted = fit_baseline(
         *parts, n_context=0, baseline="mahalanobis", smoothing="auto", seed=seed
     )  # fmt: skip
-    return lambda rows: fitted.scorer(*_series(rows)[:2])[1].double().numpy()
+    return lambda rows: fitted.scorer(*in_order(one_series(rows))[:2])[1].double().numpy()
 
 
 def z_score(train: Floats, seed: int) -> Named:
@@ -81,11 +81,6 @@ METHODS: Mapping[str, Callable[[Floats, int], Named]] = {
     "mahalanobis": mahalanobis,
     "z-score": z_score,
 }
-
-
-def _series(rows: Floats) -> Series:
-    n = len(rows)
-    return Series(torch.from_numpy(rows.copy()), torch.arange(n), torch.zeros(n).long())
 
 
 def ranks(named: Named, folder: Path) -> dict[int, int]:

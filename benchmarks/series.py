@@ -13,7 +13,6 @@ import argparse
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from suites import suite_of
 from suites.case import Floats, Rows
+from suites.detectors import fitted
 from suites.records import Key, Record, append, code_version, read_records
 
 from vae_anomaly import VAEDetector
@@ -42,9 +42,8 @@ def with_settings(**settings: object) -> Judge:
 
     def judge(train: Rows, test: Rows, seed: int) -> tuple[Floats, int]:
         auto = {"window": "auto", "smoothing": "auto", "random_state": seed}
-        detector = VAEDetector(**auto | settings).fit(train.values, groups=train.series)
-        score = -detector.score_samples(test.values, groups=test.series)
-        return score, detector.scorer_.window
+        found = fitted(VAEDetector(**auto | settings), train, is_series=True)
+        return found.score(test), found.window
 
     return judge
 
@@ -52,10 +51,9 @@ def with_settings(**settings: object) -> Judge:
 def first_training(train: Rows, test: Rows, seed: int) -> tuple[Floats, int]:
     """By the training that sets the threshold, which has not learnt from the last rows."""
     detector = VAEDetector(window="auto", smoothing="auto", random_state=seed)
-    detector.fit(train.values, groups=train.series)
+    found = fitted(detector, train, is_series=True)
     detector.scorer_ = detector._trained[0].scorer
-    score = -detector.score_samples(test.values, groups=test.series)
-    return score, detector.scorer_.window
+    return found.score(test), found.window
 
 
 def replaced(judge: Judge, *what: tuple[object, str, object]) -> Judge:
@@ -160,7 +158,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("vae_anomaly").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*calibration rows support")
     run(options.data, options.records, options.seeds)
     lines = list(page(list(read_records(options.records).values()), options.seeds))
     print("\n".join(lines))

@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from vae_anomaly.config import Labels, Training, default_variant, window_rows
+from vae_anomaly.config import Labels, Training, default_variant, is_series, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
 from vae_anomaly.detector_parts import (
@@ -436,7 +436,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _varies(self, train: Series) -> bool:
         """Whether any judged column of the normal rows does, or has no value at all."""
         found = fit_standardizer(train.rows[train.label <= 0], len(self.context_))
-        return bool(found.active.any() or found.constant_value.isnan().all())
+        return bool(found.active.any()) or not len(found.constants)
 
     def _member(self) -> Variant:
         """The member of the family, with "auto" resolved."""
@@ -471,7 +471,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     @property
     def _is_series(self) -> bool:
-        return self.window != 1 or self.smoothing is not None
+        return is_series(self.window, self.smoothing)
 
     def _score_name(self, variant: Variant) -> str:
         is_table = not self._is_series and not self.context_

@@ -262,8 +262,9 @@ def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:
 
 def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa.Array:
     """Names of the sensors that were constant in training and are not so in a row."""
-    changed = scorer.standardizer.changed(torch.from_numpy(matrix.values)).numpy()
-    names = np.asarray(contract.sensor_names)
+    standardizer = scorer.standardizer
+    changed = standardizer.changed(torch.from_numpy(matrix.values)).numpy()
+    names = np.asarray(contract.sensor_names)[standardizer.constants.numpy()]
     lists: list[list[str] | None] = [None] * len(changed)
     for row in np.flatnonzero(changed.any(axis=1)):
         lists[row] = names[changed[row]].tolist()

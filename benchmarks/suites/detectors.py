@@ -20,7 +20,17 @@ from vae_anomaly.scoring.columns import flags
 from vae_anomaly.scoring.fitting import fit_baseline, fit_changes
 from vae_anomaly.scoring.smoothing import multiscale
 
-__all__ = ["DETECTORS", "WINDOWED", "Fit", "Fitted", "Scored", "detectors_of", "score_case"]
+__all__ = [
+    "DETECTORS",
+    "WINDOWED",
+    "Fit",
+    "Fitted",
+    "Scored",
+    "detectors_of",
+    "fitted",
+    "in_order",
+    "score_case",
+]
 
 #: Share of each training series whose scores say what a normal score is, before charts are drawn.
 HELD_OUT = 0.2
@@ -42,8 +52,8 @@ def default(train: Rows, seed: int, is_series: bool) -> Fitted:
     """Our default: nothing set, but that a series is one."""
     if is_series:
         detector = VAEDetector(window="auto", smoothing="auto", random_state=seed)
-        return _fitted(detector, train, is_series)
-    return _fitted(VAEDetector(random_state=seed), train, is_series)
+        return fitted(detector, train, is_series)
+    return fitted(VAEDetector(random_state=seed), train, is_series)
 
 
 def plain_vae(train: Rows, seed: int, is_series: bool) -> Fitted:
@@ -51,10 +61,12 @@ def plain_vae(train: Rows, seed: int, is_series: bool) -> Fitted:
     textbook = VAEDetector(
         Gaussian(noise=1.0), anomaly_score="reconstruction", random_state=seed
     )  # fmt: skip
-    return _fitted(textbook, train, is_series)
+    return fitted(textbook, train, is_series)
 
 
-def _fitted(detector: VAEDetector, train: Rows, is_series: bool) -> Fitted:
+def fitted(detector: VAEDetector, train: Rows, is_series: bool) -> Fitted:
+    """A detector that has learnt the rows."""
+
     def groups(rows: Rows) -> Ints | None:
         return rows.series if is_series else None
 
@@ -77,10 +89,10 @@ def _baseline(name: str, *, is_windowed: bool = False) -> Fit:
         every = range(train.values.shape[1])
         judged = [i for i in every if i not in explain] or list(every)
 
-        def in_order(rows: Rows) -> Series:
-            return _in_order(Rows(rows.values[:, judged], rows.series))
+        def judged_of(rows: Rows) -> Series:
+            return in_order(Rows(rows.values[:, judged], rows.series))
 
-        learnt = in_order(train)
+        learnt = judged_of(train)
         if (np.ptp(train.values[:, judged], axis=0) > 0).any() or not is_series:
             window = window_rows("auto", len(judged)) if is_windowed else 1
             scorer = fit_baseline(
@@ -90,7 +102,7 @@ def _baseline(name: str, *, is_windowed: bool = False) -> Fit:
             scorer = fit_changes(learnt.rows, n_context=0).scorer
 
         def score(rows: Rows) -> Floats:
-            series = in_order(rows)
+            series = judged_of(rows)
             found: Floats = scorer(series.rows, series.run)[0].double().numpy()
             return found
 
@@ -107,7 +119,7 @@ def one_neighbour(train: Rows, seed: int, is_series: bool) -> Fitted:
     return Fitted(lambda rows: known.kneighbors((rows.values - center) / scale)[0][:, 0])
 
 
-def _in_order(rows: Rows) -> Series:
+def in_order(rows: Rows) -> Series:
     """Rows with how many of their own series stand before each; all of one stand together."""
     at = np.arange(len(rows.series))
     starts = np.diff(rows.series, prepend=-1) != 0
@@ -170,7 +182,7 @@ def score_case(fit: Fit, train: Rows, test: Rows, seed: int, *, is_series: bool)
     normal = rest.score(train)[held]
     spread = normal.std() or 1.0
     z = torch.from_numpy((score - normal.mean()) / spread)
-    smooth, _ = multiscale(z, z[:, None], _in_order(test).run)
+    smooth, _ = multiscale(z, z[:, None], in_order(test).run)
     return Scored(smooth.numpy(), score, fitted.window)
 
 

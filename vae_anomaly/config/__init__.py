@@ -27,6 +27,7 @@ from vae_anomaly.config.plant import (
     Schedule,
     Training,
     default_variant,
+    is_series,
     window_rows,
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
@@ -59,6 +60,7 @@ __all__ = [
     "TimeColumn",
     "Training",
     "default_variant",
+    "is_series",
     "read_mlflow",
     "read_plant",
     "settings_digest",

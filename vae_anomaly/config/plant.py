@@ -19,6 +19,8 @@ __all__ = [
     "PlantConfig",
     "Schedule",
     "Training",
+    "default_variant",
+    "is_series",
     "window_rows",
 ]
 
@@ -27,7 +29,6 @@ AUTO_READINGS, AUTO_ROWS = 60, 3
 
 #: The member of the family whose likelihood knows levels.
 MIXED = "mixed"
-
 
 #: What labelled anomalies do to the score: lift what is like them and lower a little what is not;
 #: lift alone; nothing.
@@ -200,7 +201,7 @@ class PlantConfig(Frozen):
         if self.model.baseline or self.model.variant != "auto":
             return self.model.baseline or self.model.variant
         return default_variant(
-            is_series=self.window != 1 or self.smoothing is not None,
+            is_series=is_series(self.window, self.smoothing),
             has_levels=any(sensor.kind == "categorical" for sensor in self.contract.sensors),
         )
 
@@ -231,6 +232,11 @@ def window_rows(window: int | Literal["auto"], n_sensors: int) -> int:
     if window != "auto":
         return int(window)
     return max(AUTO_ROWS, round(AUTO_READINGS / n_sensors))
+
+
+def is_series(window: int | Literal["auto"], smoothing: float | Literal["auto"] | None) -> bool:
+    """Whether a row is judged with those before it, so that the rows have an order."""
+    return window != 1 or smoothing is not None
 
 
 def default_variant(*, is_series: bool, has_levels: bool = False) -> str:

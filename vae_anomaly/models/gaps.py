@@ -14,7 +14,6 @@ __all__ = ["Filled", "fill_gaps"]
 #: Numbers that are held at once, 32 MB of them.
 NUMBERS_AT_ONCE = 2**22
 
-
 #: Gaps that rows are made up to at least: below, a call costs more than what it works out.
 FEWEST = 8
 

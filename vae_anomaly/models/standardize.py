@@ -228,6 +228,11 @@ class Standardizer(nn.Module):
         """Columns of the active sensors, (n_active,) int64."""
         return self.active.nonzero().squeeze(-1)
 
+    @property
+    def constants(self) -> Tensor:
+        """Columns of the sensors that always read the same in training, (k,) int64."""
+        return (~self.constant_value.isnan()).nonzero().squeeze(-1)
+
     def forward(self, rows: Tensor) -> Batch:
         sensors, d = self.sensors, self.n_features
         conditions = torch.arange(d, rows.shape[-1], device=rows.device)
@@ -244,13 +249,10 @@ class Standardizer(nn.Module):
         return z.nan_to_num(nan=0.0).clamp(-LARGEST, LARGEST).float()
 
     def changed(self, rows: Tensor) -> Tensor:
-        """Which sensors (n, d) of raw rows never varied in training and do not read their constant.
-
-        A missing value has not changed, and of a sensor that was never observed nothing is known.
-        """
-        constant = self.constant_value
+        """Which of the `constants` read otherwise in raw rows, (n, k); a missing one has not."""
+        constant = self.constant_value[self.constants]
         limit = CONSTANT_TOLERANCE * constant.abs().clamp(min=1.0)
-        return (rows[:, : self.n_features] - constant).abs() > limit
+        return (rows[:, self.constants] - constant).abs() > limit
 
     def restored(self, x: Tensor) -> Tensor:
         """Standardised active sensors (*, n, d_active) in all sensors' own units (*, n, d)."""

@@ -123,7 +123,6 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     score_name(anomaly_score, variant.default_score)
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context, scaling=variant.scaling, levels=levels)
-    titles = columns or _numbered(standardizer)
     learnt, stopped = (
         learnable_windows(part, standardizer, window, variant) for part in (train, stop)
     )
@@ -157,6 +156,7 @@ def fit_scorer(  # noqa: PLR0913 (the object would be plant.yml, which this room
     scorer = _with_score(unfitted, variant, anomaly_score, learnt, stopped)
     notes = [*_left_out(learnt)]
     if isinstance(variant.scaling, str):  # one scale for all is that of an image's pixels
+        titles = columns or _numbered(standardizer)
         with one_thread():
             notes += column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes += [*map(str, trained.history.events), *filter(None, [trained.note])]
@@ -264,7 +264,7 @@ def fit_changes(
     tensor([0.0000, 9.2103])
     """
     standardizer = fit_standardizer(rows, n_context)
-    if standardizer.constant_value.isnan().all():
+    if not len(standardizer.constants):
         raise PartsError(
             f"no sensor is constant in the {len(rows)} normal rows to learn from, so that there is "
             "no change to watch for"
@@ -351,7 +351,6 @@ def fit_baseline(
     left_context(window, smoothing)  # refuses both before any work
     normal_rows = train.rows[train.label <= 0]
     standardizer = fit_standardizer(normal_rows, n_context)
-    titles = columns or _numbered(standardizer)
     learnable = learnable_windows(train, standardizer, window, variant)
     refuse_nothing(learnable, learnable)
     learnt = _with_following(learnable, detector.ahead)
@@ -370,6 +369,7 @@ def fit_baseline(
         held_out = learnable_windows(stop, standardizer, window, variant)
         refuse_nothing(learnable, held_out)
         scorer.standardize_scores(normal_windows(held_out).spread(HELD_OUT_ROWS))
+    titles = columns or _numbered(standardizer)
     said = column_notes(normal_rows, standardizer, titles, on_change=on_change)
     notes = (*_left_out(learnable), *said)
     return FittedScorer(scorer, History((), best_step=0, stopped_early=False), notes)

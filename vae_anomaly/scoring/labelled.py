@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
 
-from vae_anomaly.config import Labels
+from vae_anomaly.config import Labels, is_series
 from vae_anomaly.errors import ConfigError, InputError, closest
 from vae_anomaly.models.standardize import Batch, Series, Windows, joined, spaced
 from vae_anomaly.models.training import one_thread
@@ -145,7 +145,7 @@ def tell(scorer: Scorer, normal: NormalRows, anomalies: Batch, labels: Labels) -
         anomalies,
         score=lambda block: scorer.unlabelled(block)[0],
         labels=labels,
-        in_order=scorer.window > 1 or scorer.smoothing is not None,
+        in_order=is_series(scorer.window, scorer.smoothing),
     )
     told = deepcopy(scorer)
     told.head = fitted.head

@@ -138,7 +138,7 @@ class Scorer(nn.Module):
             contributions[at].index_copy_(1, sensors, parts[own])
         changed, of_change = self.standardizer.changed(rows), self.get_buffer("of_change")
         score += changed.sum(dim=1) * of_change
-        contributions += changed * of_change
+        contributions.index_copy_(1, self.standardizer.constants, changed * of_change)
         return self._smoothed(score, contributions, run)
 
     @one_thread()
@@ -308,10 +308,10 @@ class Scorer(nn.Module):
 
         Rows that have none do not tell how rare they are: the rule of succession does.
         """
-        constant = ~self.standardizer.constant_value.isnan()
+        constants = self.standardizer.constants
         of_change, p = self.get_buffer("of_change"), 1 / (n_rows + 2)
-        self.get_buffer("normal_mean").copy_(constant * of_change * p)
-        self.get_buffer("normal_sd").copy_(of_change * (constant.sum() * p * (1 - p)).sqrt())
+        self.get_buffer("normal_mean")[constants] = of_change * p
+        self.get_buffer("normal_sd").copy_(of_change * math.sqrt(len(constants) * p * (1 - p)))
 
     def measured_as(self, other: Scorer) -> Scorer:
         """Itself, with the level and spread of normal scores that another scorer has learnt."""
