@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 
@@ -240,7 +241,22 @@ def test_series_are_learnt_whole_and_the_threshold_stands_on_rows_that_were_not_
     assert detector.threshold_.value > of_first.quantile(0.9)
     for name in ("normal_mean", "normal_sd"):
         assert torch.equal(first.get_buffer(name), last.get_buffer(name))
-    assert len(VAEDetector(training=QUICK, random_state=0).fit(rows)._trained) == 1
+
+
+def test_table_is_learnt_again_with_the_rows_that_set_the_threshold() -> None:
+    rows = np.concatenate([plant(400), plant(400) + 0.01])  # each row has a twin
+    detector = VAEDetector(training=QUICK, random_state=0).fit(rows)
+    first, last = (trained.scorer for trained in detector._trained)
+    assert detector.scorer_ is last
+    assert [len(one.tensors.get_buffer("exemplars")) for one in (first, last)] == [640, 800]
+    held, none = detector._calibration
+    score = first(held.rows, held.run)[0]
+    assert none.all()
+    assert len(score) == 160
+    rank = int((score <= detector.threshold_.value).sum())
+    assert rank == math.ceil(0.99 * 161)  # the conformal quantile of scores that were not learnt
+    again = VAEDetector(training=QUICK, random_state=0).fit(rows)
+    assert_array_equal(again.score_samples(rows), detector.score_samples(rows))
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])

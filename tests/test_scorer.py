@@ -63,7 +63,9 @@ def equal(one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...]) -> boo
 #: with codes name sensors by their noise.
 MISSED = (
     ("bernoulli", "importance"),
-    *product(("gaussian", "vq"), ("aggregate", "latent_distance", "exemplars")),
+    *product(
+        ("gaussian", "vq"), ("aggregate", "latent_distance", "exemplars", "local_outlier_factor")
+    ),
     ("vq", "squared_error"),
 )
 

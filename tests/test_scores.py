@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import naive
 import numpy as np
 import pytest
 import torch
 from linear_plant import JUDGED, D, fitted, normal_rows, with_gaps
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from test_vae import batch_of, linear_vae, random_rows
 
 from vae_anomaly.errors import ConfigError
@@ -358,7 +360,11 @@ def test_exemplars_are_measured_by_how_far_each_is_from_the_others() -> None:
     ]
     assert_allclose(tensors["typical"], np.mean(far), rtol=1e-6)
     expected = np.log(1 + np.array(far) / np.mean(far))
-    assert_allclose(exemplars.leave_one_out(tensors), expected, rtol=1e-6)
+    far_of, local_of = exemplars.leave_one_out(tensors)
+    assert_allclose(far_of, expected, rtol=1e-5)
+    assert_allclose(
+        local_of, local_outlier_factors(rows, rows, skip_self=True), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_row_that_is_an_exemplar_is_measured_from_the_others_unless_rows_repeat() -> None:
@@ -368,10 +374,79 @@ def test_row_that_is_an_exemplar_is_measured_from_the_others_unless_rows_repeat(
     tensors = SCORES["exemplars"].fit(trained(), none, known)
     order = torch.randperm(99, generator=torch.Generator().manual_seed(0))
     score, _ = SCORES["exemplars"].score(trained(), take(known, order), tensors)
-    assert_allclose(score, exemplars.leave_one_out(tensors), rtol=1e-5)
+    expected = exemplars.leave_one_out(tensors)
+    assert_allclose(score, expected[0], rtol=1e-5)
+    some, _ = SCORES["local_outlier_factor"].score(trained(), take(known, order), tensors)
+    assert_allclose(some, expected[1], rtol=1e-4, atol=1e-5)
     among = joined([known, new])
-    together, _ = SCORES["exemplars"].score(trained(), among, tensors)
-    assert torch.equal(together[99:], SCORES["exemplars"].score(trained(), new, tensors)[0])
+    for name in ("exemplars", "local_outlier_factor"):
+        together, _ = SCORES[name].score(trained(), among, tensors)
+        assert torch.equal(together[99:], SCORES[name].score(trained(), new, tensors)[0])
+
+
+def local_outlier_factors(
+    rows: list[list[float]], others: list[list[float]], *, skip_self: bool
+) -> list[float]:
+    """Logarithms, of rows without gaps, by brute force; the k-th row is no neighbour of its own."""
+
+    def nearest(row: list[float], but: int) -> list[tuple[float, int]]:
+        far = [(math.dist(row, other), j) for j, other in enumerate(others) if j != but]
+        return sorted(far)[:5]
+
+    radius = [float(np.mean([d for d, _ in nearest(row, j)])) for j, row in enumerate(others)]
+    floor = 0.1 * float(np.mean(radius))
+    found = []
+    for i, row in enumerate(rows):
+        near = nearest(row, i if skip_self else -1)
+        own = np.mean([d for d, _ in near])
+        theirs = np.mean([radius[j] for _, j in near])
+        found.append(math.log((own + floor) / (theirs + floor)))
+    return found
+
+
+def test_local_outlier_factor_is_that_of_a_brute_force_search() -> None:
+    rows, tensors = with_values(60), fitted_tensors("local_outlier_factor")
+    rows = rows._replace(observed=torch.ones_like(rows.observed))
+    score, contributions = SCORES["local_outlier_factor"].score(trained(), rows, tensors)
+    expected = local_outlier_factors(
+        rows.x.tolist(), tensors["exemplars"].tolist(), skip_self=False
+    )
+    assert_allclose(score, expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(contributions.sum(dim=1), score, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_in_a_dense_place_stands_out_where_one_as_far_off_in_a_thin_place_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    dense = 0.01 * torch.randn(300, D, generator=generator)
+    thin = torch.randn(300, D, generator=generator) + 50.0
+    known = batch_of(torch.cat([dense, thin]))
+    tensors = SCORES["local_outlier_factor"].fit(trained(), take(known, torch.arange(0)), known)
+    off = torch.zeros(D).index_fill(0, torch.tensor([0]), 1.0)
+    rows = batch_of(torch.stack([off, off + 50.0]))
+    by_distance = SCORES["exemplars"].score(trained(), rows, tensors)[0]
+    by_density = SCORES["local_outlier_factor"].score(trained(), rows, tensors)[0]
+    assert by_distance[0] < 1.5 * by_distance[1]
+    assert by_density[0] > by_density[1] + 1.0
+
+
+@pytest.mark.parametrize(("m", "k"), [(1, 1), (6, 6), (511, 6), (2047, 3), (2048, 6), (4097, 6)])
+def test_smallest_are_those_of_a_sort(m: int, k: int) -> None:
+    values = torch.randn(70, m, generator=torch.Generator().manual_seed(m))
+    values[3] = 0.5  # all alike
+    found = exemplars.smallest(values, k)
+    assert_array_equal(values.gather(1, found), values.sort(dim=1).values[:, :k])
+    assert all(len(set(row)) == k for row in found.tolist())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_few_exemplars_judge_with_as_many_neighbours_as_there_are(n: int) -> None:
+    known = batch_of(torch.randn(n, D, generator=torch.Generator().manual_seed(n)))
+    tensors = SCORES["local_outlier_factor"].fit(trained(), take(known, torch.arange(0)), known)
+    rows = batch_of(torch.randn(9, D, generator=torch.Generator().manual_seed(9)))
+    for name in ("exemplars", "local_outlier_factor"):
+        score, _ = SCORES[name].score(trained(), rows, tensors)
+        assert score.isfinite().all()
+        assert SCORES[name].score(trained(), known, tensors)[0].isfinite().all()
 
 
 def test_rows_that_repeat_one_another_are_at_no_distance_and_others_at_a_finite_one() -> None:
@@ -389,9 +464,11 @@ def test_rows_that_repeat_one_another_are_at_no_distance_and_others_at_a_finite_
 def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
     rows = batch_of(torch.tensor([[0.0, 7.0], [0.0, 2.0]]))
     tensors = {
-        "exemplars": torch.tensor([[0.0, 2.0], [2.0, 7.0]]).double(),
+        "exemplars": torch.tensor([[0.0, 2.0], [2.0, 7.0]]),
         "is_code": torch.tensor([False, True]),
         "typical": torch.ones((), dtype=torch.float64),
+        "radius": torch.ones(2, dtype=torch.float64),
+        "typical_radius": torch.ones((), dtype=torch.float64),
         "repeats": torch.tensor(True),
     }
     score, contributions = SCORES["exemplars"].score(trained(), rows, tensors)
@@ -407,7 +484,7 @@ def test_levels_differ_by_one_however_far_their_codes_lie_apart() -> None:
     ("name", "parts"),
     [
         ("fused_without_exemplars", ("residual", "aggregate")),
-        ("fused", ("residual", "aggregate", "exemplars")),
+        ("fused", ("residual", "aggregate", "exemplars", "local_outlier_factor")),
     ],
 )
 def test_fused_is_the_sum_of_its_parts_in_deviations_of_normal_rows(
@@ -425,9 +502,12 @@ def test_fused_is_the_sum_of_its_parts_in_deviations_of_normal_rows(
 
     expected = np.zeros(49)
     for part in parts:
-        is_far = part == "exemplars"
-        left_out = exemplars.leave_one_out(fitted_tensors(part)).numpy() if is_far else None
-        reference = values(part, normal) if left_out is None else left_out
+        of_exemplars = ("exemplars", "local_outlier_factor")
+        if part in of_exemplars:
+            left_out = exemplars.leave_one_out(fitted_tensors(part))
+            reference = left_out[of_exemplars.index(part)].numpy()
+        else:
+            reference = values(part, normal)
         expected += (values(part, rows)[1:] - reference.mean()) / reference.std()
     assert_allclose(score[1:], expected, rtol=1e-3, atol=1e-3)
     deviance = judged("gaussian", "reconstruction", rows)[1]

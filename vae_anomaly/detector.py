@@ -100,14 +100,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     scorer_ : Scorer
         From raw rows to scores, as it is packaged and served.
     threshold_ : Threshold
-        Conformal threshold of the score, on rows that the weights have not seen.
+        Conformal threshold of the score, on rows that the weights had not seen.
     offset_ : float
         Minus the threshold: ``decision_function(X) = score_samples(X) - offset_``.
     supported_false_alarm_rate_ : float
         The rate of `threshold_`; above `false_alarm_rate` where the rows were too few for it.
     history_ : History
-        Bounds at each check of the training, and what the training doctor saw and did; of a series
-        those of the first training, whose held-out rows were not learnt from.
+        Bounds at each check of the first training, whose held-out rows were not learnt from, and
+        what the training doctor saw and did.
     notes_ : tuple of str
         What one should know of the columns, of the training and of the latent; also logged.
     context_ : tuple of int
@@ -118,11 +118,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     Notes
     -----
     In a table rows are split by chance: 64 % train, 16 % stop the training, 20 % set the threshold,
-    which neither weights nor score have seen. With a window or smoothing rows are a series, and
-    are split in time order within each group: 70 %, 10 %, 20 %. Then it learns once more, from all
-    rows and for as many steps as were best, so that the latest are known to it; the threshold, and
-    what a normal score is, stay as they were on rows that had not been learnt from. On a few
-    hundred rows of a table the distance to the nearest normal row is often as good, and simpler.
+    which neither weights nor score have seen. Then it learns once more, from those that set the
+    threshold too; this stays as it was set. With a window or smoothing rows are a series, and are
+    split in time order within each group: 70 %, 10 %, 20 %. It learns once more from all rows and
+    for as many steps as were best, so that the latest are known to it; the threshold, and what a
+    normal score is, stay as they were on rows that had not been learnt from. On a few hundred rows
+    of a table the distance to the nearest normal row is often as good, and simpler.
 
     References
     ----------
@@ -241,15 +242,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             first = last = fitted_to(train, variant=variant, training=training)
         self.history_: History = first.history
         self._trained = [self._kept(first.scorer, train, stop)]
-        if self._is_series and first.training is not None:
-            last = fitted_to(
-                series,
-                variant=first.scorer.variant,
-                training=_as_long(first.training, first.history.best_step),
-                remedied=False,
-            )
+        if first.training is not None:
+            known, again = series, _as_long(first.training, first.history.best_step)
+            if not self._is_series:
+                known, again = only(series, (part == 0) | (part == 2)), first.training
+            last = fitted_to(known, variant=first.scorer.variant, training=again, remedied=False)
             last.scorer.measured_as(first.scorer)
-            self._trained.append(self._kept(last.scorer, series, stop))
+            self._trained.append(self._kept(last.scorer, known, stop))
         self.scorer_: Scorer = last.scorer
         self.notes_: tuple[str, ...] = last.notes
         self._calibration = with_context(

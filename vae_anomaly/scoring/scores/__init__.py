@@ -28,6 +28,7 @@ SCORES: Mapping[str, Score] = {
     "residual": Score(residual.fit, residual.residual),
     "aggregate": Score(latent.fit_mixture, latent.aggregate),
     "exemplars": Score(exemplars.fit, exemplars.exemplars),
+    "local_outlier_factor": Score(exemplars.fit, exemplars.local_outlier_factor),
     "squared_error": Score(nothing, reconstruction.squared_error),
     "likelihood": Score(nothing, reconstruction.likelihood),
     "elbo": Score(bounds.fixed_noise, bounds.elbo, bounds.elbo_error),

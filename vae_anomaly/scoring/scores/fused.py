@@ -31,12 +31,14 @@ def fit_without_exemplars(module: Model, normal: Batch, train: Batch) -> dict[st
 
 
 def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """z(log m) + z(e), and + z(log(1 + d / d0)) with exemplars; z is standardised on normal rows.
+    """z(log m) + z(e), and + z(log(1 + d / d0)) + z(l) with exemplars; z is in normal deviations.
 
     m is the squared distance of the whitened residual (`residual`), an observed entry in the mean,
     so that rows with gaps compare; e the energy of the aggregated posterior (`aggregate`); d the
-    distance to the nearest exemplar (`exemplars`). The first asks whether the entries fit together,
-    the second and third whether such rows were there: each sees anomalies that the others miss.
+    distance to the nearest exemplar (`exemplars`), and l how far it is for those that lie there
+    (`local_outlier_factor`). The first asks whether the entries fit together, the second and third
+    whether such rows were there, the last whether they were so near one another: each sees
+    anomalies that the others miss.
 
     The sum says how anomalous a row is, and the reconstruction where: an entry contributes by its
     share of the deviance. Those of r (P r) name the sensor that is off less often, because what the
@@ -47,10 +49,10 @@ def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[T
 
 
 def parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
-    """What is summed, (p, n): z(log m), z(e), and z(log(1 + d / d0)) with exemplars; float64."""
+    """What is summed, (p, n): z(log m), z(e), and of exemplars z(log(1 + d / d0)), z(l); float64."""
     values = _of_networks(reading, batch, tensors)
     if "exemplars" in tensors:
-        values.append(exemplars.nearest(batch, tensors).far)
+        values += exemplars.nearest(batch, tensors)[:2]
     mean, spread_ = tensors["part_mean"][:, None], tensors["part_spread"][:, None]
     return (torch.stack(values) - mean) / spread_
 
@@ -70,7 +72,7 @@ def _standardized(
     found = [torch.stack(_of_networks(read(module, b), b, tensors)) for b in blocks(known)]
     values = list(torch.cat(found, dim=-1))
     if nearest:
-        values.append(exemplars.leave_one_out(nearest))
+        values += exemplars.leave_one_out(nearest)
     mean = torch.stack([value.mean() for value in values])
     scatter = torch.stack([spread(value) for value in values])
     return {**tensors, **nearest, "part_mean": mean, "part_spread": scatter}
