@@ -49,7 +49,7 @@ def fused(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[T
 
 
 def parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
-    """What is summed, (p, n): z(log m), z(e), and of exemplars z(log(1 + d / d0)), z(l); float64."""
+    """What is summed, (p, n): z(log m), z(e), of exemplars z(log(1 + d / d0)), z(l); float64."""
     values = _of_networks(reading, batch, tensors)
     if "exemplars" in tensors:
         values += exemplars.nearest(batch, tensors)[:2]
