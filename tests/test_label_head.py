@@ -129,9 +129,14 @@ def test_a_label_twice_moves_the_weights_and_normal_rows_twice_do_not() -> None:
 
 @pytest.mark.parametrize("mode", LEAKS)
 def test_a_bonus_is_bounded_and_rises(mode: Mode) -> None:
-    bonus = one_sided(torch.linspace(-200, 200, 4001, dtype=torch.float64), LEAKS[mode])
+    above = torch.linspace(-200, 200, 4001, dtype=torch.float64)
+    bonus = one_sided(above, LEAKS[mode])
     assert (bonus.diff() >= 0).all()
     assert bonus.max() == WEIGHT * MOST
+    trusted = one_sided(above, LEAKS[mode], trust=1.0)
+    assert (trusted.diff() >= 0).all()
+    assert (trusted.abs() >= bonus.abs()).all()
+    assert trusted.max() == 2 * WEIGHT * MOST
     assert bonus.min() == (-WEIGHT * MOST if mode == "default" else 0)
     assert one_sided(torch.zeros(1), LEAKS[mode]) == 0
 
@@ -149,33 +154,39 @@ def test_the_score_is_what_the_documentation_says(mode: Mode) -> None:
     r = (x.astype(np.float32) - reading.p.mean.numpy()).astype(float) / tensors["residual_scale"]
     r = r.clip(-15, 15)
     u = (score.double().numpy() - tensors["score_mean"]) / tensors["score_spread"]
-    u = np.sign(u) * np.where(abs(u) > 10, 10 + np.log1p((abs(u) - 10).clip(0)), abs(u))
+    u = np.sign(u) * np.where(abs(u) > 3, 3 + np.log1p((abs(u) - 3).clip(0)), abs(u))
     f = np.hstack(
         [
             np.sign(r) * np.log1p(abs(r)),
             np.log1p(abs(r)),
             np.sign(x) * np.log1p(abs(x)),
+            np.log1p(abs(x)),
             z,
+            z**2,
             u.clip(-5, 15)[:, None],
         ]
     )
     f = ((f - tensors["center"]) / tensors["scale"]).clip(-12, 12) / np.sqrt(f.shape[1])
     q = (f @ tensors["weight"] - tensors["odds_mean"]) / tensors["odds_spread"]
-    v, c = q - tensors["level"], LEAKS[mode]
+    v, c, weight = q - tensors["level"], LEAKS[mode], 2.0
+    assert scorer.head is not None
+    if mode == "default":
+        trust = scorer.head.n_labels / (scorer.head.n_labels + 30)
+        c, weight = c + trust / 2, 2 * (1 + trust)
     bonus = np.minimum(np.maximum(v, 0), 10)
     if c:
         bonus = bonus + c * np.maximum(np.minimum(v, 0), -10 / c)
-    expected = u + tensors["score_mean"] / tensors["score_spread"] + 2 * bonus
-    assert (u > 10).any()
+    expected = u + tensors["score_mean"] / tensors["score_spread"] + weight * bonus
+    assert (u > 3).any()
     assert_allclose(scored(scorer, rows), expected, rtol=1e-4, atol=1e-4)
-    own = (f * tensors["weight"])[:, : 3 * D].reshape(-1, 3, D).sum(axis=1)
+    own = (f * tensors["weight"])[:, : 4 * D].reshape(-1, 4, D).sum(axis=1)
     own = np.maximum(own * np.where(bonus < 0, -1, 1)[:, None], 0)
     own[own.sum(axis=1) == 0] = 1  # none of the bonus's sign: evenly
     share, size = own / own.sum(axis=1, keepdims=True), parts_.double().numpy()
     cut = u + (tensors["score_mean"] - score.double().numpy()) / tensors["score_spread"]
     cut = cut[:, None] * abs(size) / abs(size).sum(axis=1, keepdims=True)
-    contributions = size / tensors["score_spread"] + cut + 2 * bonus[:, None] * share
-    assert (2 * bonus < 0).any() == (mode == "default")
+    contributions = size / tensors["score_spread"] + cut + weight * bonus[:, None] * share
+    assert (bonus < 0).any() == (mode == "default")
     assert_allclose(scorer(*series(rows)[:2])[1], contributions, rtol=1e-3, atol=1e-3)
 
 
@@ -189,7 +200,9 @@ def test_strict_never_lowers_a_score_and_default_lowers_those_unlike_the_labels(
     assert lifted.max() <= WEIGHT * MOST + 1e-4
     assert 0.1 < np.mean(lifted[:1000] > 1e-4) < 0.3  # a fifth of the normal rows
     lowered = scored(default, rows) - without
-    assert_allclose(lowered[lifted > 1e-4], lifted[lifted > 1e-4], atol=1e-4)
+    assert default.head is not None
+    more = 1 + default.head.n_labels / (default.head.n_labels + 30)
+    assert_allclose(lowered[lifted > 1e-4], more * lifted[lifted > 1e-4], rtol=1e-3, atol=1e-4)
     assert (lowered[lifted < 1e-6] <= 1e-6).all()
     assert lowered.min() < -0.1
 
@@ -212,14 +225,14 @@ def test_the_sensor_that_the_labels_are_about_is_named() -> None:
 
 
 def test_heavy_tails_keep_their_order_and_count_by_their_logarithm() -> None:
-    head = LabelHead(1, 1, "default")
+    head = LabelHead(1, 1, "default", 1)
     head.score_mean.fill_(5.0)
     head.score_spread.fill_(2.0)
-    found = head.unlabelled(torch.tensor([5.0, 25.0, 27.0, 2e6, -1e5])) - 2.5
-    assert_allclose(found[:2], [0, 10])
-    assert_allclose(found[2], 10 + np.log(2), rtol=1e-6)
-    assert 10 < found[2] < found[3] < 25
-    assert -25 < found[4] < -10
+    found = head.unlabelled(torch.tensor([5.0, 11.0, 13.0, 2e6, -1e5])) - 2.5
+    assert_allclose(found[:2], [0, 3])
+    assert_allclose(found[2], 3 + np.log(2), rtol=1e-6)
+    assert 3 < found[2] < found[3] < 18
+    assert -18 < found[4] < -3
 
 
 # ----------------------------------------------------------------------- promises of every score
