@@ -259,6 +259,17 @@ def test_table_is_learnt_again_with_the_rows_that_set_the_threshold() -> None:
     assert_array_equal(again.score_samples(rows), detector.score_samples(rows))
 
 
+@pytest.mark.parametrize("smoothing", [None, "auto"])
+def test_what_the_doctor_did_is_noted_though_it_is_learnt_again(smoothing: str | None) -> None:
+    """So few steps leave the latent of one linear layer unused, and it is trained again."""
+    one = Gaussian(latent_dim=1, hidden=())
+    settings = {"smoothing": smoothing, "training": QUICK, "random_state": 0}
+    detector = VAEDetector(one, **settings).fit(plant(300))  # type: ignore[arg-type]
+    assert any("trained again with" in note for note in detector.notes_)
+    assert detector.history_.events
+    assert {str(event) for event in detector.history_.events} <= set(detector.notes_)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
 def test_impossible_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="false_alarm_rate"):

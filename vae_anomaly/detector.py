@@ -250,7 +250,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             last.scorer.measured_as(first.scorer)
             self._trained.append(self._kept(last.scorer, known, stop))
         self.scorer_: Scorer = last.scorer
-        self.notes_: tuple[str, ...] = last.notes
+        doctor = [] if last is first else map(str, first.history.events)
+        self.notes_: tuple[str, ...] = (*doctor, *last.notes)
         self._calibration = with_context(
             series, self._held(series, part), self.scorer_.left_context
         )
