@@ -24,7 +24,7 @@ from suites.detectors import in_order
 from suites.tep import ONSET
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.scoring.fitting import fit_baseline
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
 
 #: Rows of a fault over which contributions are averaged: five hours.
 ROWS = 100

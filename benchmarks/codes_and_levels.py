@@ -19,8 +19,9 @@ from vae_anomaly.data.simulate import CONTEXT, demo
 from vae_anomaly.data.windows import matrix_of
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.variants import Gaussian, Hierarchical, Variant, VectorQuantized
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 MEMBERS: dict[str, Variant] = {

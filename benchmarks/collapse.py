@@ -27,7 +27,8 @@ from vae_anomaly.models.standardize import Batch, Series, Windows, fit_standardi
 from vae_anomaly.models.training import seeded, train
 from vae_anomaly.models.vae import active_units, importance_bound
 from vae_anomaly.models.variants import Gaussian
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.scoring.scores import SCORES
 

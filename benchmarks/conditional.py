@@ -30,7 +30,8 @@ from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
-from vae_anomaly.scoring.fitting import fit_scorer, learn
+from vae_anomaly.scoring.baseline_fitting import learn
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.streaming import score_rows
 
 #: Modes that come by themselves, and those of them with few rows.

@@ -34,7 +34,8 @@ from vae_anomaly.models.standardize import Batch, Series
 from vae_anomaly.models.vae import VAE, divergences, elbo, importance_bound
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.pictures import image_grid, image_rows
-from vae_anomaly.scoring.fitting import fit_scorer, learn
+from vae_anomaly.scoring.baseline_fitting import learn
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]

@@ -25,7 +25,8 @@ from sklearn.metrics import roc_auc_score
 from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian, Mixed, Variant
-from vae_anomaly.scoring.fitting import fit_scorer, learn
+from vae_anomaly.scoring.baseline_fitting import learn
+from vae_anomaly.scoring.fitting import fit_scorer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from valve_plant import COLUMNS, LEVELS, valve_rows

@@ -30,8 +30,9 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Batch, Series, fit_standardizer
 from vae_anomaly.models.variants import Ensemble, Gaussian, Variant
+from vae_anomaly.scoring.baseline_fitting import learn
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
-from vae_anomaly.scoring.fitting import fit_scorer, judged_by, learn
+from vae_anomaly.scoring.fitting import fit_scorer, judged_by
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.scoring.scores import SCORES, exemplars, fused
 from vae_anomaly.scoring.scores.score import blocks, read, spread

@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from vae_anomaly import VAEDetector
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.vae import importance_bound
-from vae_anomaly.scoring.fitting import learn
+from vae_anomaly.scoring.baseline_fitting import learn
 from vae_anomaly.scoring.scorer import Scorer
 
 SHARE_LABELLED = 0.05

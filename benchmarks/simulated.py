@@ -23,8 +23,9 @@ from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer, judged_by
+from vae_anomaly.scoring.fitting import fit_scorer, judged_by
 from vae_anomaly.streaming import score_rows
 
 CONTRACT = Contract(

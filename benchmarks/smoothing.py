@@ -28,7 +28,8 @@ from vae_anomaly.config import Training
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.scoring import smoothing
-from vae_anomaly.scoring.fitting import fit_baseline, fit_scorer
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
+from vae_anomaly.scoring.fitting import fit_scorer
 from vae_anomaly.scoring.smoothing import SCALES, ewma, kernel_length, multiscale, standard_ewma
 
 Floats = npt.NDArray[np.float64]

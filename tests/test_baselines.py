@@ -18,9 +18,9 @@ from sklearn.metrics.pairwise import nan_euclidean_distances
 from vae_anomaly.errors import ConfigError, InputError, PackageError, PartsError
 from vae_anomaly.models.covariance import SHRINKAGES
 from vae_anomaly.models.standardize import Series
+from vae_anomaly.scoring.baseline_fitting import fit_baseline, fit_changes, learn
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE, baseline_of
 from vae_anomaly.scoring.baselines.gaussian import WIDEST
-from vae_anomaly.scoring.fitting import fit_baseline, fit_changes, learn
 from vae_anomaly.scoring.scorer import BLOCK_ROWS, Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
 

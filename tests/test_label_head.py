@@ -25,8 +25,8 @@ from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.models.standardize import Series, joined
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.package import Golden, Provenance, Unit
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.scoring.fitting import fit_baseline
 from vae_anomaly.scoring.label_head import LEAKS, MOST, WEIGHT, LabelHead, one_sided
 from vae_anomaly.scoring.labelled import (
     MOST_ROWS,

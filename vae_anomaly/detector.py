@@ -43,8 +43,9 @@ from vae_anomaly.latent.augmented import fit_augmented
 from vae_anomaly.models.standardize import Series, fit_standardizer
 from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
+from vae_anomaly.scoring.baseline_fitting import fit_changes
 from vae_anomaly.scoring.columns import Column, flags
-from vae_anomaly.scoring.fitting import FittedScorer, fit_changes, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
 

@@ -15,9 +15,9 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.config import window_rows
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import Gaussian
+from vae_anomaly.scoring.baseline_fitting import fit_baseline, fit_changes
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.scoring.columns import flags
-from vae_anomaly.scoring.fitting import fit_baseline, fit_changes
 from vae_anomaly.scoring.smoothing import multiscale
 
 __all__ = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_anomaly.models.standardize import Standardizer, evenly
 
-__all__ = ["Column", "column_notes", "flags"]
+__all__ = ["Column", "column_notes", "flags", "numbered"]
 
 #: Rows that are looked at for all but constants; evenly spaced.
 LOOKED_AT = 16_384
@@ -199,3 +199,9 @@ def _share_of_median(values: Tensor) -> float:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def numbered(standardizer: Standardizer) -> list[Column]:
+    """Columns by their numbers, from 1 on."""
+    sensors = [Column(f"sensor {i + 1}") for i in range(standardizer.n_features)]
+    return sensors + [Column(f"context column {i + 1}") for i in range(standardizer.n_context)]

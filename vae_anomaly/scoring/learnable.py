@@ -15,6 +15,7 @@ __all__ = [
     "HELD_OUT_ROWS",
     "anomalous_windows",
     "learnable_windows",
+    "left_out_note",
     "normal_windows",
     "refuse_nothing",
 ]
@@ -74,3 +75,14 @@ def _standardized(series: Series, standardizer: Standardizer) -> Batch:
     refuse_misfits(series.rows, series.run, len(standardizer.center))
     pieces = torch.split(series.rows, STANDARDIZED_ROWS)
     return joined([standardizer(rows) for rows in pieces])._replace(label=series.label)
+
+
+def left_out_note(train: Windows) -> list[str]:
+    """What is to be said of rows that are not learnt from, if there are any."""
+    n = len(train.run) - len(train.rows)
+    if not n:
+        return []
+    return [
+        f"{n} of {len(train.run)} rows are not trained on: their window holds a labelled anomaly, "
+        "or no sensor has a value"
+    ]

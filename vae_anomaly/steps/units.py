@@ -21,9 +21,10 @@ from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Golden, Unit
+from vae_anomaly.scoring.baseline_fitting import fit_baseline
 from vae_anomaly.scoring.baselines import baseline_of
 from vae_anomaly.scoring.columns import Column
-from vae_anomaly.scoring.fitting import FittedScorer, fit_baseline, fit_scorer
+from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import told_in_fit
 from vae_anomaly.steps.judged import of_part, unit_matrices
 from vae_anomaly.streaming import EVERY_ASSET
