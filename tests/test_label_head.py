@@ -169,10 +169,9 @@ def test_the_score_is_what_the_documentation_says(mode: Mode) -> None:
     f = ((f - tensors["center"]) / tensors["scale"]).clip(-12, 12) / np.sqrt(f.shape[1])
     q = (f @ tensors["weight"] - tensors["odds_mean"]) / tensors["odds_spread"]
     v, c, weight = q - tensors["level"], LEAKS[mode], 2.0
-    assert scorer.head is not None
-    if mode == "default":
-        trust = scorer.head.n_labels / (scorer.head.n_labels + 30)
-        c, weight = c + trust / 2, 2 * (1 + trust)
+    trust = float(tensors["trust"])
+    assert (trust > 0.1) == (mode == "default")
+    c, weight = c + trust / 4, 2 * (1 + trust)
     bonus = np.minimum(np.maximum(v, 0), 10)
     if c:
         bonus = bonus + c * np.maximum(np.minimum(v, 0), -10 / c)
@@ -201,10 +200,27 @@ def test_strict_never_lowers_a_score_and_default_lowers_those_unlike_the_labels(
     assert 0.1 < np.mean(lifted[:1000] > 1e-4) < 0.3  # a fifth of the normal rows
     lowered = scored(default, rows) - without
     assert default.head is not None
-    more = 1 + default.head.n_labels / (default.head.n_labels + 30)
+    more = 1 + float(default.head.trust)
+    assert more > 1.1
     assert_allclose(lowered[lifted > 1e-4], more * lifted[lifted > 1e-4], rtol=1e-3, atol=1e-4)
     assert (lowered[lifted < 1e-6] <= 1e-6).all()
     assert lowered.min() < -0.1
+
+
+def test_labels_on_normal_rows_are_not_trusted_and_more_right_ones_are_trusted_more() -> None:
+    plain = trained().scorer
+
+    def trust(rows: np.ndarray) -> float:
+        some = Series(*series(rows)[:2], torch.ones(len(rows), dtype=torch.int64))
+        head = tell(plain, kept(plain), anomalies_of(plain, some), "default").scorer.head
+        assert head is not None
+        return float(head.trust)
+
+    few, many, wrong = map(trust, (anomalies(5, 3), anomalies(60, 3), normal_rows(60, 3)))
+    assert trust(anomalies(2, 3)) == 0  # nothing to check them by
+    assert wrong < 0.15
+    assert 0.05 < few < 5 / 35
+    assert 0.4 < many < 60 / 90
 
 
 def test_labels_find_what_is_like_them() -> None:
@@ -225,7 +241,7 @@ def test_the_sensor_that_the_labels_are_about_is_named() -> None:
 
 
 def test_heavy_tails_keep_their_order_and_count_by_their_logarithm() -> None:
-    head = LabelHead(1, 1, "default", 1)
+    head = LabelHead(1, 1, "default")
     head.score_mean.fill_(5.0)
     head.score_spread.fill_(2.0)
     found = head.unlabelled(torch.tensor([5.0, 11.0, 13.0, 2e6, -1e5])) - 2.5

@@ -38,7 +38,6 @@ class _HeadSpec(BaseModel):
     n_entries: PositiveInt
     n_latents: NonNegativeInt
     labels: Mode
-    n_labels: PositiveInt
 
 
 class _Spec(BaseModel):
@@ -93,12 +92,7 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
 def _head_spec(head: LabelHead | None) -> _HeadSpec | None:
     if head is None:
         return None
-    return _HeadSpec(
-        n_entries=head.n_entries,
-        n_latents=head.n_latents,
-        labels=head.labels,
-        n_labels=head.n_labels,
-    )
+    return _HeadSpec(n_entries=head.n_entries, n_latents=head.n_latents, labels=head.labels)
 
 
 def _member(variant: Variant | Simple) -> dict[str, JsonValue]:
@@ -145,7 +139,7 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         n_classes=said.n_classes,
     )
     if said.head is not None:
-        scorer.head = LabelHead(**said.head.model_dump())
+        scorer.head = LabelHead(said.head.n_entries, said.head.n_latents, said.head.labels)
     return scorer
 
 
