@@ -41,7 +41,7 @@ MORE_LEAK = 0.25
 
 #: Labelled anomalies from which on a head that places all of those that it has not learnt from
 #: above the normal rows is trusted by half, in mode "default". Whatever the placement, 10 to 100
-#: gain the same on the mean of 17 tables within a fifth of a point, and with 3 one table loses five.
+#: gain alike on the mean of 17 tables, within a fifth of a point, and with 3 one loses five.
 HALF_TRUSTED = 30
 
 #: Share of normal rows that the head can lift, what a standard deviation beyond them weighs, and
