@@ -168,10 +168,9 @@ def test_the_score_is_what_the_documentation_says(mode: Mode) -> None:
     )
     f = ((f - tensors["center"]) / tensors["scale"]).clip(-12, 12) / np.sqrt(f.shape[1])
     q = (f @ tensors["weight"] - tensors["odds_mean"]) / tensors["odds_spread"]
-    v, c, weight = q - tensors["level"], LEAKS[mode], 2.0
     trust = float(tensors["trust"])
     assert (trust > 0.1) == (mode == "default")
-    c, weight = c + trust / 4, 2 * (1 + trust)
+    v, c, weight = q - tensors["level"], LEAKS[mode] + trust / 4, 2 * (1 + trust)
     bonus = np.minimum(np.maximum(v, 0), 10)
     if c:
         bonus = bonus + c * np.maximum(np.minimum(v, 0), -10 / c)

@@ -244,8 +244,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.history_: History = first.history
         self._trained = [self._kept(first.scorer, train, stop)]
         if first.training is not None:
-            known, again = series, _as_long(first.training, first.history.best_step)
-            if not self._is_series:
+            if self._is_series:
+                known, again = series, _as_long(first.training, first.history.best_step)
+            else:
                 known, again = only(series, (part == 0) | (part == 2)), first.training
             last = fitted_to(known, variant=first.scorer.variant, training=again, remedied=False)
             last.scorer.measured_as(first.scorer)

@@ -15,12 +15,12 @@ from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.scores.score import ROWS_AT_ONCE, apportioned, codes, read
 
 __all__ = [
-    "Nearest",
     "exemplars",
+    "far_and_local",
     "fit",
     "leave_one_out",
     "local_outlier_factor",
-    "nearest",
+    "smallest",
 ]
 
 #: Normal rows that stand for all: 4,096 of up to 20 columns, fewer of more, for the search takes as
@@ -41,24 +41,6 @@ REPEATED = 0.05
 #: Stripes of columns whose least ones tell where the smallest are, and columns without which these
 #: are sought at once.
 STRIPES, WIDE = 512, 2048
-
-
-class Nearest(NamedTuple):
-    """Where rows lie among the exemplars; float64.
-
-    Attributes
-    ----------
-    far : Tensor of shape (n,)
-        log(1 + d / d0) of the distance d to the nearest.
-    local : Tensor of shape (n,)
-        Logarithm of how much farther the five nearest are than these are from theirs.
-    share : Tensor of shape (n, D)
-        What each entry has of d².
-    """
-
-    far: Tensor
-    local: Tensor
-    share: Tensor
 
 
 @torch.no_grad()
@@ -108,8 +90,9 @@ def exemplars(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tup
     ----------
     Ramaswamy, Rastogi & Shim (2000), Efficient Algorithms for Mining Outliers from Large Data Sets.
     """
-    found = nearest(batch, tensors)
-    return apportioned(found.far, found.share, batch)
+    found = _neighbours(batch.x, batch.observed, tensors)
+    far, _ = _measured(found, tensors)
+    return apportioned(far, _shares(found, batch, tensors), batch)
 
 
 def local_outlier_factor(
@@ -127,24 +110,18 @@ def local_outlier_factor(
     reachability distance, as Schubert, Zimek & Kriegel (2014), Local Outlier Detection
     Reconsidered, simplify it.
     """
-    found = nearest(batch, tensors)
-    return apportioned(found.local, found.share, batch)
-
-
-def nearest(batch: Batch, tensors: Mapping[str, Tensor]) -> Nearest:
-    """Where rows lie among the exemplars, and what each entry has of the distance.
-
-    The nearest are sought by matrix products, and their distances are then taken exactly, so that a
-    row that is an exemplar is at 0.
-    """
     found = _neighbours(batch.x, batch.observed, tensors)
-    parts = _apart(found.which[:, :1], batch.x, batch.observed, tensors).squeeze(-2)
-    total = parts.sum(dim=-1, keepdim=True)
-    return Nearest(*_measured(found, tensors), parts / torch.where(total > 0, total, 1.0))
+    _, local = _measured(found, tensors)
+    return apportioned(local, _shares(found, batch, tensors), batch)
+
+
+def far_and_local(batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What `exemplars` and `local_outlier_factor` say of rows, (n,) each; float64."""
+    return _measured(_neighbours(batch.x, batch.observed, tensors), tensors)
 
 
 def leave_one_out(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """`far` and `local` of `Nearest` of each exemplar among the others, (m,) each."""
+    """The same of each exemplar among the others, (m,) each."""
     return _measured(_of_exemplars(tensors), tensors)
 
 
@@ -160,6 +137,13 @@ def _measured(found: _Neighbours, tensors: Mapping[str, Tensor]) -> tuple[Tensor
     floor = FLOOR * tensors["typical_radius"]
     theirs = tensors["radius"][found.which].mean(dim=-1)
     return far, ((found.far.mean(dim=-1) + floor) / (theirs + floor)).log()
+
+
+def _shares(found: _Neighbours, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
+    """What each entry has of the squared distance to the nearest exemplar, (n, D)."""
+    parts = _apart(found.which[:, :1], batch.x, batch.observed, tensors).squeeze(-2)
+    total = parts.sum(dim=-1, keepdim=True)
+    return parts / torch.where(total > 0, total, 1.0)
 
 
 def _of_exemplars(tensors: Mapping[str, Tensor]) -> _Neighbours:
@@ -178,12 +162,15 @@ def _neighbours(
 ) -> _Neighbours:
     """The five nearest exemplars of rows (n, D), or as many as there are besides the row itself.
 
+    They are sought by matrix products, and their distances are then taken exactly, so that a row
+    that is an exemplar is at 0.
+
     One more is looked at, which is left out if it is `itself` (n,), or, where that is not given and
     exemplars do not repeat one another, if it is at distance 0.
     """
     n_others = len(tensors["exemplars"]) - 1
-    k = max(1, min(NEIGHBOURS, n_others))
-    which = smallest(_beyond(x, observed, tensors), min(k, n_others) + 1)
+    k = min(NEIGHBOURS, n_others)
+    which = smallest(_beyond(x, observed, tensors), k + 1)
     n_observed = observed.sum(dim=-1, keepdim=True).clamp(min=1)
     total = _apart(which, x, observed, tensors).sum(dim=-1)
     far = (total.double() * x.shape[-1] / n_observed).sqrt()
@@ -195,7 +182,8 @@ def _neighbours(
             is_itself = which == itself[:, None]
         far = far.masked_fill(is_itself, torch.inf)
     far, at = far.sort(dim=-1, stable=True)
-    return _Neighbours(which.gather(-1, at)[:, :k], far[:, :k])
+    kept = slice(max(k, 1))
+    return _Neighbours(which.gather(-1, at)[:, kept], far[:, kept])
 
 
 def _beyond(x: Tensor, observed: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:

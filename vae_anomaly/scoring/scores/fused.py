@@ -52,7 +52,7 @@ def parts(reading: Reading, batch: Batch, tensors: Mapping[str, Tensor]) -> Tens
     """What is summed, (p, n): z(log m), z(e), of exemplars z(log(1 + d / d0)), z(l); float64."""
     values = _of_networks(reading, batch, tensors)
     if "exemplars" in tensors:
-        values += exemplars.nearest(batch, tensors)[:2]
+        values += exemplars.far_and_local(batch, tensors)
     mean, spread_ = tensors["part_mean"][:, None], tensors["part_spread"][:, None]
     return (torch.stack(values) - mean) / spread_
 
