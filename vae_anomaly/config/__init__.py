@@ -6,6 +6,7 @@ refused with the closest known one; relative paths are relative to the file that
 
 from __future__ import annotations
 
+from vae_anomaly.config.alarms import SECONDS, AlarmRule, Alarms, Budget
 from vae_anomaly.config.contract import (
     MISSING_TEXTS,
     Contract,
@@ -36,7 +37,11 @@ from vae_anomaly.config.source import WHITESPACE, Database, Source
 __all__ = [
     "MISSING_TEXTS",
     "PARTS",
+    "SECONDS",
     "WHITESPACE",
+    "AlarmRule",
+    "Alarms",
+    "Budget",
     "Calibration",
     "Contract",
     "Database",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
 from vae_anomaly.config.parts import Exclusion, Parts
 from vae_anomaly.config.section import Frozen
@@ -106,6 +107,9 @@ class Calibration(Frozen):
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal rows")
     confidence: float = Field(default=0.95, gt=0, lt=1)
     bootstrap: int = Field(default=1000, ge=100, description="resamples for the intervals")
+    budget: Budget | None = Field(
+        default=None, description="alarms of an asset that is well, in place of a rule"
+    )
 
 
 class Schedule(Frozen):
@@ -153,6 +157,7 @@ class PlantConfig(Frozen):
     model: ModelConfig = ModelConfig()
     training: Training = Training()
     calibration: Calibration = Calibration()
+    alarms: Alarms = Alarms()
     schedule: Schedule = Schedule()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")

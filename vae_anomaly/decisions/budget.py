@@ -1,0 +1,346 @@
+"""A threshold and an alarm rule chosen together, for so many alarms of a machine that is well.
+
+Normal history is replayed through the real alarm logic. An alarm is raised at a threshold when it
+lies under the alarm's peak, so that the threshold is an order statistic of peaks, as a conformal
+threshold is one of scores: with the threshold at the (c + 1)-th highest, history of the length E
+raises c alarms and fresh rows raise (c + 1) / E on average. In a fresh period of the length F the
+count is negative binomial, (c + 1, E / (E + F)), as long as alarms come by themselves; where they
+come in bunches, whole bunches are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import nbinom
+
+from vae_anomaly.config import SECONDS, AlarmRule, Budget
+from vae_anomaly.decisions.alarms import Episode, Evidence, Mask, episodes
+from vae_anomaly.decisions.rates import FloatArray, IntArray, Interval, check_share, interval_ends
+from vae_anomaly.decisions.thresholds import conformal_p_values
+from vae_anomaly.errors import CalibrationError, InputError
+
+__all__ = ["CANDIDATES", "AlarmForecast", "BudgetChoice", "CurvePoint", "History", "within_budget"]
+
+#: On-delays to choose from, each with an off-delay of as many rows as it looks at.
+CANDIDATES: tuple[AlarmRule, ...] = tuple(
+    AlarmRule(raise_after=k, out_of=n, clear_after=n)
+    for k, n in ((1, 1), (2, 3), (3, 5), (5, 8), (8, 12))
+)
+
+#: Rows within which a lasting shift has to raise an alarm, and in what share of its beginnings.
+SOON_ROWS, SOON_SHARE = 12, 0.9
+
+#: A rule has to find a shift so much smaller to be taken in place of a simpler one.
+WORTH_IT = 0.95
+
+#: Share of the time that false alarms may be active; a threshold is looked for downwards by ranks
+#: that grow by a factor.
+MOST_ACTIVE, STEP = 0.2, 1.25
+
+#: With fewer alarms than these, nothing is said of how they bunch.
+FEW_ALARMS = 8
+
+#: Budgets on the curve, as multiples of the one asked for.
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class History:
+    """Rows of one asset in the order of time; arrays of shape (n,).
+
+    Attributes
+    ----------
+    time : ndarray of int
+        Microseconds since 1970.
+    score : ndarray
+    is_normal : ndarray of bool
+        Rows that may raise an alarm in the replay. The others, where the machine is off, faulty or
+        not scored, cut it: what is active before them ends.
+    """
+
+    time: IntArray
+    score: FloatArray
+    is_normal: Mask
+
+    @property
+    def length_s(self) -> float:
+        """Seconds that the normal rows stand for, each for the median step between two rows."""
+        steps = np.diff(self.time)
+        return float(np.median(steps)) / 1e6 * int(self.is_normal.sum()) if len(steps) else 0.0
+
+
+@dataclass(frozen=True)
+class AlarmForecast:
+    """How many alarms machines that are well will raise.
+
+    Attributes
+    ----------
+    n_expected : int
+        Alarms of fresh rows in as long a time as was replayed, on average.
+    length_s : float
+        Seconds of normal history that were replayed, all assets together.
+    bunching : float
+        How many alarms come at once: the variance of counts over their mean, 1 or more.
+    """
+
+    n_expected: int
+    length_s: float
+    bunching: float = 1.0
+
+    def expected(self, assets_s: float, *, confidence: float = 0.95) -> Interval:
+        """Alarms in a fresh period of so many seconds, all assets together.
+
+        The ends hold the count of a single such period.
+
+        Examples
+        --------
+        >>> AlarmForecast(10, 1000.0).expected(1000.0)
+        Interval(value=10.0, low=3.0, high=20.0)
+        """
+        check_share("confidence", confidence)
+        if not assets_s > 0:
+            raise InputError(f"assets_s={assets_s} is no period; give more than 0 seconds")
+        bunches = nbinom(
+            self.n_expected / self.bunching, self.length_s / (self.length_s + assets_s)
+        )
+        low, high = self.bunching * bunches.ppf(interval_ends(confidence))
+        value = self.n_expected / self.length_s * assets_s
+        return Interval(value, float(np.floor(low)), float(np.ceil(high)))
+
+    @property
+    def per_week(self) -> float:
+        """Alarms of one asset in a week."""
+        return self.n_expected / self.length_s * SECONDS["week"]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """What one threshold costs and finds, under the rule that was chosen.
+
+    Attributes
+    ----------
+    thresholds : mapping of str to float
+        Of each scorer.
+    alarms_per_week : float
+        Expected of an asset that is well.
+    smallest_shift : float
+        In standard deviations of the normal score: a lasting rise of it that raises an alarm within
+        `SOON_ROWS` rows nine times in ten.
+    """
+
+    thresholds: Mapping[str, float]
+    alarms_per_week: float
+    smallest_shift: float
+
+
+@dataclass(frozen=True)
+class BudgetChoice:
+    """A rule for all scorers, a threshold for each, and what both will cost.
+
+    `curve` has other budgets under the same rule, the smallest first.
+    """
+
+    rule: AlarmRule
+    thresholds: Mapping[str, float]
+    forecast: AlarmForecast
+    smallest_shift: float
+    curve: tuple[CurvePoint, ...] = ()
+
+
+def within_budget(
+    histories: Mapping[str, Sequence[History]],
+    budget: Budget,
+    *,
+    rules: Sequence[AlarmRule] = CANDIDATES,
+) -> BudgetChoice:
+    """Choose the alarm rule, and the threshold of each scorer, that keep a budget of false alarms.
+
+    For each rule the threshold is the lowest that keeps the budget. Of the rules, the one is taken
+    under which the smallest lasting shift of the score raises an alarm soon: it is found by the
+    replay as well, with the shift added to normal rows, so no label is needed.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of History
+        For each scorer, the rows of its assets that it was not trained on.
+    budget : Budget
+        Of each asset.
+    rules : sequence of AlarmRule
+        To choose from, the simplest first.
+
+    Returns
+    -------
+    BudgetChoice
+
+    Raises
+    ------
+    CalibrationError
+        The history is too short to promise so few alarms; the message says how much it takes.
+
+    References
+    ----------
+    Siffer et al. (2017) and ISA-18.2 (2016) speak of thresholds and of delays apart; the order
+    statistic is that of Vovk, Gammerman & Shafer (2005), ch. 2, with alarms in place of rows.
+    """
+    for name, assets in histories.items():
+        _refuse_too_short(name, assets, budget)
+    scorers = {name: _Scorer.of(assets) for name, assets in histories.items()}
+    best = _under(rules[0], scorers, budget.per_second)
+    for rule in rules[1:]:
+        choice = _under(rule, scorers, budget.per_second)
+        if choice.smallest_shift < WORTH_IT * best.smallest_shift:
+            best = choice
+    return replace(best, curve=tuple(_curve(best.rule, scorers, budget.per_second)))
+
+
+def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:
+    length_s = sum(asset.length_s for asset in assets)
+    if length_s * budget.per_second >= 1:
+        return
+    needed = 1 / budget.per_second
+    period = next((p for p in ("day", "hour") if needed >= SECONDS[p]), "hour")
+    unit = SECONDS[period]
+    of = "" if name == "*" else f" of '{name}'"
+    instead = f"; or ask for a budget of {1 / max(length_s, 1e-9) * SECONDS['day']:.3g} per day"
+    raise CalibrationError(
+        f"a budget of {budget.in_words()} needs at least {needed / unit:.3g} {period}s of normal "
+        f"rows{of} to calibrate on, all assets together, and there are {length_s / unit:.3g}. "
+        f"Give the part 'calibrate' more rows{instead if length_s else ''}."
+    )
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """What one scorer said of normal rows, and how to replay it."""
+
+    assets: Sequence[History]
+    p_values: Sequence[FloatArray]
+    levels: FloatArray  # scores that occur in normal rows, the highest first
+
+    @classmethod
+    def of(cls, assets: Sequence[History]) -> _Scorer:
+        normal = np.concatenate([asset.score[asset.is_normal] for asset in assets])
+        p_values = [conformal_p_values(np.nan_to_num(a.score), normal) for a in assets]
+        return cls(assets, p_values, np.unique(normal)[::-1])
+
+    @property
+    def length_s(self) -> float:
+        return sum(asset.length_s for asset in self.assets)
+
+    @property
+    def spread(self) -> float:
+        return float(np.std(np.concatenate([a.score[a.is_normal] for a in self.assets])))
+
+    def alarms(self, threshold: float, rule: AlarmRule) -> list[list[Episode]]:
+        """The alarms of each asset."""
+        return [
+            episodes(_evidence(asset, p_value, threshold, rule), rule)
+            for asset, p_value in zip(self.assets, self.p_values, strict=True)
+        ]
+
+    def lowest_threshold(self, rule: AlarmRule, allowed: int) -> float:
+        """The lowest threshold that, like those above it, raises no more alarms than are allowed.
+
+        Far below it there are few again, as one lasts for ever: so it is come upon from above.
+        """
+
+        def holds(rank: int) -> bool:
+            found = self.alarms(float(self.levels[rank]), rule)
+            active_s = sum(
+                _active_s(own, asset) for own, asset in zip(found, self.assets, strict=True)
+            )
+            return sum(map(len, found)) <= allowed and active_s <= MOST_ACTIVE * self.length_s
+
+        last = len(self.levels) - 1
+        good, bad = 0, min(allowed + 1, last)
+        while good < bad and holds(bad):
+            good, bad = bad, min(math.ceil(bad * STEP), last)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if holds(middle) else (good, middle)
+        return float(self.levels[good])
+
+    def smallest_shift(self, threshold: float, rule: AlarmRule) -> float:
+        """The lasting rise of normal scores that raises an alarm soon, in their spreads."""
+        needed = np.concatenate([threshold - _reached(asset, rule) for asset in self.assets])
+        if not len(needed) or not self.spread:
+            return math.inf
+        return float(np.quantile(needed, SOON_SHARE)) / self.spread
+
+
+def _active_s(alarms: Sequence[Episode], asset: History) -> float:
+    """Seconds in which alarms are active."""
+    last = int(asset.time[-1]) if len(asset.time) else 0
+    return sum((last if a.closed is None else a.closed) - a.raised for a in alarms) / 1e6
+
+
+def _evidence(asset: History, p_value: FloatArray, threshold: float, rule: AlarmRule) -> Evidence:
+    exceeds = asset.is_normal & (asset.score > threshold)
+    return Evidence.of(asset.time, exceeds, ~asset.is_normal, p_value, rule)
+
+
+def _reached(asset: History, rule: AlarmRule) -> FloatArray:
+    """For each row with enough normal rows behind it: the highest threshold that they alarm at."""
+    soon = max(SOON_ROWS, rule.out_of)
+    if len(asset.score) < soon:
+        return np.zeros(0)
+    score = np.where(asset.is_normal, asset.score, -np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(score, rule.out_of)
+    kth = np.partition(windows, rule.out_of - rule.raise_after, axis=1)[
+        :, rule.out_of - rule.raise_after
+    ]
+    highest = np.lib.stride_tricks.sliding_window_view(kth, soon - rule.out_of + 1).max(axis=1)
+    normal = np.lib.stride_tricks.sliding_window_view(asset.is_normal, soon).all(axis=1)
+    reached: FloatArray = highest[normal]
+    return reached
+
+
+def _under(rule: AlarmRule, scorers: Mapping[str, _Scorer], per_second: float) -> BudgetChoice:
+    """The lowest thresholds that keep the budget under one rule."""
+    allowed = {name: math.floor(per_second * s.length_s) - 1 for name, s in scorers.items()}
+    thresholds = {name: s.lowest_threshold(rule, allowed[name]) for name, s in scorers.items()}
+    shifts = [s.smallest_shift(thresholds[name], rule) for name, s in scorers.items()]
+    forecast = _forecast(rule, scorers, thresholds)
+    return BudgetChoice(rule, thresholds, forecast, float(np.mean(shifts)))
+
+
+def _curve(
+    rule: AlarmRule, scorers: Mapping[str, _Scorer], per_second: float
+) -> Iterator[CurvePoint]:
+    """Other budgets under one rule, as far as the history supports them."""
+    for multiple in MULTIPLES:
+        if all(multiple * per_second * s.length_s >= 1 for s in scorers.values()):
+            found = _under(rule, scorers, multiple * per_second)
+            yield CurvePoint(found.thresholds, found.forecast.per_week, found.smallest_shift)
+
+
+def _forecast(
+    rule: AlarmRule, scorers: Mapping[str, _Scorer], thresholds: Mapping[str, float]
+) -> AlarmForecast:
+    found = [own for name, s in scorers.items() for own in s.alarms(thresholds[name], rule)]
+    raised = [np.array([alarm.raised for alarm in own], np.int64) for own in found]
+    assets = [asset for s in scorers.values() for asset in s.assets]
+    n_expected = sum(map(len, raised)) + len(scorers)
+    length_s = sum(s.length_s for s in scorers.values())
+    return AlarmForecast(n_expected, length_s, _bunching(assets, raised))
+
+
+def _bunching(assets: Sequence[History], raised: Sequence[IntArray]) -> float:
+    """Pearson's dispersion of the counts of all assets by day, or longer where alarms are few."""
+    moments = np.concatenate(raised)
+    lengths = np.concatenate([asset.time[asset.is_normal] for asset in assets])
+    if len(moments) < FEW_ALARMS:
+        return 1.0
+    span = int(lengths.max() - lengths.min()) + 1
+    n_blocks = max(1, min(int(span // (SECONDS["day"] * 1e6)), len(moments) // 2))
+    edges = np.linspace(lengths.min(), lengths.max() + 1, n_blocks + 1)
+    counts = np.histogram(moments, edges)[0]
+    shares = np.histogram(lengths, edges)[0] / len(lengths)
+    mean = shares[shares > 0] * len(moments)
+    if len(mean) < 2:
+        return 1.0
+    return max(1.0, float(((counts[shares > 0] - mean) ** 2 / mean).sum() / (len(mean) - 1)))
