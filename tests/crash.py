@@ -42,14 +42,14 @@ POINTS = {
     ),
     "calibrate": ("os.replace",),
     "register": ("vae_anomaly.steps.register._decide",),
-    "score": ("vae_anomaly.steps.score.commit",),
+    "score": ("vae_anomaly.steps.score.commit", "vae_anomaly.steps.alarms.merge"),
 }
 
 #: The same of an ingest that forms readings from samples.
 SHAPING_POINTS = (*POINTS["ingest"], "vae_anomaly.data.layout.commit")
 
 #: Columns that differ from run to run: times, and what numbers the runs.
-PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns")
+PASSING = ("scored_at", "ingested_at", "quarantined_at", "modified_ns", "updated_at")
 
 #: In a campaign a step is killed at most so often before it may end.
 KILLS_IN_A_ROW = 6
@@ -64,7 +64,7 @@ SMALL = {
     "vae_anomaly.data.layout.CHUNK_ROWS": 40,
 }
 
-TABLES = ("samples", "readings", "quarantine", "files", "parts", "verdicts")
+TABLES = ("samples", "readings", "quarantine", "files", "parts", "verdicts", "alarms")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vae_anomaly.cli_alarms import ALARM_COMMANDS, add_alarm_options, alarm_table
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
@@ -110,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
         if name in USES:
             add_use_options(sub, name)
+            continue
+        if name in ALARM_COMMANDS:
+            add_alarm_options(sub, name)
             continue
         if name in ("check", "ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
@@ -334,6 +338,10 @@ def _survey(options: argparse.Namespace) -> None:
         print(f"written to {write_survey(found, options.pictures)}")
 
 
+def _alarms(options: argparse.Namespace) -> None:
+    _show(alarm_table(options))
+
+
 def _use(options: argparse.Namespace) -> None:
     _show(use_table(options))
 
@@ -379,6 +387,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
     "register": (_step, "register a sealed package; champion if the gate of mlflow.yml holds",
                  "vae-anomaly register plant.yml"),
     "score": (_step, "score every reading that has no verdict yet", "vae-anomaly score plant.yml"),
+    "alarms": (_alarms, "list the alarms, the latest first, and what they ask of people",
+               "vae-anomaly alarms plant.yml --days 7"),
     "survey": (_survey, "show what the lake holds: rows by hour, missing cells, the quarantine",
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",

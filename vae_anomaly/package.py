@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ import pyarrow.compute as pc
 import torch
 from safetensors.torch import load_file, save_file
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import AlarmRule, Contract
 from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.windows import Matrix, sorted_readings
+from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
@@ -108,6 +109,10 @@ class ModelPackage:
     provenance : Provenance
     digest : str
         SHA-256 of package.json, which holds the hashes of the other files; empty until written.
+    alarm_rule : AlarmRule
+        What makes an alarm of rows over the threshold.
+    budget : BudgetChoice or None
+        What rule and thresholds will cost, where they were chosen for a budget of alarms.
     """
 
     contract: Contract
@@ -115,6 +120,8 @@ class ModelPackage:
     provenance: Provenance
     digest: str = ""
     format_version: int = FORMAT_VERSION
+    alarm_rule: AlarmRule = field(default_factory=AlarmRule)
+    budget: BudgetChoice | None = None
 
     @property
     def thresholds(self) -> dict[str, Threshold]:
@@ -247,6 +254,8 @@ class ModelPackage:
             contract=self.contract,
             provenance=self.provenance,
             units=units,
+            alarm_rule=self.alarm_rule,
+            budget=self.budget,
         )
 
     @classmethod
@@ -263,7 +272,10 @@ class ModelPackage:
         content = read_package_file(folder)
         units = {entry.asset: _read_unit(folder, entry) for entry in content.units}
         digest = sha256(folder / "package.json")
-        return cls(content.contract, units, content.provenance, digest, content.format_version)
+        return cls(
+            content.contract, units, content.provenance, digest, content.format_version,
+            content.alarm_rule, content.budget,
+        )  # fmt: skip
 
 
 def _put(draft: Path, folder: Path) -> None:

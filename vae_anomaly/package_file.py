@@ -12,7 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import AlarmRule, Contract
+from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import PackageError
@@ -106,6 +107,8 @@ class PackageFile(BaseModel):
     contract: Contract
     provenance: Provenance
     units: list[UnitFile]
+    alarm_rule: AlarmRule = AlarmRule()
+    budget: BudgetChoice | None = None
 
 
 def read_package_file(folder: Path) -> PackageFile:

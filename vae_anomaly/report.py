@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as RichTable
 
-from vae_anomaly.config import PlantConfig, read_mlflow
+from vae_anomaly.config import SECONDS, PlantConfig, read_mlflow
 from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
+from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
 from vae_anomaly.decisions.rates import Interval
+from vae_anomaly.steps.alarms import AlarmReport
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
@@ -229,9 +231,30 @@ def calibrate_table(report: CalibrateReport) -> Table:
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
     n = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''}"
     summary = f"{n} by rule {', '.join(rules)}; rows are normal + faulty."
-    notes = tuple(dict.fromkeys(c.note for c in report.calibrations.values() if c.note))
+    said = dict.fromkeys(c.note for c in report.calibrations.values() if c.note)
     columns = ("scorer", "threshold", "false alarms", "detected", "rows")
+    notes = (f"{report.alarm_rule.in_words()}.", *_budget_notes(report.budget), *said)
     return Table("Calibrate", summary, columns, rows, notes)
+
+
+def _budget_notes(budget: BudgetChoice | None) -> Iterator[str]:
+    """What a budget of alarms will cost, and what others would."""
+    if budget is None:
+        return
+    weeks = budget.forecast.length_s / SECONDS["week"]
+    expected = budget.forecast.expected(budget.forecast.length_s)
+    yield (
+        f"Expected of machines that are well: {budget.forecast.per_week:.2g} alarms per asset and "
+        f"week; in another {weeks:.3g} weeks of assets {expected.value:.0f} "
+        f"({expected.low:.0f}–{expected.high:.0f})."
+    )
+    found = [point for point in budget.curve if point.smallest_shift is not None]
+    if found:
+        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in found)
+        yield (
+            "Alarms per week, and the lasting rise of the score (in standard deviations) that is "
+            f"found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
+        )
 
 
 def register_table(report: RegisterReport) -> Table:
@@ -287,10 +310,22 @@ def score_table(report: ScoreReport) -> Table:
         f"sensor '{sensor}' was constant in training and has changed in {n:,} rows"
         for sensor, n in report.constant_changed.items()
     ]
+    if report.alarms.n_over or report.alarms.raised or report.alarms.n_active:
+        notes.append(_alarm_note(report.alarms))
     if report.top_sensors:
         first = sorted(report.top_sensors.items(), key=lambda pair: -pair[1])[:5]
         notes.append("first among the anomalies: " + ", ".join(f"{s} {n:,}" for s, n in first))
     return Table("Score", summary, ("status", "rows"), tuple(rows), tuple(notes))
+
+
+def _alarm_note(alarms: AlarmReport) -> str:
+    """What became of the rows over the threshold, as a sentence."""
+    late = f" ({alarms.n_late_over:,} more came late, and raise none)" if alarms.n_late_over else ""
+    n = len(alarms.raised)
+    return (
+        f"{alarms.n_over:,} rows over the threshold{late}: {n:,} alarm{'' if n == 1 else 's'} "
+        f"raised, {alarms.n_active:,} active now; `vae-anomaly alarms` lists them"
+    )
 
 
 def models_table(name: str, versions: Sequence[Version]) -> Table:
@@ -325,7 +360,7 @@ def places_table(plant: PlantConfig, file: Path) -> Table:
     mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.lake_path), here.as_posix())
     rows = [
         ("plant file", os.path.relpath(file)),
-        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts}}"),
+        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts,alarms}}"),
         *(("pictures", os.path.relpath(found)) for found in models[-1:]),
         ("MLflow page", f"mlflow ui --backend-store-uri {mlflow}"),
         ("versions", f"vae-anomaly models {os.path.relpath(file)}"),

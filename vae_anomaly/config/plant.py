@@ -111,6 +111,15 @@ class Calibration(Frozen):
         default=None, description="alarms of an asset that is well, in place of a rule"
     )
 
+    @model_validator(mode="after")
+    def _rule_or_budget(self) -> Calibration:
+        both = self.model_fields_set & {"rule", "false_alarm_rate"}
+        if self.budget is not None and both:
+            raise ValueError(
+                f"calibration.budget chooses the threshold, and so does {min(both)}; leave one out"
+            )
+        return self
+
 
 class Schedule(Frozen):
     """Cron lines for `vae-anomaly serve`."""

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from vae_anomaly.config.mlflow import MlflowConfig
+from vae_anomaly.config.parts import Exclusion
 from vae_anomaly.config.plant import PlantConfig
 from vae_anomaly.errors import ConfigError, closest
 
@@ -57,10 +58,9 @@ def read_plant(path: str | Path, *, source: str | None = None) -> PlantConfig:
     elif plant.source.path:
         path = _absolute(plant.source.path, file.parent)
         update["source"] = plant.source.model_copy(update={"path": path})
-    update["exclusions"] = tuple(
-        e.model_copy(update={"path": _absolute(e.path, file.parent)}) if e.path else e
-        for e in plant.exclusions
-    )
+    update["exclusions"] = _beside(plant.exclusions, file)
+    maintenance = _beside(plant.alarms.maintenance, file)
+    update["alarms"] = plant.alarms.model_copy(update={"maintenance": maintenance})
     if plant.mlflow is not None:
         update["mlflow"] = os.path.normpath(file.parent / plant.mlflow)
     else:
@@ -83,6 +83,14 @@ def read_mlflow(plant: PlantConfig) -> MlflowConfig:
     if plant.mlflow is None:
         return MlflowConfig().filled(plant)
     return _validated(MlflowConfig, Path(plant.mlflow)).filled(plant)
+
+
+def _beside(exclusions: tuple[Exclusion, ...], file: Path) -> tuple[Exclusion, ...]:
+    """Exclusions whose tables lie where the plant file says."""
+    return tuple(
+        e.model_copy(update={"path": _absolute(e.path, file.parent)}) if e.path else e
+        for e in exclusions
+    )
 
 
 def _absolute(path: str, folder: Path) -> str:

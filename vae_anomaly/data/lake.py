@@ -10,12 +10,16 @@ files    a file that was read, with its counts                         the conte
 parts    a range of an asset's rows, and the part that it belongs to   –
 verdicts what a model said of a reading                                the line: the version of
                                                                        readings scored through
+alarms   rows of an asset over the threshold, from the first to the    the line: the version of
+         last; a later end is an update of the same row                verdicts taken in
 samples  an accepted row of a file, where readings are formed from     as of readings
          samples
 ======== ============================================================= ==========================
 
 Readings that are formed from samples have the transactions ``ingest`` n, ``shaped:<asset>`` (the
 moment through which they are formed, in microseconds since 1970) and those of `data.layout`.
+
+A commit may carry notes, texts by name, that hold for what it wrote: `notes` reads them.
 
 A transaction holds only when its number is read on the very table object that commits: `commit`
 does both, and tells the caller to look again where another process was first.
@@ -49,6 +53,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import (
+    ALARMS,
     FILES,
     PARTS,
     QUARANTINE,
@@ -63,6 +68,7 @@ from vae_anomaly.data.times import MOMENT
 from vae_anomaly.errors import LakeError
 
 __all__ = [
+    "ALARMS",
     "FILES",
     "INGEST",
     "PARTS",
@@ -74,7 +80,9 @@ __all__ = [
     "Lake",
     "as_timestamp",
     "commit",
+    "merge",
     "new_rows",
+    "notes",
     "rows",
     "rows_before",
     "until_committed",
@@ -105,7 +113,7 @@ MAX_TRIES = 60
 #: Text repeats itself and gains from a dictionary; numbers do not (measured: half the file).
 _DICTIONARY = (
     "asset", "mode", "content_id", "path", "reason", "status", "line", "model_version", "sensor",
-    "text",
+    "text", "state",
 )  # fmt: skip
 
 #: Rows of a group of samples, which has statistics of its own: where a file has one tag after
@@ -248,7 +256,11 @@ def _schema_version(table: DeltaTable) -> int:
 
 
 def commit(
-    table: DeltaTable, data: pa.Table | pa.RecordBatchReader, transactions: Mapping[str, int]
+    table: DeltaTable,
+    data: pa.Table | pa.RecordBatchReader,
+    transactions: Mapping[str, int],
+    *,
+    note: Mapping[str, str] | None = None,
 ) -> bool:
     """Append rows under transaction numbers, on the very object that the numbers were read on.
 
@@ -260,6 +272,8 @@ def commit(
         Rows to append; may be empty, when only the numbers move.
     transactions : mapping of str to int
         Number to record for each transaction id.
+    note : mapping of str to str, optional
+        Texts that hold for this commit; `notes` reads them.
 
     Returns
     -------
@@ -268,9 +282,6 @@ def commit(
         table again, decide again.
     """
     texts = [field.name for field in table.schema().fields if field.name in _DICTIONARY]
-    properties = CommitProperties(
-        app_transactions=[Transaction(name, number) for name, number in transactions.items()]
-    )
     writer = WriterProperties(
         compression="SNAPPY",
         max_row_group_size=SAMPLES_GROUP if _name(table) == SAMPLES else None,
@@ -282,13 +293,64 @@ def commit(
             table,
             data,
             mode="append",
-            commit_properties=properties,
+            commit_properties=_properties(transactions, note),
             target_file_size=TARGET_FILE_SIZE,
             writer_properties=writer,
         )
     except CommitFailedError:
         return False
     return True
+
+
+def merge(
+    table: DeltaTable,
+    data: pa.Table,
+    key: str,
+    transactions: Mapping[str, int],
+    *,
+    note: Mapping[str, str] | None = None,
+) -> bool:
+    """Replace the rows that have the keys of `data` and append the others, as `commit` does.
+
+    Any commit in between makes it fail, one of another transaction too.
+    """
+    if not data.num_rows:
+        return commit(table, data, transactions, note=note)
+    try:
+        (
+            table.merge(
+                data,
+                f"old.{key} = new.{key}",
+                source_alias="new",
+                target_alias="old",
+                commit_properties=_properties(transactions, note),
+            )
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .execute()
+        )
+    except CommitFailedError:
+        return False
+    return True
+
+
+def _properties(
+    transactions: Mapping[str, int], note: Mapping[str, str] | None
+) -> CommitProperties:
+    return CommitProperties(
+        custom_metadata=dict(note or {}),
+        app_transactions=[Transaction(name, number) for name, number in transactions.items()],
+    )
+
+
+def notes(table: DeltaTable, name: str, first: int = 0) -> dict[int, str]:
+    """What the commits of a table note under a name, by version, from a version on."""
+    history = table.history(limit=max(1, table.version() - first + 1))
+    return {
+        entry["version"]: entry[name]
+        for entry in history
+        if name in entry and entry["version"] >= first
+    }
 
 
 def until_committed(attempt: Callable[[], bool]) -> None:

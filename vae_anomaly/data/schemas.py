@@ -11,6 +11,7 @@ from vae_anomaly.config import Contract
 from vae_anomaly.data.times import MOMENT
 
 __all__ = [
+    "ALARMS",
     "FILES",
     "PARTS",
     "QUARANTINE",
@@ -28,6 +29,7 @@ QUARANTINE: Final = "quarantine"
 FILES: Final = "files"
 PARTS: Final = "parts"
 VERDICTS: Final = "verdicts"
+ALARMS: Final = "alarms"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
@@ -103,6 +105,28 @@ TABLES: Mapping[str, pa.Schema] = {
             ("package_digest", pa.string()),
             ("readings_version", pa.int64()),
             ("scored_at", MOMENT),
+        ]
+    ),
+    ALARMS: pa.schema(
+        [
+            ("alarm_id", pa.string()),
+            ("line", pa.string()),
+            ("asset", pa.string()),
+            ("start", MOMENT),
+            ("raised", MOMENT),
+            ("end", MOMENT),
+            ("closed", MOMENT),
+            ("state", pa.string()),
+            ("n_rows", pa.int64()),
+            ("n_raised", pa.int64()),
+            ("n_announced", pa.int64()),
+            ("peak_score", pa.float32()),
+            ("peak_time", MOMENT),
+            ("top_sensors", _TEXTS),
+            ("top_contributions", _NUMBERS),
+            ("top_directions", _TEXTS),
+            ("model_version", pa.string()),
+            ("updated_at", MOMENT),
         ]
     ),
 }

@@ -23,7 +23,15 @@ from vae_anomaly.decisions.rates import FloatArray, IntArray, Interval, check_sh
 from vae_anomaly.decisions.thresholds import conformal_p_values
 from vae_anomaly.errors import CalibrationError, InputError
 
-__all__ = ["CANDIDATES", "AlarmForecast", "BudgetChoice", "CurvePoint", "History", "within_budget"]
+__all__ = [
+    "CANDIDATES",
+    "SOON_ROWS",
+    "AlarmForecast",
+    "BudgetChoice",
+    "CurvePoint",
+    "History",
+    "within_budget",
+]
 
 #: On-delays to choose from, each with an off-delay of as many rows as it looks at.
 CANDIDATES: tuple[AlarmRule, ...] = tuple(
@@ -127,14 +135,14 @@ class CurvePoint:
         Of each scorer.
     alarms_per_week : float
         Expected of an asset that is well.
-    smallest_shift : float
+    smallest_shift : float or None
         In standard deviations of the normal score: a lasting rise of it that raises an alarm within
         `SOON_ROWS` rows nine times in ten.
     """
 
     thresholds: Mapping[str, float]
     alarms_per_week: float
-    smallest_shift: float
+    smallest_shift: float | None
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class BudgetChoice:
     rule: AlarmRule
     thresholds: Mapping[str, float]
     forecast: AlarmForecast
-    smallest_shift: float
+    smallest_shift: float | None
     curve: tuple[CurvePoint, ...] = ()
 
 
@@ -192,7 +200,7 @@ def within_budget(
     best = _under(rules[0], scorers, budget.per_second)
     for rule in rules[1:]:
         choice = _under(rule, scorers, budget.per_second)
-        if choice.smallest_shift < WORTH_IT * best.smallest_shift:
+        if _shift_of(choice) < WORTH_IT * _shift_of(best):
             best = choice
     return replace(best, curve=tuple(_curve(best.rule, scorers, budget.per_second)))
 
@@ -264,11 +272,11 @@ class _Scorer:
             good, bad = (middle, bad) if holds(middle) else (good, middle)
         return float(self.levels[good])
 
-    def smallest_shift(self, threshold: float, rule: AlarmRule) -> float:
+    def smallest_shift(self, threshold: float, rule: AlarmRule) -> float | None:
         """The lasting rise of normal scores that raises an alarm soon, in their spreads."""
         needed = np.concatenate([threshold - _reached(asset, rule) for asset in self.assets])
         if not len(needed) or not self.spread:
-            return math.inf
+            return None
         return float(np.quantile(needed, SOON_SHARE)) / self.spread
 
 
@@ -304,8 +312,13 @@ def _under(rule: AlarmRule, scorers: Mapping[str, _Scorer], per_second: float) -
     allowed = {name: math.floor(per_second * s.length_s) - 1 for name, s in scorers.items()}
     thresholds = {name: s.lowest_threshold(rule, allowed[name]) for name, s in scorers.items()}
     shifts = [s.smallest_shift(thresholds[name], rule) for name, s in scorers.items()]
+    known = [shift for shift in shifts if shift is not None]
     forecast = _forecast(rule, scorers, thresholds)
-    return BudgetChoice(rule, thresholds, forecast, float(np.mean(shifts)))
+    return BudgetChoice(rule, thresholds, forecast, float(np.mean(known)) if known else None)
+
+
+def _shift_of(choice: BudgetChoice) -> float:
+    return math.inf if choice.smallest_shift is None else choice.smallest_shift
 
 
 def _curve(

@@ -1,4 +1,4 @@
-"""Readings that a line has not judged yet → verdicts, each exactly once.
+"""Readings that a line has not judged yet → verdicts, each exactly once, and the alarms of them.
 
 The line's number is the version of `readings` scored through. It is read on the very table object
 that commits, so of two processes on one line one commits and the other looks again.
@@ -31,15 +31,13 @@ from vae_anomaly.data.lake import (
 )
 from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION, AlarmReport, raise_alarms
 from vae_anomaly.streaming import judge
 from vae_anomaly.tracking import champion_package
 
 __all__ = ["CHAMPION", "ScoreReport", "score"]
 
 logger = logging.getLogger(__name__)
-
-#: The line of verdicts that operators see.
-CHAMPION = "champion"
 
 #: Columns that say who judged.
 SIGNED_BY = ("line", "model_version", "package_digest")
@@ -64,6 +62,8 @@ class ScoreReport:
         How often each sensor came first among the anomalies.
     constant_changed : mapping of str to int
         Rows in which a sensor that was constant in training was not so.
+    alarms : AlarmReport
+        What became of the rows over the threshold.
     """
 
     line: str
@@ -74,6 +74,7 @@ class ScoreReport:
     top_sensors: Mapping[str, int] = field(default_factory=dict)
     constant_changed: Mapping[str, int] = field(default_factory=dict)
     n_late: int = 0
+    alarms: AlarmReport = field(default_factory=AlarmReport)
 
     @property
     def n_rows(self) -> int:
@@ -108,7 +109,7 @@ class _Group:
 def score(
     plant: PlantConfig, *, on_group: Callable[[int, int], None] = lambda done, last: None
 ) -> ScoreReport:
-    """Judge all readings that the champion line has not judged.
+    """Judge all readings that the champion line has not judged, and raise the alarms.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def score(
         on_group(group.last, last)
     report = ScoreReport(
         CHAMPION, champion.version, first, last, dict(tally.statuses), dict(tally.top_sensors),
-        dict(tally.constant_changed), tally.n_late,
+        dict(tally.constant_changed), tally.n_late, raise_alarms(plant),
     )  # fmt: skip
     for sensor, n in report.constant_changed.items():
         logger.warning("sensor '%s' was constant in training and has changed in %d rows", sensor, n)
@@ -161,7 +162,9 @@ def _next_group(lake: Lake, package: ModelPackage, model_version: str, last: int
         _, until = next(spans)
         verdicts = _signed(line_verdicts(lake, package, first, until), model_version, package)
         groups.append(_Group(verdicts, until))
-        return commit(table, verdicts.select(lake.schema(VERDICTS).names), {CHAMPION: until})
+        rows = verdicts.select(lake.schema(VERDICTS).names)
+        note = {ALARM_RULE: package.alarm_rule.model_dump_json()}
+        return commit(table, rows, {CHAMPION: until}, note=note)
 
     until_committed(attempt)
     return groups[0] if groups else None

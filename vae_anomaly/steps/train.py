@@ -213,6 +213,7 @@ def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
     names = ("name", "contract", "parts", "window", "smoothing", "model", "training",
              "calibration", "seed")  # fmt: skip
     settings: dict[str, JsonValue] = plant.model_dump(mode="json", include=set(names))
+    settings["alarm_rule"] = plant.alarms.model_dump(mode="json")["rule"]
     if plant.exclusions:  # by content: a table that changes makes another training
         excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
         settings["exclusions"] = [[e.start, e.end, [*e.assets], e.reason] for e in excluded]

@@ -1,0 +1,184 @@
+"""The table of alarms, as a person reads it: the latest first, and what they ask of people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from vae_anomaly.config import PlantConfig
+from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
+from vae_anomaly.decisions.alarm_load import AlarmLoad, alarm_load
+from vae_anomaly.errors import InputError
+from vae_anomaly.table import Table
+
+__all__ = ["AlarmList", "alarm_list", "alarms_table", "duration_text"]
+
+#: Days that are listed where nobody says how many.
+DAYS = 30.0
+
+
+@dataclass(frozen=True)
+class AlarmList:
+    """Alarms of a period, the latest first.
+
+    Attributes
+    ----------
+    alarms : pa.Table
+        Rows of the table `alarms`.
+    since, until : datetime
+        The period: until the last verdict.
+    load : AlarmLoad or None
+        Figures of the standard; None where nothing was scored.
+    n_rows_over : int
+        Rows over the threshold in the period, without which there would be no alarm.
+    """
+
+    alarms: pa.Table
+    since: datetime
+    until: datetime
+    load: AlarmLoad | None
+    n_rows_over: int
+
+
+def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> AlarmList:
+    """Alarms of the last days that have verdicts.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    asset : str
+        Only of this one; all by default.
+    days : float
+        Up to the last verdict.
+
+    Raises
+    ------
+    LakeError
+        Nothing has been scored yet.
+    InputError
+        The number of days is not above 0, or no verdict is of the asset.
+    """
+    if not days > 0:
+        raise InputError(f"days={days:g} is no period; give a number above 0")
+    lake = Lake(plant.lake_path, plant.contract)
+    table, verdicts = lake.open(ALARMS), lake.open(VERDICTS)
+    until = _latest(verdicts)
+    since = until - timedelta(days=days)
+    own = pc.field("asset") == asset if asset else pc.scalar(True)
+    batches = list(rows(table, where=(pc.field("end") >= since) & own))
+    alarms = pa.Table.from_batches(batches, lake.schema(ALARMS)).sort_by([("start", "descending")])
+    watched = _watched(verdicts, (pc.field("time") >= since) & own)
+    if asset and not watched.seconds:
+        raise InputError(f"no verdict of the last {days:g} days is of asset '{asset}'")
+    load = None
+    if watched.seconds:
+        raised = alarms["raised"].cast(pa.int64()).to_numpy()
+        names = np.asarray(alarms["asset"].to_pylist(), dtype=object)
+        load = alarm_load(
+            raised, names.astype(str), alarms["n_raised"].to_numpy(), asset_s=watched.seconds
+        )
+    return AlarmList(alarms, since, until, load, watched.n_over)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Seconds that assets were watched, and rows over the threshold."""
+
+    seconds: float = 0.0
+    n_over: int = 0
+
+
+def _latest(verdicts: DeltaTable) -> datetime:
+    """Time of the last verdict, from the statistics of the data files."""
+    actions = pa.table(verdicts.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return datetime.now(UTC)
+    last: datetime = pc.max(actions["max.time"].cast(pa.timestamp("us", "UTC"))).as_py()
+    return last
+
+
+def _watched(verdicts: DeltaTable, where: pc.Expression) -> _Watched:
+    """How long the assets were watched: from the first verdict of each to its last."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    n_over = 0
+    for batch in rows(verdicts, columns=["asset", "time", "status"], where=where):
+        table = pa.Table.from_batches([batch])
+        n_over += pc.sum(pc.equal(table["status"], "anomaly")).as_py() or 0
+        spans = table.group_by("asset").aggregate([("time", "min"), ("time", "max")])
+        low, high = (spans[f"time_{end}"].cast(pa.int64()).to_pylist() for end in ("min", "max"))
+        for name, a, b in zip(spans["asset"].to_pylist(), low, high, strict=True):
+            first[name] = min(a, first.get(name, a))
+            last[name] = max(b, last.get(name, b))
+    return _Watched(sum(last[name] - first[name] for name in first) / 1e6, n_over)
+
+
+# ------------------------------------------------------------------------------- for the terminal
+
+
+def alarms_table(found: AlarmList) -> Table:
+    """Alarms, one a line, and the figures of the standard below."""
+    n = found.alarms.num_rows
+    period = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC"
+    states = Counter(found.alarms["state"].to_pylist())
+    said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    summary = f"{n} alarm{'' if n == 1 else 's'} of {found.n_rows_over:,} rows over the threshold"
+    summary += f", {period}" + (f": {said}." if n else ".")
+    columns = ("alarm", "asset", "since (UTC)", "lasted", "state", "rows", "sensors")
+    lines = tuple(_line(row) for row in found.alarms.to_pylist())
+    return Table("Alarms", summary, columns, lines, _load_notes(found.load), ("sensors",))
+
+
+def _line(row: dict[str, object]) -> tuple[str, ...]:
+    start, end = row["start"], row["end"]
+    assert isinstance(start, datetime)
+    assert isinstance(end, datetime)
+    sensors = zip(row["top_sensors"] or [], row["top_directions"] or [], strict=True)  # type: ignore[call-overload]
+    return (
+        str(row["alarm_id"]),
+        str(row["asset"]),
+        f"{start:%Y-%m-%d %H:%M:%S}",
+        duration_text((end - start).total_seconds()),
+        str(row["state"]),
+        f"{row['n_rows']:,}",
+        ", ".join(f"{sensor} {way}" for sensor, way in sensors),
+    )
+
+
+def _load_notes(load: AlarmLoad | None) -> tuple[str, ...]:
+    if load is None:
+        return ()
+    rate = load.per_asset_day
+    notes = [
+        f"{rate.value:.2g} alarms per asset and day ({rate.low:.2g}–{rate.high:.2g}); at most "
+        f"{load.peak} in ten minutes (ISA-18.2 takes 10 as what one person can answer)"
+    ]
+    if load.flood_share:
+        notes.append(f"{load.flood_share:.1%} of the time they came as a flood")
+    if load.n_chattering:
+        notes.append(f"{load.n_chattering} chatter: a longer alarms.rule.clear_after or min_gap_s")
+    return tuple(notes)
+
+
+def duration_text(seconds: float) -> str:
+    """A span as people say it.
+
+    Examples
+    --------
+    >>> [duration_text(s) for s in (0, 59, 90, 7200, 200_000)]
+    ['0 s', '59 s', '1.5 min', '2 h', '2.3 d']
+    """
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return (
+                f"{seconds / unit:.2g} {name}"
+                if seconds < 100 * unit
+                else f"{seconds / unit:.0f} {name}"
+            )
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,261 @@
+"""Verdicts that the champion line has written → alarms, each exactly once and updated in place.
+
+The line's number is the version of `verdicts` taken in; it is read on the very table object that
+commits. What the next verdicts have to know of each asset stands in a note of the same commit, so
+that a kill cannot part the two. Each commit of verdicts notes the alarm rule of the package that
+judged: a new champion brings its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from vae_anomaly.config import AlarmRule, PlantConfig
+from vae_anomaly.data.exclusions import Excluded, read_exclusions
+from vae_anomaly.data.lake import (
+    ALARMS,
+    VERDICTS,
+    Lake,
+    as_timestamp,
+    merge,
+    new_rows,
+    notes,
+    until_committed,
+    version_groups,
+)
+from vae_anomaly.decisions.alarms import ACTIVE
+from vae_anomaly.errors import LakeError
+from vae_anomaly.steps.alarm_rows import (
+    AlarmRow,
+    AssetState,
+    alarm_id,
+    read_states,
+    take_in,
+    write_states,
+)
+
+__all__ = ["ALARM_RULE", "CHAMPION", "AlarmReport", "raise_alarms"]
+
+logger = logging.getLogger(__name__)
+
+#: The line of verdicts that operators see.
+CHAMPION = "champion"
+
+#: Notes of commits: the alarm rule of the verdicts, and the states of the assets after them.
+ALARM_RULE, STATES = "alarm_rule", "alarm_states"
+
+#: Rows of verdicts that are taken in at once.
+GROUP_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class AlarmReport:
+    """What new verdicts did to the alarms.
+
+    Attributes
+    ----------
+    raised : tuple of AlarmRow
+        Those that began, the first one first.
+    ended : tuple of AlarmRow
+        Those of before that are over.
+    n_active : int
+        Alarms that are active now.
+    n_over : int
+        Rows over the threshold, late ones left out.
+    n_late_over : int
+        Late rows over the threshold, which raise nothing: they have their verdicts.
+    """
+
+    raised: tuple[AlarmRow, ...] = ()
+    ended: tuple[AlarmRow, ...] = ()
+    n_active: int = 0
+    n_over: int = 0
+    n_late_over: int = 0
+
+
+@dataclass
+class _Taken:
+    """What a stretch of verdicts changed, and the states after it."""
+
+    states: dict[str, AssetState]
+    alarms: dict[str, AlarmRow] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def raise_alarms(plant: PlantConfig) -> AlarmReport:
+    """Take in the verdicts that have come since the last call, in the order of their commits.
+
+    Late verdicts change nothing: an alarm that was told stays as it was told.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+
+    Returns
+    -------
+    AlarmReport
+
+    Raises
+    ------
+    LakeError
+        There are no verdicts yet, or what the alarms have to know is gone from the table's log.
+    """
+    lake = Lake(plant.lake_path, plant.contract)
+    last = lake.open(VERDICTS).version()
+    windows = read_exclusions(plant.alarms.maintenance, plant.contract.time.zone)
+    found: list[_Taken] = []
+
+    def attempt() -> bool:
+        found.clear()
+        table = lake.writable(ALARMS)
+        through = _taken_through(table)
+        if through >= last:
+            found.append(_Taken(_states(table, through)))
+            return True
+        taken = _take_in(lake.open(VERDICTS, version=last), through, last, windows,
+                         _states(table, through))  # fmt: skip
+        found.append(taken)
+        rows = _table(taken.alarms.values(), lake.schema(ALARMS))
+        note = {STATES: write_states(taken.states)}
+        return merge(table, rows, "alarm_id", {CHAMPION: last}, note=note)
+
+    until_committed(attempt)
+    report = _report(found[0])
+    logger.info("%d alarms raised, %d active", len(report.raised), report.n_active)
+    return report
+
+
+def _taken_through(alarms: DeltaTable) -> int:
+    """Version of `verdicts` that the alarms have taken in; −1 before the first."""
+    number = alarms.transaction_version(CHAMPION)
+    return -1 if number is None else number
+
+
+def _states(alarms: DeltaTable, through: int) -> dict[str, AssetState]:
+    """Where each asset's stream stood when the last verdicts were taken in."""
+    if through < 0:
+        return {}
+    noted = notes(alarms, STATES)
+    if not noted:
+        raise LakeError(
+            f"the log of table '{ALARMS}' no longer has the commit that took in version {through} "
+            f"of the verdicts; move the folder {ALARMS} aside, and the next run makes it anew from "
+            "all verdicts"
+        )
+    return read_states(noted[max(noted)])
+
+
+def _take_in(
+    verdicts: DeltaTable,
+    through: int,
+    last: int,
+    windows: tuple[Excluded, ...],
+    states: Mapping[str, AssetState],
+) -> _Taken:
+    """Alarms that the versions through + 1..last of the verdicts change."""
+    taken = _Taken(dict(states))
+    for first, until, rule in _stretches(verdicts, through + 1, last):
+        rows = new_rows(verdicts, first, until).filter(pc.field("line") == CHAMPION)
+        over = pc.field("status") == "anomaly"
+        taken.counts["late"] += rows.filter(over & pc.field("late")).num_rows
+        rows = rows.filter(~pc.field("late"))
+        taken.counts["over"] += rows.filter(over).num_rows
+        for asset, own in _by_asset(rows):
+            here = [w for w in windows if any(fnmatchcase(asset, p) for p in w.assets)]
+            before = taken.states.get(asset, AssetState())
+            alarms, taken.states[asset] = take_in(asset, own, before, rule, here)
+            known = before.progress.last
+            for alarm in alarms:
+                name = alarm_id(CHAMPION, asset, alarm.episode.start)
+                if known is None or alarm.episode.start != known.start:
+                    taken.begun.add(name)
+                taken.alarms[name] = alarm
+    return taken
+
+
+def _stretches(verdicts: DeltaTable, first: int, last: int) -> Iterator[tuple[int, int, AlarmRule]]:
+    """Versions first..last cut where the alarm rule changes, and where there are many rows."""
+    rules = {
+        v: AlarmRule.model_validate_json(t) for v, t in notes(verdicts, ALARM_RULE, first).items()
+    }
+    for begin, until in version_groups(verdicts, first, last, max_rows=GROUP_ROWS):
+        own = [rules.get(version, AlarmRule()) for version in range(begin, until + 1)]
+        cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
+        for a, b in zip([0, *cuts], [*cuts, len(own)], strict=True):
+            yield begin + a, begin + b - 1, own[a]
+
+
+def _by_asset(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Each asset's rows in the order of time."""
+    rows = rows.sort_by([("asset", "ascending"), ("time", "ascending")]).combine_chunks()
+    if not rows.num_rows:
+        return
+    ends = pc.run_end_encode(rows["asset"].combine_chunks())
+    start = 0
+    for asset, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
+        yield asset, rows.slice(start, end - start)
+        start = end
+
+
+def _report(taken: _Taken) -> AlarmReport:
+    def of(names: Iterator[str]) -> tuple[AlarmRow, ...]:
+        return tuple(sorted((taken.alarms[n] for n in names), key=lambda a: a.episode.start))
+
+    ended = (
+        name
+        for name, alarm in taken.alarms.items()
+        if name not in taken.begun and alarm.episode.state != ACTIVE
+    )
+    n_active = sum(
+        s.progress.last is not None and s.progress.last.state == ACTIVE
+        for s in taken.states.values()
+    )
+    return AlarmReport(
+        of(iter(taken.begun)), of(ended), n_active, taken.counts["over"], taken.counts["late"]
+    )
+
+
+def _table(alarms: Iterable[AlarmRow], schema: pa.Schema) -> pa.Table:
+    """Alarms as the rows of their table."""
+    now = datetime.now(UTC)
+
+    def moment(micros: int | None) -> datetime | None:
+        return None if micros is None else as_timestamp(micros).as_py()
+
+    entries = []
+    for alarm in alarms:
+        episode, cause = alarm.episode, alarm.cause
+        top = cause.top()
+        entries.append(
+            {
+                "alarm_id": alarm_id(CHAMPION, alarm.asset, episode.start),
+                "line": CHAMPION,
+                "asset": alarm.asset,
+                "start": moment(episode.start),
+                "raised": moment(episode.raised),
+                "end": moment(episode.end),
+                "closed": moment(episode.closed),
+                "state": episode.state,
+                "n_rows": episode.n_over,
+                "n_raised": episode.n_raised,
+                "n_announced": episode.n_announced,
+                "peak_score": cause.peak_score,
+                "peak_time": moment(cause.peak_time),
+                "top_sensors": top,
+                "top_contributions": [cause.contributions[s] / cause.n_rows for s in top],
+                "top_directions": [cause.direction(s) for s in top],
+                "model_version": cause.model_version,
+                "updated_at": now,
+            }
+        )
+    return pa.Table.from_pylist(entries, schema=schema)
