@@ -9,6 +9,9 @@ from random import Random
 
 import numpy as np
 
+from vae_anomaly.config import AlarmRule
+from vae_anomaly.decisions.alarms import ACTIVE, ENDED, LATCHED, SUPPRESSED, Episode, Evidence
+
 
 class Landing:
     """What landing chunks of (asset, time, *values) does, with a dictionary."""
@@ -712,3 +715,56 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
             before = recall
         areas.append(area)
     return sum(areas) / len(areas)
+
+
+def alarms(rows: Evidence, rule: AlarmRule) -> list[Episode]:
+    """Alarms of one asset, a row at a time, as the standard's state diagram has them."""
+    found: list[dict[str, object]] = []
+    active: dict[str, object] | None = None
+    window: list[tuple[bool, int]] = []
+    n_clear = 0
+    for time, exceeds, clear, suppressed in zip(
+        rows.time.tolist(), rows.exceeds.tolist(), rows.clear.tolist(), rows.suppressed.tolist(),
+        strict=True,
+    ):  # fmt: skip
+        if suppressed:
+            if active is not None:
+                active |= {"closed": time, "state": SUPPRESSED}
+            active, window = None, []
+            continue
+        window = [*window, (exceeds, time)][-rule.out_of :]
+        over = [then for was, then in window if was]
+        if active is not None:
+            if exceeds:
+                active |= {"end": time, "n_over": active["n_over"] + 1}
+            n_clear = n_clear + 1 if clear else 0
+            _announce(active, time, rule)
+            if n_clear >= rule.clear_after:
+                active |= {"closed": time, "state": LATCHED if rule.latched else ENDED}
+                active, window = None, []
+        elif exceeds and len(over) >= rule.raise_after:
+            last = found[-1] if found else None
+            if last is not None and (
+                last["state"] == LATCHED
+                or (last["state"] == ENDED and time - last["end"] <= rule.min_gap_s * 1e6)
+            ):
+                last |= {
+                    "end": time, "n_over": last["n_over"] + len(over), "closed": None,
+                    "state": ACTIVE, "n_raised": last["n_raised"] + 1,
+                }  # fmt: skip
+                active = last
+            else:
+                active = {
+                    "start": over[0], "raised": time, "end": time, "n_over": len(over),
+                    "closed": None, "state": ACTIVE, "n_raised": 1, "n_announced": 1,
+                }  # fmt: skip
+                found.append(active)
+            _announce(active, time, rule)
+            n_clear = 0
+    return [Episode(**alarm) for alarm in found]
+
+
+def _announce(alarm: dict[str, object], time: int, rule: AlarmRule) -> None:
+    if rule.re_alarm_s:
+        n = 1 + int((time - alarm["raised"]) // (rule.re_alarm_s * 1e6))
+        alarm["n_announced"] = max(alarm["n_announced"], n)

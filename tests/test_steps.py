@@ -62,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plant(done: Path, tmp_path: Path) -> PlantConfig:
     """A copy of that folder; its MLflow database and artifacts know only absolute paths."""
     shutil.copytree(done, tmp_path / "p")
-    for name in ("mlflow", "packages", "models", "verdicts"):
+    for name in ("mlflow", "packages", "models", "verdicts", "alarms"):
         shutil.rmtree(tmp_path / "p/lake/crash" / name)
     return read_plant(tmp_path / "p/plant.yml")
 
@@ -163,13 +163,15 @@ def test_late_rows_are_judged_marked_and_change_nothing(tmp_path: Path) -> None:
     late = tmp_path / "incoming/1.csv"
     shutil.move(late, tmp_path / "later.csv")
     run_all(config)
-    before = verdicts(config)
+    before, alarms = verdicts(config), lake_content(config.lake_path)["alarms"]
     shutil.move(tmp_path / "later.csv", late)
     ingest(config)
     report = score(config)
     assert report.n_late == report.n_rows > 0
     after = verdicts(config)
     assert [row for row in after if not row["late"]] == before
+    assert lake_content(config.lake_path)["alarms"] == alarms
+    assert report.alarms.n_late_over > 0
 
 
 @pytest.mark.slow

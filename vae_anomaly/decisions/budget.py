@@ -53,7 +53,7 @@ MOST_ACTIVE, STEP = 0.2, 1.25
 FEW_ALARMS = 8
 
 #: Budgets on the curve, as multiples of the one asked for.
-MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def within_budget(
         choice = _under(rule, scorers, budget.per_second)
         if _shift_of(choice) < WORTH_IT * _shift_of(best):
             best = choice
-    return replace(best, curve=tuple(_curve(best.rule, scorers, budget.per_second)))
+    return replace(best, curve=tuple(_curve(best, scorers, budget.per_second)))
 
 
 def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:
@@ -223,32 +223,38 @@ def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> N
 
 @dataclass(frozen=True)
 class _Scorer:
-    """What one scorer said of normal rows, and how to replay it."""
+    """What one scorer said of normal rows, its assets one after another.
 
-    assets: Sequence[History]
-    p_values: Sequence[FloatArray]
+    Behind each asset there is a cut, and each begins a `lap` later than the one before: no two rows
+    have the same time.
+    """
+
+    rows: History
+    p_value: FloatArray
     levels: FloatArray  # scores that occur in normal rows, the highest first
+    length_s: float
+    lap: int
 
     @classmethod
     def of(cls, assets: Sequence[History]) -> _Scorer:
-        normal = np.concatenate([asset.score[asset.is_normal] for asset in assets])
-        p_values = [conformal_p_values(np.nan_to_num(a.score), normal) for a in assets]
-        return cls(assets, p_values, np.unique(normal)[::-1])
+        first = min(int(a.time[0]) for a in assets)
+        lap = max(int(a.time[-1]) for a in assets) - first + 2
+        moments = [a.time - first + number * lap for number, a in enumerate(assets)]
+        rows = History(
+            np.concatenate([np.append(moment, moment[-1:] + 1) for moment in moments]),
+            np.concatenate([np.append(a.score, a.score[-1:]) for a in assets]),
+            np.concatenate([np.append(a.is_normal, a.is_normal[-1:] & False) for a in assets]),
+        )
+        normal = rows.score[rows.is_normal]
+        p_value = conformal_p_values(np.nan_to_num(rows.score), normal)
+        length_s = sum(a.length_s for a in assets)
+        return cls(rows, p_value, np.unique(normal)[::-1], length_s, lap)
 
-    @property
-    def length_s(self) -> float:
-        return sum(asset.length_s for asset in self.assets)
-
-    @property
-    def spread(self) -> float:
-        return float(np.std(np.concatenate([a.score[a.is_normal] for a in self.assets])))
-
-    def alarms(self, threshold: float, rule: AlarmRule) -> list[list[Episode]]:
-        """The alarms of each asset."""
-        return [
-            episodes(_evidence(asset, p_value, threshold, rule), rule)
-            for asset, p_value in zip(self.assets, self.p_values, strict=True)
-        ]
+    def alarms(self, threshold: float, rule: AlarmRule) -> list[Episode]:
+        """The alarms of all assets."""
+        exceeds = self.rows.is_normal & (self.rows.score > threshold)
+        rows = Evidence.of(self.rows.time, exceeds, ~self.rows.is_normal, self.p_value, rule)
+        return episodes(rows, rule)
 
     def lowest_threshold(self, rule: AlarmRule, allowed: int) -> float:
         """The lowest threshold that, like those above it, raises no more alarms than are allowed.
@@ -258,10 +264,8 @@ class _Scorer:
 
         def holds(rank: int) -> bool:
             found = self.alarms(float(self.levels[rank]), rule)
-            active_s = sum(
-                _active_s(own, asset) for own, asset in zip(found, self.assets, strict=True)
-            )
-            return sum(map(len, found)) <= allowed and active_s <= MOST_ACTIVE * self.length_s
+            active_s = sum((alarm.closed or 0) - alarm.raised for alarm in found) / 1e6
+            return len(found) <= allowed and active_s <= MOST_ACTIVE * self.length_s
 
         last = len(self.levels) - 1
         good, bad = 0, min(allowed + 1, last)
@@ -274,21 +278,11 @@ class _Scorer:
 
     def smallest_shift(self, threshold: float, rule: AlarmRule) -> float | None:
         """The lasting rise of normal scores that raises an alarm soon, in their spreads."""
-        needed = np.concatenate([threshold - _reached(asset, rule) for asset in self.assets])
-        if not len(needed) or not self.spread:
+        needed = threshold - _reached(self.rows, rule)
+        spread = float(np.std(self.rows.score[self.rows.is_normal]))
+        if not len(needed) or not spread:
             return None
-        return float(np.quantile(needed, SOON_SHARE)) / self.spread
-
-
-def _active_s(alarms: Sequence[Episode], asset: History) -> float:
-    """Seconds in which alarms are active."""
-    last = int(asset.time[-1]) if len(asset.time) else 0
-    return sum((last if a.closed is None else a.closed) - a.raised for a in alarms) / 1e6
-
-
-def _evidence(asset: History, p_value: FloatArray, threshold: float, rule: AlarmRule) -> Evidence:
-    exceeds = asset.is_normal & (asset.score > threshold)
-    return Evidence.of(asset.time, exceeds, ~asset.is_normal, p_value, rule)
+        return float(np.quantile(needed, SOON_SHARE)) / spread
 
 
 def _reached(asset: History, rule: AlarmRule) -> FloatArray:
@@ -322,38 +316,49 @@ def _shift_of(choice: BudgetChoice) -> float:
 
 
 def _curve(
-    rule: AlarmRule, scorers: Mapping[str, _Scorer], per_second: float
+    chosen: BudgetChoice, scorers: Mapping[str, _Scorer], per_second: float
 ) -> Iterator[CurvePoint]:
-    """Other budgets under one rule, as far as the history supports them."""
+    """Other budgets under the same rule, as far as the history supports them."""
+    last: Mapping[str, float] = {}
     for multiple in MULTIPLES:
-        if all(multiple * per_second * s.length_s >= 1 for s in scorers.values()):
-            found = _under(rule, scorers, multiple * per_second)
+        if any(multiple * per_second * s.length_s < 1 for s in scorers.values()):
+            continue
+        found = chosen
+        if multiple != 1:
+            found = _under(chosen.rule, scorers, multiple * per_second)
+        if found.thresholds != last:
             yield CurvePoint(found.thresholds, found.forecast.per_week, found.smallest_shift)
+        last = found.thresholds
 
 
 def _forecast(
     rule: AlarmRule, scorers: Mapping[str, _Scorer], thresholds: Mapping[str, float]
 ) -> AlarmForecast:
-    found = [own for name, s in scorers.items() for own in s.alarms(thresholds[name], rule)]
-    raised = [np.array([alarm.raised for alarm in own], np.int64) for own in found]
-    assets = [asset for s in scorers.values() for asset in s.assets]
-    n_expected = sum(map(len, raised)) + len(scorers)
-    length_s = sum(s.length_s for s in scorers.values())
-    return AlarmForecast(n_expected, length_s, _bunching(assets, raised))
+    raised = [
+        np.array([alarm.raised for alarm in s.alarms(thresholds[name], rule)], np.int64) % s.lap
+        for name, s in scorers.items()
+    ]
+    watched = [s.rows.time[s.rows.is_normal] % s.lap for s in scorers.values()]
+    return AlarmForecast(
+        sum(map(len, raised)) + len(scorers),
+        sum(s.length_s for s in scorers.values()),
+        _bunching(np.concatenate(raised), np.concatenate(watched)),
+    )
 
 
-def _bunching(assets: Sequence[History], raised: Sequence[IntArray]) -> float:
-    """Pearson's dispersion of the counts of all assets by day, or longer where alarms are few."""
-    moments = np.concatenate(raised)
-    lengths = np.concatenate([asset.time[asset.is_normal] for asset in assets])
-    if len(moments) < FEW_ALARMS:
+def _bunching(raised: IntArray, watched: IntArray) -> float:
+    """Pearson's dispersion of the counts of all assets by day, or longer where alarms are few.
+
+    `watched` are the moments of normal rows, which say how much was watched in each of the blocks.
+    """
+    if len(raised) < FEW_ALARMS:
         return 1.0
-    span = int(lengths.max() - lengths.min()) + 1
-    n_blocks = max(1, min(int(span // (SECONDS["day"] * 1e6)), len(moments) // 2))
-    edges = np.linspace(lengths.min(), lengths.max() + 1, n_blocks + 1)
-    counts = np.histogram(moments, edges)[0]
-    shares = np.histogram(lengths, edges)[0] / len(lengths)
-    mean = shares[shares > 0] * len(moments)
+    days = int(np.ptp(watched) // (SECONDS["day"] * 1e6))
+    n_blocks = max(1, min(days, len(raised) // 2))
+    edges = np.linspace(watched.min(), watched.max() + 1, n_blocks + 1)
+    counts, shares = (np.histogram(moments, edges)[0] for moments in (raised, watched))
+    counts, shares = counts[shares > 0], shares[shares > 0] / len(watched)
+    mean = shares * len(raised)
     if len(mean) < 2:
         return 1.0
-    return max(1.0, float(((counts[shares > 0] - mean) ** 2 / mean).sum() / (len(mean) - 1)))
+    return max(1.0, float(((counts - mean) ** 2 / mean).sum() / (len(mean) - 1)))
