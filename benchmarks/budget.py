@@ -71,7 +71,7 @@ def page(seeds: int) -> Iterator[str]:
         counts, ends, rules = [], [], set()
         for seed in range(seeds):
             seen, fresh = fleet(memory, degrees, seed)
-            choice = within_budget({"*": seen}, Budget(alarms=2))
+            choice = within_budget({"*": seen}, Budget(alarms=2), multiples=())
             counts.append(alarms(fresh, choice.thresholds["*"], choice.rule))
             length_s = sum(rows.length_s for rows in fresh)
             ends.append(choice.forecast.expected(length_s))

@@ -60,7 +60,7 @@ def test_fresh_alarms_lie_in_the_stated_interval() -> None:
     held, said = 0, []
     for seed in range(20):
         seen, fresh = halves(fleet(seed, n_assets=20, weeks=20))
-        choice = within_budget({"*": seen}, Budget(alarms=2))
+        choice = within_budget({"*": seen}, Budget(alarms=2), multiples=())
         found = count(fresh, choice.thresholds["*"], choice.rule)
         expected = choice.forecast.expected(sum(rows.length_s for rows in fresh))
         held += expected.low <= found <= expected.high

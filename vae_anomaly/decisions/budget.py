@@ -164,6 +164,7 @@ def within_budget(
     budget: Budget,
     *,
     rules: Sequence[AlarmRule] = CANDIDATES,
+    multiples: Sequence[float] = MULTIPLES,
 ) -> BudgetChoice:
     """Choose the alarm rule, and the threshold of each scorer, that keep a budget of false alarms.
 
@@ -179,6 +180,8 @@ def within_budget(
         Of each asset.
     rules : sequence of AlarmRule
         To choose from, the simplest first.
+    multiples : sequence of float
+        Rising; the budgets of the curve, as multiples of this one.
 
     Returns
     -------
@@ -202,7 +205,7 @@ def within_budget(
         choice = _under(rule, scorers, budget.per_second)
         if _shift_of(choice) < WORTH_IT * _shift_of(best):
             best = choice
-    return replace(best, curve=tuple(_curve(best, scorers, budget.per_second)))
+    return replace(best, curve=tuple(_curve(best, scorers, budget.per_second, multiples)))
 
 
 def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:
@@ -316,11 +319,14 @@ def _shift_of(choice: BudgetChoice) -> float:
 
 
 def _curve(
-    chosen: BudgetChoice, scorers: Mapping[str, _Scorer], per_second: float
+    chosen: BudgetChoice,
+    scorers: Mapping[str, _Scorer],
+    per_second: float,
+    multiples: Sequence[float],
 ) -> Iterator[CurvePoint]:
     """Other budgets under the same rule, as far as the history supports them."""
     last: Mapping[str, float] = {}
-    for multiple in MULTIPLES:
+    for multiple in multiples:
         if any(multiple * per_second * s.length_s < 1 for s in scorers.values()):
             continue
         found = chosen
