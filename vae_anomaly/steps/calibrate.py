@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
-from vae_anomaly.decisions.thresholds import calibrate as set_threshold
+from vae_anomaly.data.parts import Interval
 from vae_anomaly.errors import CalibrationError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage, Unit
-from vae_anomaly.steps.judged import Judged, calibration_rows
+from vae_anomaly.steps.judged import Judged, calibration_rows, of_part
+from vae_anomaly.steps.limits import limit_of
 from vae_anomaly.steps.train import read_current
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
@@ -63,6 +67,7 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS, version=trained.readings_version)
     parts = calibration_rows(readings, trained.intervals, draft)
+    trained_on = _trained_on(plant, readings, trained.intervals)
     units: dict[str, Unit] = {}
     for name, unit in draft.units.items():
         if name not in parts:
@@ -70,32 +75,42 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
             raise CalibrationError(
                 f"part 'calibrate'{of} has no rows; change parts in plant.yml, or ingest more"
             )
-        units[name] = _calibrated(plant, name, unit, parts[name])
+        units[name] = _calibrated(plant, name, unit, parts[name], trained_on)
     package = replace(draft, units=units).write(folder / "package")
     found = {name: u.calibration for name, u in units.items() if u.calibration is not None}
     return CalibrateReport(folder, folder / "package", package.digest, found)
 
 
-def _calibrated(plant: PlantConfig, name: str, unit: Unit, rows: Judged) -> Unit:
-    settings = plant.calibration
+def _calibrated(
+    plant: PlantConfig, name: str, unit: Unit, rows: Judged, trained_on: pa.Table | None
+) -> Unit:
     score = score_rows(unit.scorer, rows.matrix).score[rows.judged].astype(np.float64)
+    memory = unit.scorer.left_context + 1
+    if trained_on is not None and name != EVERY_ASSET:
+        trained_on = trained_on.filter(pc.field("asset") == name)
     try:
-        result = set_threshold(
-            score,
-            rows.label,
-            rule=settings.rule,
-            false_alarm_rate=settings.false_alarm_rate,
-            confidence=settings.confidence,
-            bootstrap=settings.bootstrap,
-            seed=plant.seed,
-        )
+        limit = limit_of(plant, score, rows, memory=memory, known=trained_on)
     except CalibrationError as error:
         of = "" if name == EVERY_ASSET else f"asset '{name}': "
         raise CalibrationError(f"{of}{error}") from error
-    reference = np.sort(score[rows.label <= 0]).astype(np.float32)
+    result = limit.calibrated
+    reference = np.sort(limit.scores[rows.label <= 0]).astype(np.float32)
     if result.note:
         logger.info("%s", result.note)
     return replace(
         unit,
-        calibration=Calibration(result.threshold, result.operating_point, reference, result.note),
+        calibration=Calibration(
+            result.threshold, result.operating_point, reference, result.note, limit.levels
+        ),
     )
+
+
+def _trained_on(
+    plant: PlantConfig, readings: DeltaTable, intervals: Sequence[Interval]
+) -> pa.Table | None:
+    """Mode and asset of the normal rows that the model was trained on, where they matter."""
+    if plant.calibration.per != "mode":
+        return None
+    parts = of_part(readings, intervals, "train", plant.contract).values()
+    normal = [part.table.filter(pa.array(part.judged & (part.matrix.label <= 0))) for part in parts]
+    return pa.concat_tables([table.select(["asset", "mode"]) for table in normal])

@@ -45,7 +45,7 @@ def draw(
     if (folder / HISTORIES).is_file():  # not where only the registry still has the package
         _training(read_histories(folder), target)
     calibrate = calibration_rows(readings_of(plant, trained), trained.intervals, package)
-    scores = package_scores(package, calibrate)
+    scores = package_scores(package, calibrate)  # of modes with their own thresholds, levelled
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
     excess = pooled(scores, scores, calibrate, limits)
     label = np.concatenate([part.label for part in calibrate.values()])
