@@ -84,7 +84,8 @@ def binned_roc(normal: Histogram, anomalous: Histogram) -> Roc:
     (array([2, 1, 0, 0]), array([2, 2, 1, 0]))
     """
     keys = np.union1d(normal.keys, anomalous.keys)
-    keys = np.concatenate([keys[:1] - 1, keys])
+    if len(keys) and _upper_ends(keys[:1] - 1) < _upper_ends(keys[:1]):  # else both are -inf
+        keys = np.concatenate([keys[:1] - 1, keys])
     above = normal.above(keys), anomalous.above(keys)
     return Roc(_upper_ends(keys), *above, normal.n_rows, anomalous.n_rows)
 
@@ -94,6 +95,7 @@ def _upper_ends(keys: IntArray) -> FloatArray:
     ordered = (keys << CUT) | ((np.int64(1) << CUT) - 1)
     infinite = np.array([np.inf]).view(np.int64)[0]
     ordered = np.clip(ordered, LOWEST - (infinite | LOWEST) - 1, infinite)
+    ordered[ordered == -1] = -2  # that would be -0.0, which 0.0 is not above
     bits = np.where(ordered < 0, LOWEST - ordered - 1, ordered)
     ends: FloatArray = bits.view(np.float64)
     return ends

@@ -124,9 +124,10 @@ def fit_tail(highest: FloatArray, n_rows: int) -> Tail:
     n_excesses = excesses_tried(n_rows)
     while True:
         tail = _tail(highest, n_excesses, n_rows)
-        if tail.anderson_darling <= TRY_HIGHER or n_excesses // 2 < FEWEST_EXCESSES:
-            return tail
         n_excesses //= 2
+        n_higher = np.count_nonzero(highest > highest[n_excesses])
+        if tail.anderson_darling <= TRY_HIGHER or n_higher < FEWEST_EXCESSES:
+            return tail
 
 
 def excesses_tried(n_rows: int) -> int:
@@ -143,7 +144,7 @@ def _tail(highest: FloatArray, n_excesses: int, n_rows: int) -> Tail:
             "normal rows score infinite, and an infinite score has no tail. Look at these rows, "
             "or leave them out."
         )
-    if len(excesses) < FEWEST_EXCESSES // 2:
+    if len(excesses) < FEWEST_EXCESSES:
         raise CalibrationError(
             f"only {len(excesses)} normal rows score above {level:g}, at which many scores are "
             "equal; a tail needs scores that differ. Use rule: conformal."
@@ -184,7 +185,9 @@ def fit_pareto(excesses: FloatArray) -> Pareto:
     steps = (1 - np.sqrt(n_grid / (np.arange(n_grid) + 0.5))) / 3
     ratios = 1 / excesses[-1] + steps / quartile  # -shape / scale
     shapes = np.log1p(-ratios[:, None] * excesses).mean(axis=1)
-    log_likelihood = n * (np.log(-ratios / shapes) - shapes - 1)
+    even = np.full(n_grid, 1 / excesses.mean())  # of a shape of 0
+    steepness = np.divide(-ratios, shapes, out=even, where=shapes != 0)
+    log_likelihood = n * (np.log(steepness) - shapes - 1)
     weights = np.exp(log_likelihood - log_likelihood.max())
     ratio = float(weights @ ratios / weights.sum())
     shape = float(np.log1p(-ratio * excesses).mean())
