@@ -167,7 +167,7 @@ def corrected(start: float, normal: list[float], anomalous: list[float], asked: 
         return sum((comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in counts), Fraction(0))
 
     def refuted(value: float) -> bool:
-        return chance(range(sum(s > value for s in normal), n + 1)) < Fraction(1, 20)
+        return chance(range(sum(s > value for s in normal), n + 1)) < Fraction(1, 100)
 
     def vouched(value: float) -> bool:
         return chance(range(sum(s > value for s in normal) + 1)) <= Fraction(1, 20)

@@ -447,6 +447,8 @@ def labelled(n_normal: int, n_anomalous: int, n_unknown: int, rule: str = "auto"
         ((100, 0, 5), "conformal", 105, "count as normal"),
         ((0, 0, 100), "conformal", 100, "No calibration row is labelled anomalous"),
         ((0, 10, 100), "conformal", 100, "No calibration row is labelled normal"),
+        ((18, 3, 100), "corrected", 118, "Only 18 calibration rows are labelled normal"),
+        ((19, 3, 100), "false_alarm_rate", 19, "100 calibration rows with unknown labels"),
     ],
 )
 def test_auto_takes_the_rule_that_the_labels_allow(
@@ -475,6 +477,135 @@ def test_too_few_rows_are_refused_with_the_number_that_would_do(rule: str) -> No
         calibrate(scores, labels, rule=rule, target=Target(false_alarm_rate=0.01))
     suggested = float(str(refusal.value).split("false_alarm_rate=")[-1].split(" ")[0])
     calibrate(scores, labels, rule=rule, target=Target(false_alarm_rate=suggested))
+
+
+def test_f_beta_without_an_anomaly_is_refused() -> None:
+    with pytest.raises(CalibrationError, match=r"at least 1 each.*no anomalous row"):
+        calibrate(np.arange(200.0), np.zeros(200, int), rule="f_beta")
+
+
+def test_precision_and_detection_are_refused_with_the_rows_that_would_do() -> None:
+    scores, labels = simulated(300, 8)
+    asked = Target(precision=0.9)
+    with pytest.raises(CalibrationError, match="at least 9 anomalous rows, and there are 8"):
+        calibrate(scores, labels, rule="precision", target=asked)
+    with pytest.raises(CalibrationError, match="at least 9 anomalous rows, and there are 8"):
+        calibrate(scores, labels, rule="detection_rate")
+    rare = Target(precision=0.9, prevalence=0.001)
+    with pytest.raises(CalibrationError, match="at least 8991 normal rows, and there are 300"):
+        calibrate(scores, labels, rule="precision", target=rare)
+
+
+def test_precision_that_no_threshold_has_is_refused_with_the_most() -> None:
+    scores, labels = rows(list(np.arange(100.0)), list(np.arange(100.0) - 0.5))
+    with pytest.raises(CalibrationError, match=r"no threshold has precision=0.9.*most that one"):
+        calibrate(scores, labels, rule="precision")
+
+
+def test_prevalence_where_the_model_serves_takes_the_place_of_that_of_the_rows() -> None:
+    """Twice the anomalies by repeating them is twice the prevalence: the same threshold."""
+    generator = np.random.default_rng(0)
+    normal, anomalous = generator.standard_normal(1000), 2 + generator.standard_normal(200)
+    twice, twice_labels = rows([*normal], [*anomalous, *anomalous])
+    share = Fraction(400, 1400)
+    for rule, asked in (
+        ("cost", Target(missed_cost=3.0, prevalence=float(share))),
+        ("precision", Target(precision=0.9, prevalence=float(share))),
+    ):
+        found = calibrate(*rows([*normal], [*anomalous]), rule=rule, target=asked, bootstrap=100)
+        repeated = calibrate(
+            twice, twice_labels, rule=rule, target=dataclasses.replace(asked, prevalence=None),
+            bootstrap=100,
+        )  # fmt: skip
+        assert found.threshold.value == repeated.threshold.value
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "said"),
+    [
+        ("conformal", Target(beta=2.0), "beta=2 is not what rule 'conformal' asks for.*f_beta"),
+        ("auto", Target(value=2.0), "value=2 is not what rule 'auto' asks for.*fixed"),
+        ("cost", Target(), "set missed_cost"),
+        ("fixed", Target(), "set value"),
+    ],
+)
+def test_target_of_another_rule_or_of_none_is_refused(rule: str, asked: Target, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        calibrate(*simulated(), rule=rule, target=asked)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"false_alarm_rate": 0.0}, {"false_alarm_rate": 1.0}, {"precision": 1.0}, {"beta": 0.0},
+     {"missed_cost": math.inf}, {"value": math.nan}, {"prevalence": 0.0}],
+)  # fmt: skip
+def test_target_that_cannot_be_is_refused(arguments: dict) -> None:
+    with pytest.raises(InputError):
+        Target(**arguments)
+
+
+# ------------------------------------------------------------------------------ few labels
+
+
+def partly_labelled(
+    seed: int, *, hidden: float, n_normal: int, n_anomalous: int = 10
+) -> tuple[FloatArray, IntArray]:
+    """3,000 rows without labels, a share of them hidden anomalies, and a few with."""
+    generator = np.random.default_rng(seed)
+    n_hidden = round(3000 * hidden)
+    scores = np.concatenate([
+        generator.standard_normal(3000 - n_hidden), 5 + generator.standard_normal(n_hidden),
+        generator.standard_normal(n_normal), 5 + generator.standard_normal(n_anomalous),
+    ])  # fmt: skip
+    return scores, np.repeat([-1, 0, 1], [3000, n_normal, n_anomalous])
+
+
+def rates_of(rule: str, rate: float = 0.02, **sizes: float) -> tuple[float, float]:
+    """Mean false alarm and detection rate over 40 seeds."""
+    found = []
+    for seed in range(40):
+        scores, labels = partly_labelled(seed, **sizes)  # type: ignore[arg-type]
+        value = calibrate(scores, labels, rule=rule, target=at(str(rate))).threshold.value
+        found.append((norm.sf(value), norm.sf(value - 5)))
+    return tuple(np.mean(found, axis=0))  # type: ignore[return-value]
+
+
+def test_few_labels_correct_a_threshold_that_hidden_anomalies_made_too_high() -> None:
+    """3 % of the rows are hidden anomalies; the rate asked for is 2 %. Errors are below 0.003."""
+    _, detected = rates_of("conformal", hidden=0.03, n_normal=300)
+    false_alarms, better = rates_of("corrected", hidden=0.03, n_normal=300)
+    print(
+        f"detected {detected:.1%} by conformal, {better:.1%} corrected ({false_alarms:.2%} false)"
+    )
+    assert detected < 0.8
+    assert better > 0.9
+    assert false_alarms < 0.02
+
+
+def test_labels_that_are_too_few_or_have_nothing_to_add_move_nothing() -> None:
+    """Over 60 seeds; one in 100 is raised by chance, so more than 4 have a chance of 0.001."""
+    n_moved = 0
+    for sizes in ({"hidden": 0.03, "n_normal": 100}, {"hidden": 0.0, "n_normal": 140}):
+        for seed in range(30):
+            scores, labels = partly_labelled(seed, **sizes)  # type: ignore[arg-type]
+            start, found = (
+                calibrate(scores, labels, rule=rule, target=at("0.02"))
+                for rule in ("conformal", "corrected")
+            )
+            stays = found.threshold.value == start.threshold.value
+            assert stays == ("does not move it" in found.note)
+            n_moved += not stays
+    assert n_moved <= 4
+
+
+def test_labelled_normal_rows_that_refute_a_threshold_raise_it() -> None:
+    """Rows with labels score 1 higher: at the old threshold 15 % of them are above."""
+    generator = np.random.default_rng(0)
+    scores = np.append(generator.standard_normal(2000), 1 + generator.standard_normal(300))
+    labels = np.repeat([-1, 0], [2000, 300])
+    found = calibrate(scores, labels, rule="corrected", target=at("0.02"))
+    assert "raised from" in found.note
+    assert (scores[2000:] > found.threshold.value).mean() < 0.05
 
 
 def test_anomalies_alone_are_refused() -> None:

@@ -9,8 +9,9 @@ from vae_anomaly.decisions.rates import Roc
 
 __all__ = ["corrected"]
 
-#: Confidence, one-sided, with which labels must speak before the threshold moves.
-SURE = 0.95
+#: Confidence, one-sided, with which labels must speak before the threshold is raised: it stands on
+#: many more rows than they are; and before it is lowered.
+REFUTED, VOUCHED = 0.99, 0.95
 
 
 def corrected(value: float, labelled: Roc, false_alarm_rate: float) -> float:
@@ -49,8 +50,8 @@ def corrected(value: float, labelled: Roc, false_alarm_rate: float) -> float:
     n, above = labelled.n_normal, labelled.false_alarms
     if not n:
         return value
-    at_least = np.where(above > 0, beta.ppf(1 - SURE, np.maximum(above, 1), n - above + 1), 0.0)
-    at_most = np.where(above < n, beta.ppf(SURE, above + 1, np.maximum(n - above, 1)), 1.0)
+    at_least = np.where(above > 0, beta.ppf(1 - REFUTED, np.maximum(above, 1), n - above + 1), 0.0)
+    at_most = np.where(above < n, beta.ppf(VOUCHED, above + 1, np.maximum(n - above, 1)), 1.0)
     here = labelled.locate(value)
     if at_least[here] > false_alarm_rate:
         return float(labelled.lowest(at_least <= false_alarm_rate))

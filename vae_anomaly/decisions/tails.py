@@ -144,7 +144,7 @@ def _tail(highest: FloatArray, n_excesses: int, n_rows: int) -> Tail:
             "normal rows score infinite, and an infinite score has no tail. Look at these rows, "
             "or leave them out."
         )
-    if len(excesses) < FEWEST_EXCESSES:
+    if len(excesses) < FEWEST_EXCESSES // 2:  # a resample has some rows twice
         raise CalibrationError(
             f"only {len(excesses)} normal rows score above {level:g}, at which many scores are "
             "equal; a tail needs scores that differ. Use rule: conformal."
