@@ -1,7 +1,7 @@
 """Shares of rows above a threshold: counts, curves, and intervals that can be believed.
 
-An alarm is a score above the threshold, never one equal to it. Every interval takes rows as
-exchangeable; where neighbouring rows resemble each other, the true ones are wider.
+An alarm is a score above the threshold, never one equal to it. An interval takes rows as
+exchangeable, but for a design effect: by how much neighbours resemble each other.
 """
 
 from __future__ import annotations

@@ -95,12 +95,12 @@ def _calibrated(
         raise CalibrationError(f"{of}{error}") from error
     result = limit.calibrated
     reference = np.sort(limit.scores[rows.label <= 0]).astype(np.float32)
-    if result.note:
-        logger.info("%s", result.note)
+    if limit.note:
+        logger.info("%s", limit.note)
     return replace(
         unit,
         calibration=Calibration(
-            result.threshold, result.operating_point, reference, result.note, limit.levels
+            result.threshold, result.operating_point, reference, limit.note, limit.levels
         ),
     )
 

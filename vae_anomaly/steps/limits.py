@@ -22,6 +22,9 @@ __all__ = ["Limit", "blocks_of", "checked_settings", "limit_of", "target_of"]
 #: What a threshold is when only its place matters: as few resamples as can be.
 FEW = 100
 
+#: Modes or assets whose thresholds a note names.
+MOST_NAMED = 8
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -30,6 +33,23 @@ class Limit:
     calibrated: Calibrated
     levels: Levels | None
     scores: np.ndarray
+
+    @property
+    def note(self) -> str:
+        """What a reader should know: of the threshold, and of those of modes or assets."""
+        if self.levels is None:
+            return self.calibrated.note
+        modes = self.levels.modes
+        limits = self.levels.limits(self.calibrated.threshold.value, np.arange(len(modes)))
+        own = [
+            f"{level.mode} {limit:.4g} ({level.n_rows:,} rows)"
+            for level, limit in zip(modes[:MOST_NAMED], limits, strict=False)
+        ]
+        more = len(modes) - MOST_NAMED
+        said = f"Thresholds by {self.levels.per}: {', '.join(own)}" + (
+            f" and {more} more." if more > 0 else "."
+        )
+        return f"{self.calibrated.note} {said}".strip()
 
 
 def target_of(plant: PlantConfig) -> Target:
