@@ -24,6 +24,9 @@ __all__ = ["Blocks", "block_resamples", "correlated_rows", "effect_of_blocks", "
 #: rows that happen to lie apart do not show that they would always.
 SEEN = 30
 
+#: So many rows show how far scores resemble each other; a second, at the worst.
+MOST_RANKED = 200_000
+
 #: With fewer events, how alike the rows of one are is not measured: they count as one row.
 MIN_EVENTS = 10
 
@@ -70,6 +73,7 @@ def correlated_rows(scores: FloatArray, series: IntArray, *, most: int = 1000) -
     >>> 20 <= correlated_rows(np.convolve(noise, np.ones(20)), np.zeros(5019, int)) <= 100
     True
     """
+    scores, series = scores[:MOST_RANKED], series[:MOST_RANKED]
     n = len(scores)
     ranks = rankdata(scores) - (n + 1) / 2
     variance, chance = float(ranks @ ranks), 2 * math.sqrt(math.log10(max(n, 10)) / n)

@@ -181,8 +181,10 @@ def calibrate(
         (row_labels[used] > 0).astype(np.int64),
         None if blocks is None else Blocks(blocks.series[used], blocks.length),
     )
-    labelled = exact_roc(row_scores[row_labels == 0], row_scores[row_labels > 0])
-    return _calibrated(_Evidence(sample.curve(), labelled, sample, counts), terms)
+    roc = labelled = sample.curve()
+    if RULES[terms.rule].correct is not None:
+        labelled = exact_roc(row_scores[row_labels == 0], row_scores[row_labels > 0])
+    return _calibrated(_Evidence(roc, labelled, sample, counts), terms)
 
 
 def calibrate_histograms(
@@ -258,7 +260,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """The curve that a rule sees, that of the rows with labels, and the rows behind it."""
+    """The curve that a rule sees, that of labelled rows to correct it by, and the rows behind."""
 
     roc: Roc
     labelled: Roc
