@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import betabinom, binom, norm
 
-from vae_anomaly.decisions.rates import FloatArray, IntArray
+from vae_anomaly.decisions.rates import FloatArray, IntArray, exact_roc
 from vae_anomaly.decisions.thresholds import (
     RULES,
     Blocks,
@@ -306,6 +306,26 @@ def test_false_alarm_rate_on_fresh_rows_is_beta_binomial(tail: str) -> None:
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
 def test_false_alarm_rate_is_beta_binomial_over_200_seeds(tail: str, n: int, rate: float) -> None:
     check_promise(tail, n=n, n_fresh=3000, rate=rate, n_seeds=200)
+
+
+# 3 sizes x 2 checks at 1e-5: a false alarm for one set of seeds in 16,000
+@pytest.mark.parametrize(("m", "rate"), [(9, 0.9), (60, 0.8), (200, 0.95)])
+def test_detection_rate_on_fresh_anomalies_is_beta_binomial(m: int, rate: float) -> None:
+    """The promise of `conformal` from the other side; below the k-th highest lies the threshold."""
+    n_seeds, n_fresh, found = 60, 1000, []
+    for seed in range(n_seeds):
+        generator = np.random.default_rng([seed, m])
+        anomalous, fresh = (2 + generator.standard_t(3, n) for n in (m, n_fresh))
+        normal = generator.standard_normal(2000)  # many, for a threshold between two anomalies
+        roc = exact_roc(normal, anomalous)
+        value = RULES["detection_rate"].choose(roc, Target(detection_rate=rate))
+        found.append(int((fresh > value).sum()))
+    k = math.ceil(Fraction(repr(rate)) * (m + 1))
+    law = betabinom(n_fresh, k, m + 1 - k)
+    assert np.mean(found) / n_fresh > rate - 4.4 * law.std() / n_fresh / math.sqrt(n_seeds)
+    low, high = law.ppf([0.025, 0.975])
+    inside = sum(low <= count <= high + 20 for count in found)  # it is a little lower than the k-th
+    assert inside >= binom.ppf(1e-5, n_seeds, 0.95)
 
 
 def test_ties_only_lower_the_conformal_false_alarm_rate() -> None:
