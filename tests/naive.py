@@ -109,25 +109,100 @@ def runs(keys: list[tuple[str, float]], max_gap: float | None) -> list[int]:
     return result
 
 
-def threshold(rule: str, normal: list[float], anomalous: list[float], rate: str) -> float:
-    """The threshold of a rule, by trying every score; the rate as it is written, such as '0.1'."""
-    asked, n = Fraction(rate), len(normal)
+def threshold(rule: str, normal: list[float], anomalous: list[float], asked: str) -> float | None:
+    """The threshold of a rule, by trying every score; None where it refuses.
+
+    What is asked for as it is written, such as '0.1': false alarm rate, beta, detection rate, 1 -
+    precision, cost of a missed anomaly beside a false alarm, or 1 - the fixed value.
+    """
+    share, n, m = Fraction(asked), len(normal), len(anomalous)
 
     def above(scores: list[float], value: float) -> int:
         return sum(score > value for score in scores)
 
-    def gain(value: float) -> Fraction:
-        hit = Fraction(above(anomalous, value), len(anomalous))
-        return hit - Fraction(above(normal, value), n)
+    def rates(value: float) -> tuple[Fraction, Fraction]:
+        return Fraction(above(normal, value), n), Fraction(above(anomalous, value), m)
 
-    candidates = sorted({*normal, *anomalous})
-    if rule == "youden":
+    def precision(value: float) -> Fraction:
+        wrong, right = above(normal, value), above(anomalous, value)
+        return Fraction(right, wrong + right) if wrong + right else Fraction(0)
+
+    def f_beta(value: float) -> Fraction:
+        of_alarms, detected = precision(value), rates(value)[1]
+        weight = share**2
+        if not detected:
+            return Fraction(0)
+        return (1 + weight) * of_alarms * detected / (weight * of_alarms + detected)
+
+    gains = {
+        "youden": lambda v: rates(v)[1] - rates(v)[0],
+        "nearest_corner": lambda v: -(rates(v)[0] ** 2) - (1 - rates(v)[1]) ** 2,
+        "f_beta": f_beta,
+        "cost": lambda v: -above(normal, v) - share * (m - above(anomalous, v)),
+    }
+    candidates = sorted(
+        {math.nextafter(min([*normal, *anomalous]), -math.inf), *normal, *anomalous}
+    )
+    if rule == "fixed":
+        return float(1 - share)
+    if rule in gains:
         # among equal gains: fewest false alarms, and the lowest of those that alarm alike
-        return max(candidates, key=lambda v: (gain(v), -above(normal, v), -v))
+        return max(candidates, key=lambda v: (gains[rule](v), -above(normal, v), -v))
     if rule == "false_alarm_rate":
-        return min(v for v in candidates if Fraction(above(normal, v), n) <= asked)
+        return min(v for v in candidates if rates(v)[0] <= share)
+    if rule == "precision":
+        enough = [v for v in candidates if precision(v) >= 1 - share]
+        return min(enough) if enough and share * m >= 1 - share else None
+    if rule == "detection_rate":
+        # a fresh anomaly is as likely to take any rank among the m + 1
+        enough = [v for v in candidates if Fraction(above(anomalous, v), m + 1) >= share]
+        return max(enough, default=None)
     # conformal: a fresh row is as likely to take any rank among the n + 1
-    return min(v for v in candidates if Fraction(above(normal, v) + 1, n + 1) <= asked)
+    start = min(v for v in candidates if Fraction(above(normal, v) + 1, n + 1) <= share)
+    return start if rule == "conformal" else corrected(start, normal, anomalous, asked)
+
+
+def corrected(start: float, normal: list[float], anomalous: list[float], asked: str) -> float:
+    """A threshold moved by labels: by exact binomial tests at the rate asked for."""
+    rate, n = Fraction(asked), len(normal)
+
+    def chance(counts: range) -> Fraction:
+        return sum((comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in counts), Fraction(0))
+
+    def refuted(value: float) -> bool:
+        return chance(range(sum(s > value for s in normal), n + 1)) < Fraction(1, 100)
+
+    def vouched(value: float) -> bool:
+        return chance(range(sum(s > value for s in normal) + 1)) <= Fraction(1, 20)
+
+    def caught(value: float) -> int:
+        return sum(s > value for s in anomalous)
+
+    candidates = sorted(
+        {math.nextafter(min([*normal, *anomalous]), -math.inf), *normal, *anomalous}
+    )
+    if refuted(start):
+        return min(v for v in candidates if v >= start and not refuted(v))
+    lower = [v for v in candidates if v < start and vouched(v) and caught(v) > caught(start)]
+    return max(lower, key=lambda v: (caught(v), v), default=start)
+
+
+def pareto(excesses: list[float]) -> tuple[float, float]:
+    """Shape and scale by Zhang and Stephens (2009), in their own letters; excesses rise."""
+    n = len(excesses)
+    m = 20 + int(sqrt(n))
+    quartile = excesses[int(n / 4 + 0.5) - 1]
+
+    def k(theta: float) -> float:
+        return -sum(log(1 - theta * x) for x in excesses) / n
+
+    thetas = [
+        1 / excesses[-1] + (1 - sqrt(m / (j - 0.5))) / (3 * quartile) for j in range(1, m + 1)
+    ]
+    likelihoods = [n * (log(theta / k(theta)) + k(theta) - 1) for theta in thetas]
+    weights = [1 / sum(exp(other - own) for other in likelihoods) for own in likelihoods]
+    theta = sum(t * w for t, w in zip(thetas, weights, strict=True))
+    return -k(theta), k(theta) / theta
 
 
 def chances_of_alarms(n: int, k: int, n_fresh: int) -> list[Fraction]:
@@ -161,7 +236,7 @@ def p_value(score: float, reference: list[float]) -> Fraction:
 
 def resampled_thresholds(
     rule: str, normal: list[float], anomalous: list[float], rate: str, *, times: int, seed: int
-) -> list[float]:
+) -> list[float | None]:
     """Thresholds chosen anew on rows drawn with replacement within their class."""
     draw = Random(seed)
     return [

@@ -13,6 +13,7 @@ from vae_anomaly.cli import parser
 from vae_anomaly.cli_uses import USES
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.refusals import REASONS
+from vae_anomaly.decisions.rules import RULES
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.scoring.baselines import BASELINES
 from vae_anomaly.streaming import STATUSES
@@ -36,6 +37,11 @@ def test_what_is_shown_is_valid(block: str) -> None:
 @pytest.mark.parametrize("name", [*VARIANTS, *BASELINES])
 def test_every_model_has_a_row_in_the_page_on_models(name: str) -> None:
     assert f"\n| `{name}` |" in PAGES["models.md"]
+
+
+@pytest.mark.parametrize("name", ["auto", *RULES])
+def test_every_rule_has_a_row_in_the_page_on_thresholds(name: str) -> None:
+    assert f"\n| `{name}` |" in PAGES["thresholds.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -29,7 +29,12 @@ from sklearn.utils.validation import (
 
 from vae_anomaly.config import Labels, Training, default_variant, is_series, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
-from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
+from vae_anomaly.decisions.thresholds import (
+    Target,
+    calibrate,
+    rows_needed,
+    supported_false_alarm_rate,
+)
 from vae_anomaly.detector_parts import (
     CALIBRATE,
     Order,
@@ -534,7 +539,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 stacklevel=3,
             )
         found = calibrate(
-            normal, np.zeros(len(normal), np.int64), rule="conformal", false_alarm_rate=rate
+            normal,
+            np.zeros(len(normal), np.int64),
+            rule="conformal",
+            target=Target(false_alarm_rate=rate),
         )
         self.threshold_ = found.threshold
         self.supported_false_alarm_rate_ = rate

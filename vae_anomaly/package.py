@@ -29,6 +29,7 @@ from vae_anomaly.config import AlarmRule, Contract
 from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.windows import Matrix, sorted_readings
 from vae_anomaly.decisions.budget import BudgetChoice
+from vae_anomaly.decisions.modes import Levels, known_modes
 from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
@@ -60,12 +61,16 @@ GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, what it costs and detects, and the scores that it was set on."""
+    """A threshold, what it costs and detects, and the scores that it was set on.
+
+    With `levels`, all three are of levelled scores.
+    """
 
     threshold: Threshold
     operating_point: OperatingPoint
     reference: np.ndarray
     note: str = ""
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class Unit:
     scorer: Scorer
     golden: Golden
     calibration: Calibration | None = None
+
+    @property
+    def levels(self) -> Levels | None:
+        """Levels of the modes or assets with thresholds of their own."""
+        return None if self.calibration is None else self.calibration.levels
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,9 @@ class ModelPackage:
                     "this package has no threshold yet; run `vae-anomaly calibrate` on it"
                 )
             calibration = unit.calibration
-            judges[name] = Judge(unit.scorer, calibration.threshold, calibration.reference)
+            judges[name] = Judge(
+                unit.scorer, calibration.threshold, calibration.reference, calibration.levels
+            )
         return judges
 
     def score(self, table: pa.Table, *, threshold: float | None = None) -> pa.Table:
@@ -196,6 +208,7 @@ class ModelPackage:
         wanted = {"asset", "time", *self.contract.sensor_names, *self.contract.context_names}
         needed = {*wanted, *self.contract.carried} - {"asset", "time"}
         needed |= {"mode"} if self.contract.mode in self.contract.asked else set()
+        needed |= {"mode"} if any(known_modes(u.levels) for u in self.units.values()) else set()
         needed |= {"time"} if self.contract.start_up_s else set()
         wanted |= needed
         wanted |= {"mode"} if self.contract.mode else set()
@@ -207,7 +220,7 @@ class ModelPackage:
                 raise InputError(
                     f"column '{name}' is missing; {closest(name, table.column_names)}. "
                     "Give every sensor and context column of the contract, and what its run "
-                    "condition asks for (null = no value)"
+                    "condition or its modes ask for (null = no value)"
                 )
         n = table.num_rows
         columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")
@@ -248,6 +261,9 @@ class ModelPackage:
                 entry.threshold = calibration.threshold
                 entry.operating_point = OperatingPointFile.of(calibration.operating_point)
                 entry.note = calibration.note
+                if calibration.levels is not None:
+                    entry.per = calibration.levels.per
+                    entry.levels = [*calibration.levels.modes]
             units.append(entry)
         return PackageFile(
             format_version=self.format_version,
@@ -307,7 +323,8 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
         return Unit(scorer, golden)
     reference = tensors["calibration"]["reference"].numpy()
     point = entry.operating_point.point()
-    calibration = Calibration(entry.threshold, point, reference, entry.note)
+    levels = None if entry.per is None else Levels(entry.per, tuple(entry.levels))
+    calibration = Calibration(entry.threshold, point, reference, entry.note, levels)
     return Unit(scorer, golden, calibration)
 
 

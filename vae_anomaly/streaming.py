@@ -6,7 +6,7 @@ verdict whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,9 @@ import torch
 from vae_anomaly.config import Contract
 from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.windows import Matrix, matrix_of
-from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
+from vae_anomaly.decisions.conformal import conformal_p_values
+from vae_anomaly.decisions.modes import Levels, Per, known_modes
+from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import PackageError
 from vae_anomaly.scoring.scorer import Scorer
 
@@ -29,6 +31,8 @@ __all__ = [
     "is_scored",
     "judge",
     "learnt_levels",
+    "levelled",
+    "places",
     "score_rows",
 ]
 
@@ -72,11 +76,14 @@ class Judge:
     threshold : Threshold
     reference : ndarray of shape (n_calibration,)
         Rising scores of the normal calibration rows.
+    levels : Levels or None
+        Of the modes or assets with thresholds of their own; the other two are of levelled scores.
     """
 
     scorer: Scorer
     threshold: Threshold
     reference: np.ndarray
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +166,11 @@ def judge(
 
 
 def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float | None) -> pa.Table:
-    asides = set_aside(table, contract, learnt_levels(by.scorer, contract))
+    asides = set_aside(table, contract, learnt_levels(by.scorer, contract), known_modes(by.levels))
     taken = any_of(asides, table.num_rows) if asides else None
     matrix = matrix_of(table, contract, taken)
     scores = score_rows(by.scorer, matrix)
-    limit = np.float32(by.threshold.value if override is None else override)
+    limit = _limits(table, by, override)
     scored = is_scored(by.scorer, matrix)
     if taken is not None:
         scored &= ~taken
@@ -181,9 +188,11 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
         "asset": table["asset"],
         "time": table["time"],
         "score": pa.array(scores.score, pa.float32(), mask=~scored),
-        "threshold": pa.array(np.full(n, limit), pa.float32()),
+        "threshold": pa.array(limit, pa.float32()),
         "p_value": pa.array(
-            conformal_p_values(scores.score, by.reference), pa.float32(), mask=~scored
+            conformal_p_values(levelled(scores.score, table, by.levels), by.reference),
+            pa.float32(),
+            mask=~scored,
         ),
         "status": pa.array(status, pa.string()),
         "reason": reason,
@@ -192,6 +201,29 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
         "constant_changed": _changed_constants(by.scorer, matrix, contract),
     }
     return pa.table(columns, schema=VERDICT_SCHEMA)
+
+
+def levelled(score: np.ndarray, table: pa.Table, levels: Levels | None) -> np.ndarray:
+    """(n,) scores that one threshold is for, whatever the mode or asset of the rows of a table."""
+    if levels is None:
+        return score
+    return levels.levelled(score.astype(np.float64), places(table, levels.per, levels.names))
+
+
+def places(table: pa.Table, per: Per, names: Sequence[str]) -> np.ndarray:
+    """(n,) place of each row's mode or asset among names; -1 where it is none of them."""
+    found: np.ndarray = pc.fill_null(
+        pc.index_in(table[per].cast(pa.string()), value_set=pa.array(names, pa.string())), -1
+    ).to_numpy()
+    return found
+
+
+def _limits(table: pa.Table, by: Judge, override: float | None) -> np.ndarray:
+    """(n,) float32 threshold of each row."""
+    if override is not None or by.levels is None:
+        value = by.threshold.value if override is None else override
+        return np.full(table.num_rows, np.float32(value))
+    return by.levels.limits(by.threshold.value, places(table, by.levels.per, by.levels.names))
 
 
 def _not_scored(table: pa.Table, reason: str) -> pa.Table:

@@ -16,14 +16,14 @@ from vae_anomaly.data.windows import Matrix
 from vae_anomaly.decisions.evaluation import auroc, rates_at
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
-from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.steps.judged import Judged, alone, calibration_rows, of_units, unit_matrices
+from vae_anomaly.steps.limits import limit_of
 from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.units import baseline_fitted
-from vae_anomaly.streaming import EVERY_ASSET, score_rows
+from vae_anomaly.streaming import EVERY_ASSET, levelled, score_rows
 
 __all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
 
@@ -88,7 +88,8 @@ class Evaluation:
 
     Each baseline is what `model: {baseline: name}` in the same plant file would be: fitted on the
     part `train`, with the same window and smoothing, and its threshold set on `calibrate` by the
-    same rule. A random score is drawn row by row.
+    same rule; by rule `auto` where the model's is a fixed value, which is in its own unit. A random
+    score is drawn row by row.
     """
 
     model: Figures
@@ -138,8 +139,8 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
     excess = {plant.method: rows.excess}
-    excess |= _baselines(plant, readings, trained, test, calibrate)
     memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
+    excess |= _baselines(plant, readings, trained, test, calibrate, memory)
     model, *baselines = _compared(plant, excess, rows, memory)
     return Evaluation(model, tuple(baselines), rows)
 
@@ -177,28 +178,33 @@ def n_judged(parts: Mapping[str, Judged]) -> int:
 def _test_rows(
     package: ModelPackage, test: Mapping[str, Judged], calibrate: Mapping[str, Judged]
 ) -> TestRows:
-    scores, flagged = {}, []
+    scores, level, flagged = {}, {}, []
     for name, part in test.items():
         found = score_rows(package.units[name].scorer, part.matrix)
         scores[name] = found.score[part.judged].astype(float)
-        above = scores[name] > package.thresholds[name].value
+        level[name] = levelled(scores[name], part.own_table, package.units[name].levels)
+        above = level[name] > package.thresholds[name].value
         flagged.append(found.contributions[part.judged][above])
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
-    tables = [part.table.filter(pa.array(part.judged)) for part in test.values()]
+    tables = [part.own_table for part in test.values()]
     return TestRows(
         asset=np.concatenate([np.asarray(t["asset"].to_pylist(), dtype=object) for t in tables]),
         time=np.concatenate([t["time"].cast(pa.timestamp("us")).to_numpy() for t in tables]),
         score=np.concatenate(list(scores.values())),
-        excess=pooled(scores, package_scores(package, calibrate), calibrate, limits),
+        excess=pooled(level, package_scores(package, calibrate), calibrate, limits),
         label=np.concatenate([part.label for part in test.values()]),
         flagged=np.concatenate(flagged),
     )
 
 
 def package_scores(package: ModelPackage, rows: Mapping[str, Judged]) -> Scored:
-    """Scores of each unit's rows, left context used and left out."""
+    """Levelled scores of each unit's rows, left context used and left out."""
     return {
-        name: score_rows(package.units[name].scorer, part.matrix).score[part.judged].astype(float)
+        name: levelled(
+            score_rows(package.units[name].scorer, part.matrix).score[part.judged].astype(float),
+            part.own_table,
+            package.units[name].levels,
+        )
         for name, part in rows.items()
     }
 
@@ -233,6 +239,7 @@ def _baselines(
     trained: Trained,
     test: Mapping[str, Judged],
     calibrate: Mapping[str, Judged],
+    memory: int,
 ) -> dict[str, np.ndarray]:
     """Excess (n,) of each baseline on the test rows, and of a random score; not of the model."""
     train, stop = (
@@ -251,11 +258,21 @@ def _baselines(
                 rows, seed = (train[name], stop[name]), plant.seed + number
                 score = _scoring(plant, method, *rows, seed=seed)
                 on_test[name], held[name] = score(test[name]), score(calibrate[name])
-            limits = {name: _limit(plant, held[name], calibrate[name].label) for name in held}
+            limits = {
+                name: limit_of(_by_rule(plant), held[name], rows, memory=memory, bootstrap=100)
+                for name, rows in calibrate.items()
+                if name in held
+            }
         except (CalibrationError, InputError, PartsError) as error:
             logger.warning("baseline %s is left out: %s", method, error)
             continue
-        found[method] = pooled(on_test, held, calibrate, limits)
+        level = {
+            name: levelled(score, test[name].own_table, limits[name].levels)
+            for name, score in on_test.items()
+        }
+        held = {name: limit.scores for name, limit in limits.items()}
+        values = {name: limit.calibrated.threshold.value for name, limit in limits.items()}
+        found[method] = pooled(level, held, calibrate, values)
     return found
 
 
@@ -301,15 +318,9 @@ def _compared(
         yield replace(found, auroc=interval, lead=lead)
 
 
-def _limit(plant: PlantConfig, scores: np.ndarray, label: np.ndarray) -> float:
-    """Threshold of a baseline, by the model's rule."""
-    settings = plant.calibration
-    found = set_threshold(
-        scores,
-        label,
-        rule=settings.rule,
-        false_alarm_rate=settings.false_alarm_rate,
-        bootstrap=100,
-        seed=plant.seed,
-    )
-    return found.threshold.value
+def _by_rule(plant: PlantConfig) -> PlantConfig:
+    """The plant with a rule that means something for every score."""
+    if plant.calibration.rule != "fixed":
+        return plant
+    calibration = plant.calibration.model_copy(update={"rule": "auto", "value": None})
+    return plant.model_copy(update={"calibration": calibration})
