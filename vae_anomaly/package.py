@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.data.windows import Matrix, sorted_readings
 from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
@@ -89,11 +90,17 @@ class Golden:
 
 @dataclass(frozen=True)
 class Unit:
-    """One scorer with its golden rows and, once calibrated, its threshold."""
+    """One scorer with its golden rows, when its sensors are at fault, and its threshold, if any."""
 
     scorer: Scorer
     golden: Golden
     calibration: Calibration | None = None
+    limits: SensorLimits = field(default_factory=SensorLimits)
+
+    @property
+    def left_context(self) -> int:
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(self.scorer.left_context, self.limits.left_context)
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,8 @@ class ModelPackage:
 
     @property
     def left_context(self) -> int:
-        """Rows that must stand before a row for its score to be complete."""
-        return max(unit.scorer.left_context for unit in self.units.values())
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(unit.left_context for unit in self.units.values())
 
     def judges(self) -> dict[str, Judge]:
         """What `streaming.judge` needs.
@@ -145,7 +152,9 @@ class ModelPackage:
                     "this package has no threshold yet; run `vae-anomaly calibrate` on it"
                 )
             calibration = unit.calibration
-            judges[name] = Judge(unit.scorer, calibration.threshold, calibration.reference)
+            judges[name] = Judge(
+                unit.scorer, calibration.threshold, calibration.reference, unit.limits
+            )
         return judges
 
     def score(self, table: pa.Table, *, threshold: float | None = None) -> pa.Table:
@@ -236,7 +245,8 @@ class ModelPackage:
                 path = folder / f"{kind}-{number}.safetensors"
                 save_file({key: tensor.contiguous() for key, tensor in named.items()}, path)
                 files[kind] = SealedFile(name=path.name, sha256=sha256(path))
-            entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
+            spec = scorer_spec(unit.scorer)
+            entry = UnitFile(asset=name, spec=spec, files=files, limits=unit.limits)
             if calibration is not None:
                 entry.threshold = calibration.threshold
                 entry.operating_point = OperatingPointFile.of(calibration.operating_point)
@@ -292,11 +302,11 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
         raise PackageError(f"{folder}: weights and specification do not agree: {error}") from error
     _replay(folder, entry.asset, scorer, golden)
     if entry.threshold is None or entry.operating_point is None:
-        return Unit(scorer, golden)
+        return Unit(scorer, golden, limits=entry.limits)
     reference = tensors["calibration"]["reference"].numpy()
     point = entry.operating_point.point()
     calibration = Calibration(entry.threshold, point, reference, entry.note)
-    return Unit(scorer, golden, calibration)
+    return Unit(scorer, golden, calibration, entry.limits)
 
 
 def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 
 from vae_anomaly.config import Contract
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import PackageError
@@ -97,6 +98,7 @@ class UnitFile(BaseModel):
     threshold: Threshold | None = None
     operating_point: OperatingPointFile | None = None
     note: str = ""
+    limits: SensorLimits = SensorLimits()
 
 
 class PackageFile(BaseModel):
