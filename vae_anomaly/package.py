@@ -42,9 +42,10 @@ from vae_anomaly.package_file import (
     read_package_file,
     sha256,
 )
+from vae_anomaly.scoring.counterfactual import Counterfactual
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
-from vae_anomaly.streaming import Judge, judge, score_rows
+from vae_anomaly.streaming import Judge, explain, judge, score_rows
 
 __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]
 
@@ -186,6 +187,29 @@ class ModelPackage:
         back = np.empty(n, np.int64)
         back[readings["_order"].to_numpy()] = np.arange(n)
         return verdicts.take(pa.array(back))
+
+    def explain(self, table: pa.Table, *, threshold: float | None = None) -> Counterfactual:
+        """The smallest change that makes the last row of an asset normal: see `counterfactual`.
+
+        Parameters
+        ----------
+        table : pa.Table
+            As for `score`: the row to be explained, last in time, and those of its asset before it.
+        threshold : float, optional
+            Replaces the calibrated threshold.
+
+        Returns
+        -------
+        Counterfactual
+            Its `changed` are places in ``contract.sensor_names``.
+
+        Raises
+        ------
+        InputError
+            There is no row or more than one asset, the last row gets no score, or as for `score`.
+        """
+        readings = sorted_readings(self._as_readings(table))
+        return explain(readings, self.judges(), self.contract, threshold=threshold)
 
     def _as_readings(self, table: pa.Table) -> pa.Table:
         """The columns that scoring needs, by the names and types that `readings` has."""

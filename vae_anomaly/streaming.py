@@ -19,8 +19,9 @@ from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.sensor_faults import SensorLimits, faulty_cells
 from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
-from vae_anomaly.errors import PackageError
+from vae_anomaly.errors import InputError, PackageError
 from vae_anomaly.explanations import changed_constants, fault_names, top_sensors
+from vae_anomaly.scoring.counterfactual import Counterfactual, counterfactual
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "STATUSES",
     "VERDICT_SCHEMA",
     "Judge",
+    "explain",
     "is_scored",
     "judge",
     "learnt_levels",
@@ -163,6 +165,52 @@ def judge(
         else:
             pieces.append(_not_scored(own, f"no model was trained for asset '{asset}'"))
     return pa.concat_tables(pieces) if pieces else VERDICT_SCHEMA.empty_table()
+
+
+def explain(
+    table: pa.Table,
+    judges: Mapping[str, Judge],
+    contract: Contract,
+    *,
+    threshold: float | None = None,
+) -> Counterfactual:
+    """The smallest change that makes the last of some readings normal.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Readings of one asset, sorted by time: the one that is meant, and those before it.
+    judges, contract, threshold
+        As for `judge`.
+
+    Returns
+    -------
+    Counterfactual
+        Of the readings that the last one is judged with; sensors in the order of the contract.
+
+    Raises
+    ------
+    InputError
+        There is no row, there are several assets, or the last row is not judged.
+    """
+    if not table.num_rows:
+        raise InputError("no row is given; give the row, and those of its asset before it")
+    assets = pc.unique(table["asset"]).to_pylist()
+    if len(assets) != 1:
+        raise InputError(
+            f"{table.num_rows} rows of {len(assets)} assets are given, and one row is explained; "
+            "give it last, after those of its asset that stand before it"
+        )
+    by = judges.get(EVERY_ASSET) or judges.get(assets[0])
+    if by is None:
+        raise InputError(f"no model was trained for asset '{assets[0]}'")
+    taken = any_of(set_aside(table, contract, learnt_levels(by.scorer, contract)), table.num_rows)
+    matrix = matrix_of(table, contract, taken)
+    if taken[-1] or not is_scored(by.scorer, matrix)[-1]:
+        raise InputError("the last row gets no score, and its verdict says why; give another one")
+    series = matrix.values[len(matrix.run) - 1 - matrix.run[-1] :]
+    limit = by.threshold.value if threshold is None else threshold
+    return counterfactual(by.scorer, torch.from_numpy(series), threshold=float(np.float32(limit)))
 
 
 def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float | None) -> pa.Table:
