@@ -99,8 +99,8 @@ def counterfactual(scorer: Scorer, rows: Tensor, *, threshold: float) -> Counter
     >>> train = Series(load[:, :1] * 2 + 0.1 * noise, alone, alone)
     >>> scorer = fit_baseline(train, n_context=0, baseline="mahalanobis", seed=0).scorer
     >>> found = counterfactual(scorer, torch.tensor([[1.0, 5.0, 1.0]]).double(), threshold=20.0)
-    >>> found.changed, found.values.round(), found.reached
-    ((1,), array([[1., 1., 1.]]), True)
+    >>> found.changed, found.reached, bool(found.values[0, 1] < 2)
+    ((1,), True, True)
     """
     if not len(rows):
         raise InputError("no row is given; give the row, and those before it in its series")
@@ -151,12 +151,12 @@ def _searched(scorer: Scorer, best: Tensor, changed: Sequence[int], tried: Seque
         found = _Found(copies, _scores(scorer, copies))
         found = found.or_lower(expected, _scores(scorer, expected))
     is_free[:, :, _leaping(scorer)] = False
-    start = found.rows
+    start, unit = found.rows, torch.where(is_free, scorer.standardizer.scale, 0.0)
     shift = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([shift], lr=FIRST_STEP)
     slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
-        moved = start + torch.where(is_free, shift * scorer.standardizer.scale, 0.0)
+        moved = start + shift * unit
         score = _scores(scorer, moved)
         found = found.or_lower(moved.detach(), score.detach())
         if not score.requires_grad:
