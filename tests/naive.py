@@ -843,3 +843,28 @@ def _announce(alarm: dict[str, object], time: int, rule: AlarmRule) -> None:
     if rule.re_alarm_s:
         n = 1 + int((time - alarm["raised"]) // (rule.re_alarm_s * 1e6))
         alarm["n_announced"] = max(alarm["n_announced"], n)
+
+
+def called_faulty(
+    cells: list[float], series: list[int], *, stuck: int, missing: int
+) -> list[str | None]:
+    """What is wrong with a sensor in each row: so many rows of one series alike, or without value.
+
+    NaN = missing.
+    """
+    found: list[str | None] = []
+    for row, cell in enumerate(cells):
+        alike = 1
+        while (
+            alike <= row
+            and series[row - alike] == series[row]
+            and (
+                cells[row - alike] == cell or (math.isnan(cell) and math.isnan(cells[row - alike]))
+            )
+        ):
+            alike += 1
+        if math.isnan(cell):
+            found.append("missing" if alike >= missing else None)
+        else:
+            found.append("stuck" if alike >= stuck else None)
+    return found

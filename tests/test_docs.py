@@ -16,7 +16,7 @@ from vae_anomaly.data.refusals import REASONS
 from vae_anomaly.decisions.rules import RULES
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.streaming import STATUSES
+from vae_anomaly.streaming import STATUSES, VERDICT_SCHEMA
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
@@ -116,3 +116,15 @@ def test_reasons_and_statuses_are_those_of_the_code() -> None:
     for status in ("off", "unseen_mode"):
         assert f"`{status}`" in PAGE
         assert status in STATUSES
+
+
+def test_every_column_that_gives_reasons_is_in_the_page_on_why() -> None:
+    names = [name for name in VERDICT_SCHEMA.names if name.startswith("top_")]
+    for name in (*names, "constant_changed", "sensor_faults"):
+        assert f"\n| `{name}` |" in PAGES["why.md"]
+
+
+@pytest.mark.parametrize("name", ["stuck", "why"])
+def test_tables_of_the_page_on_why_are_those_of_the_results(name: str) -> None:
+    results = (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8")
+    assert results.split("\n\n")[1] in PAGES["why.md"]

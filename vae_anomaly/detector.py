@@ -50,6 +50,7 @@ from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.baseline_fitting import fit_changes
 from vae_anomaly.scoring.columns import Column, flags
+from vae_anomaly.scoring.counterfactual import Counterfactual, counterfactual
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
@@ -342,6 +343,23 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             Columns of X in their order, without the context; a row sums to its anomaly score.
         """
         return self._scored(X, groups).contributions
+
+    def explain(self, X: ArrayLike) -> Counterfactual:
+        """The smallest change that makes the last row of X normal: see `counterfactual`.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_rows, n_features)
+            The row to be explained, last; with a window or smoothing, those before it.
+
+        Returns
+        -------
+        Counterfactual
+            Of the judged columns, in the order of `contributions`.
+        """
+        _, series = self._ordered(X, None)
+        rows = series.rows if self._is_series else series.rows[-1:]
+        return counterfactual(self.scorer_, rows, threshold=self.threshold_.value)
 
     def class_probabilities(
         self, X: ArrayLike, *, groups: ArrayLike | None = None

@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import AlarmRule, Contract
 from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.data.windows import Matrix, sorted_readings
 from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.decisions.modes import Levels, known_modes
@@ -43,9 +44,10 @@ from vae_anomaly.package_file import (
     read_package_file,
     sha256,
 )
+from vae_anomaly.scoring.counterfactual import Counterfactual
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
-from vae_anomaly.streaming import Judge, judge, score_rows
+from vae_anomaly.streaming import Judge, explain, judge, score_rows
 
 __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]
 
@@ -95,11 +97,17 @@ class Golden:
 
 @dataclass(frozen=True)
 class Unit:
-    """One scorer with its golden rows and, once calibrated, its threshold."""
+    """One scorer with its golden rows, when its sensors are at fault, and its threshold, if any."""
 
     scorer: Scorer
     golden: Golden
     calibration: Calibration | None = None
+    limits: SensorLimits = field(default_factory=SensorLimits)
+
+    @property
+    def left_context(self) -> int:
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(self.scorer.left_context, self.limits.left_context)
 
     @property
     def levels(self) -> Levels | None:
@@ -144,8 +152,8 @@ class ModelPackage:
 
     @property
     def left_context(self) -> int:
-        """Rows that must stand before a row for its score to be complete."""
-        return max(unit.scorer.left_context for unit in self.units.values())
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(unit.left_context for unit in self.units.values())
 
     def judges(self) -> dict[str, Judge]:
         """What `streaming.judge` needs.
@@ -163,7 +171,11 @@ class ModelPackage:
                 )
             calibration = unit.calibration
             judges[name] = Judge(
-                unit.scorer, calibration.threshold, calibration.reference, calibration.levels
+                unit.scorer,
+                calibration.threshold,
+                calibration.reference,
+                calibration.levels,
+                unit.limits,
             )
         return judges
 
@@ -196,6 +208,29 @@ class ModelPackage:
         back = np.empty(n, np.int64)
         back[readings["_order"].to_numpy()] = np.arange(n)
         return verdicts.take(pa.array(back))
+
+    def explain(self, table: pa.Table, *, threshold: float | None = None) -> Counterfactual:
+        """The smallest change that makes the last row of an asset normal: see `counterfactual`.
+
+        Parameters
+        ----------
+        table : pa.Table
+            As for `score`: the row to be explained, last in time, and those of its asset before it.
+        threshold : float, optional
+            Replaces the calibrated threshold.
+
+        Returns
+        -------
+        Counterfactual
+            Its `changed` are places in ``contract.sensor_names``.
+
+        Raises
+        ------
+        InputError
+            There is no row or more than one asset, the last row gets no score, or as for `score`.
+        """
+        readings = sorted_readings(self._as_readings(table))
+        return explain(readings, self.judges(), self.contract, threshold=threshold)
 
     def _as_readings(self, table: pa.Table) -> pa.Table:
         """The columns that scoring needs, by the names and types that `readings` has."""
@@ -256,7 +291,8 @@ class ModelPackage:
                 path = folder / f"{kind}-{number}.safetensors"
                 save_file({key: tensor.contiguous() for key, tensor in named.items()}, path)
                 files[kind] = SealedFile(name=path.name, sha256=sha256(path))
-            entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
+            spec = scorer_spec(unit.scorer)
+            entry = UnitFile(asset=name, spec=spec, files=files, limits=unit.limits)
             if calibration is not None:
                 entry.threshold = calibration.threshold
                 entry.operating_point = OperatingPointFile.of(calibration.operating_point)
@@ -320,12 +356,12 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
         raise PackageError(f"{folder}: weights and specification do not agree: {error}") from error
     _replay(folder, entry.asset, scorer, golden)
     if entry.threshold is None or entry.operating_point is None:
-        return Unit(scorer, golden)
+        return Unit(scorer, golden, limits=entry.limits)
     reference = tensors["calibration"]["reference"].numpy()
     point = entry.operating_point.point()
     levels = None if entry.per is None else Levels(entry.per, tuple(entry.levels))
     calibration = Calibration(entry.threshold, point, reference, entry.note, levels)
-    return Unit(scorer, golden, calibration)
+    return Unit(scorer, golden, calibration, entry.limits)
 
 
 def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:

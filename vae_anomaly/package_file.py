@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 
 from vae_anomaly.config import AlarmRule, Contract
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.decisions.modes import Level, Per
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
@@ -101,6 +102,7 @@ class UnitFile(BaseModel):
     note: str = ""
     per: Per | None = None
     levels: list[Level] = []
+    limits: SensorLimits = SensorLimits()
 
 
 class PackageFile(BaseModel):
