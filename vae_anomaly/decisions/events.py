@@ -1,0 +1,303 @@
+"""How well alarms do, fault by fault: what is found, how late, and how often for nothing.
+
+An alarm is judged by the moment at which it is raised, since that is when somebody is called.
+Raised on a normal row it is false, even where it still stands when a fault begins: nothing was
+wrong when it called, and an alarm that always stands would otherwise find everything at once. Such
+a fault is found only by an alarm raised within it; that it began under one is counted apart. Of the
+alarms raised within one fault the first is right and the others are repeats, which are neither
+right nor false. Nothing is point-adjusted: no row counts as detected because another one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import quantile_test
+
+from vae_anomaly.decisions.episodes import BoolArray, Episodes, Timeline, runs
+from vae_anomaly.decisions.occurrences import Occurrences
+from vae_anomaly.decisions.rates import (
+    UNKNOWN,
+    FloatArray,
+    IntArray,
+    Interval,
+    Share,
+    check_share,
+    interval_ends,
+)
+from vae_anomaly.errors import InputError
+
+__all__ = ["AlarmsOf", "EventFigures", "delay_quantile", "event_figures"]
+
+#: From whether each row exceeds its threshold (n,), and when the rows were, to alarms.
+AlarmsOf = Callable[[BoolArray, Timeline], Episodes]
+
+DAY_S = 86_400
+
+#: Pairs of counts behind the interval of precision, as for rows.
+N_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class EventFigures:
+    """What alarms find and cost; a figure that the rows cannot tell is `UNKNOWN`.
+
+    Attributes
+    ----------
+    n_events, n_found : int
+        Faults, and those in which an alarm was raised.
+    n_standing : int
+        Faults that are not found, and began while an alarm stood that was raised before.
+    n_false, n_repeats, n_unjudged : int
+        Alarms raised on normal rows, in a fault that had one, and on rows of unknown label.
+    normal_days, days : float
+        Days of all assets together that were scored and normal, or scored at all.
+    detection_rate : Interval
+        Share of the faults that are found.
+    delay_s : Interval
+        Median over all faults of the time from the first row to the alarm; infinite where less
+        than half of them are found.
+    slow_delay_s : Interval
+        The same that nine of ten faults do not exceed.
+    false_alarms_per_day : Interval
+        Per asset, in normal time.
+    alarms_per_day : Interval
+        All of them, per asset, whatever the labels.
+    precision : Interval
+        Share of right alarms among the right and the false ones, for as many faults as here.
+    delays_s : tuple of float
+        Of each fault, by asset and time; infinite where it is not found.
+    """
+
+    n_events: int
+    n_found: int
+    n_standing: int
+    n_false: int
+    n_repeats: int
+    n_unjudged: int
+    normal_days: float
+    days: float
+    detection_rate: Interval
+    delay_s: Interval
+    slow_delay_s: Interval
+    false_alarms_per_day: Interval
+    alarms_per_day: Interval
+    precision: Interval
+    delays_s: tuple[float, ...]
+
+
+def event_figures(
+    alarms: Episodes,
+    rows: Timeline,
+    *,
+    label: ArrayLike,
+    reach: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> EventFigures:
+    """Judge alarms by the faults in the labels.
+
+    Parameters
+    ----------
+    alarms : Episodes
+        Those of one asset do not overlap.
+    rows : Timeline
+        When the n rows were that could have raised an alarm.
+    label : array-like of shape (n,), integers
+        0 normal, positive anomalous, negative unknown. A fault is a run of positive rows, whatever
+        their classes; a gap between rows ends it.
+    reach : int
+        How many rows a score looks back on. So many rows behind a fault still belong to it, unless
+        they are of the next: an alarm there is of the fault, and the time is not normal.
+    confidence : float
+        Of the intervals.
+    seed : int
+        Of the draws behind the interval of precision.
+
+    Returns
+    -------
+    EventFigures
+
+    Raises
+    ------
+    InputError
+        An alarm is raised where there is no row, alarms overlap, or labels do not fit the rows.
+
+    Examples
+    --------
+    >>> from vae_anomaly.decisions.episodes import timeline
+    >>> rows = timeline(["pump"] * 8, 600 * np.arange(8))
+    >>> over = np.array([True, False, False, True, True, False, True, False])
+    >>> found = event_figures(runs(over, rows), rows, label=[0, 0, 1, 1, 1, 1, 1, 0])
+    >>> found.n_events, found.n_found, found.delay_s.value, found.n_repeats, found.n_false
+    (1, 1, 600.0, 1, 1)
+    """
+    check_share("confidence", confidence)
+    row_label = _checked_label(label, rows)
+    alarm = _placed(alarms, rows)
+    faults = runs(row_label > 0, rows)
+    first = rows.rows_at(faults.asset, faults.start_s)
+    fault_of = _fault_of(row_label, rows, first, reach)
+    is_normal = (row_label == 0) & (fault_of < 0)
+
+    own, is_false = fault_of[alarm.row], is_normal[alarm.row]
+    inside = own >= 0
+    delays = np.full(len(faults), np.inf)
+    np.minimum.at(delays, own[inside], alarm.start_s[inside] - faults.start_s[own[inside]])
+    found = Share(int(np.isfinite(delays).sum()), len(faults))
+    missed_under_one = _under_alarm(first, rows, alarm) & np.isinf(delays)
+    false_alarms = _by_asset_day(rows, alarm.row[is_false], is_normal)
+    every_alarm = _by_asset_day(rows, alarm.row, np.ones_like(is_normal))
+    return EventFigures(
+        n_events=len(faults),
+        n_found=found.count,
+        n_standing=int(missed_under_one.sum()),
+        n_false=false_alarms.count,
+        n_repeats=int(inside.sum()) - found.count,
+        n_unjudged=int((~is_false & ~inside).sum()),
+        normal_days=false_alarms.total_days,
+        days=every_alarm.total_days,
+        detection_rate=found.interval(confidence),
+        delay_s=delay_quantile(delays, 0.5, confidence=confidence),
+        slow_delay_s=delay_quantile(delays, 0.9, confidence=confidence),
+        false_alarms_per_day=false_alarms.interval(confidence),
+        alarms_per_day=every_alarm.interval(confidence),
+        precision=_precision(found, false_alarms, confidence, seed),
+        delays_s=tuple(delays.tolist()),
+    )
+
+
+def delay_quantile(delays_s: ArrayLike, share: float, *, confidence: float = 0.95) -> Interval:
+    """Delay that a share of all faults does not exceed; one that is not found is infinitely late.
+
+    So a method that finds only the easy faults is not the faster for it. The interval is that of
+    order statistics, which holds for any law of the delays; an end that these are too few for is 0
+    or infinite. It takes 6 delays for both ends of a 95 % interval of the median.
+
+    Parameters
+    ----------
+    delays_s : array-like of shape (k,)
+        Seconds; infinite where a fault is not found.
+    share : float
+        0.5 is the median.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    Interval
+        `UNKNOWN` without faults.
+
+    Raises
+    ------
+    InputError
+        `share` or `confidence` is no share, or a delay is NaN.
+
+    References
+    ----------
+    Conover (1999), Practical Nonparametric Statistics, section 3.2.
+
+    Examples
+    --------
+    >>> delay_quantile([60.0, 120.0, 300.0, 30.0, np.inf, 90.0, 60.0], 0.5)
+    Interval(value=90.0, low=30.0, high=inf)
+    """
+    check_share("share", share)
+    check_share("confidence", confidence)
+    delays = np.asarray(delays_s, np.float64)
+    if delays.ndim != 1 or np.isnan(delays).any():
+        raise InputError(
+            f"delays have shape {delays.shape}, {int(np.isnan(delays).sum())} of them NaN; give "
+            "(k,) seconds, infinite where a fault is not found"
+        )
+    if not len(delays):
+        return UNKNOWN
+    value = float(np.quantile(delays, share, method="inverted_cdf"))
+    found = np.asarray(quantile_test(delays, p=share).confidence_interval(confidence), np.float64)
+    low, high = np.where(np.isnan(found), [0.0, np.inf], found).tolist()
+    return Interval(value, low, high)
+
+
+# ------------------------------------------------------------------------------------ where is what
+
+
+class _Placed(NamedTuple):
+    """Alarms by asset and time, each with the row that it is raised at."""
+
+    row: IntArray
+    start_s: FloatArray
+    end_s: FloatArray
+
+
+def _placed(alarms: Episodes, rows: Timeline) -> _Placed:
+    row = rows.rows_at(alarms.asset, alarms.start_s)
+    order = np.lexsort([alarms.start_s, row])
+    found = _Placed(row[order], alarms.start_s[order], alarms.end_s[order])
+    code = rows.code[found.row]
+    overlapping = (code[1:] == code[:-1]) & (found.start_s[1:] < found.end_s[:-1])
+    if overlapping.any():
+        at = int(np.argmax(overlapping))
+        raise InputError(
+            f"two alarms of asset '{rows.assets[code[at]]}' overlap: one is raised at "
+            f"{found.start_s[at + 1]:.17g} s, before that of {found.start_s[at]:.17g} s is over; "
+            "join them"
+        )
+    return found
+
+
+def _fault_of(label: IntArray, rows: Timeline, first: IntArray, reach: int) -> IntArray:
+    """(n,) the fault that each row is in, or at most `reach` rows behind; -1 for none."""
+    here = np.arange(len(label))
+    latest = np.searchsorted(first, here, side="right") - 1
+    last = np.maximum.accumulate(np.where(label > 0, here, -1))
+    near = (last >= 0) & (here - last <= reach) & (rows.stretch[last] == rows.stretch)
+    return np.where(near, latest, -1)
+
+
+def _under_alarm(first: IntArray, rows: Timeline, alarm: _Placed) -> BoolArray:
+    """(k,) whether an alarm stands at each first row that was raised before it."""
+    before = np.searchsorted(alarm.row, first) - 1
+    first, before, known = first[before >= 0], before[before >= 0], before >= 0
+    same = rows.code[alarm.row[before]] == rows.code[first]
+    known[known] = same & (alarm.end_s[before] > rows.time_s[first])
+    return known
+
+
+def _by_asset_day(rows: Timeline, alarms: IntArray, counting: BoolArray) -> Occurrences:
+    """Alarms at these rows, and the time of the rows that count, by day of each asset.
+
+    Days begin with the first row of the asset, so that they do not depend on a clock.
+    """
+    begin = rows.time_s[np.searchsorted(rows.code, rows.code)]
+    day = np.floor((rows.time_s - begin) / DAY_S)
+    number = np.concatenate([[0], np.cumsum((np.diff(day) != 0) | (np.diff(rows.code) != 0))])
+    n_days = int(number[-1]) + 1
+    counts = np.bincount(number[alarms], minlength=n_days)
+    seconds = np.bincount(number, np.where(counting, rows.lasts_s, 0.0))
+    return Occurrences(counts, seconds / DAY_S)
+
+
+def _precision(found: Share, false_alarms: Occurrences, confidence: float, seed: int) -> Interval:
+    n_alarms = found.count + false_alarms.count
+    if not (found.total and false_alarms.total_days and n_alarms):
+        return UNKNOWN
+    generator = np.random.default_rng(seed)
+    right = found.total * generator.beta(*found.posterior, N_DRAWS)
+    wrong = false_alarms.draws(N_DRAWS, generator)
+    low, high = np.quantile(right / (right + wrong), interval_ends(confidence))
+    value = found.count / n_alarms
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _checked_label(label: ArrayLike, rows: Timeline) -> IntArray:
+    found = np.asarray(label)
+    if found.shape != rows.time_s.shape or not np.issubdtype(found.dtype, np.integer):
+        raise InputError(
+            f"labels have shape {found.shape} and type {found.dtype}; give a whole number for each "
+            f"of the {len(rows)} rows: 0 normal, positive an anomaly, negative unknown"
+        )
+    return found.astype(np.int64)
