@@ -51,7 +51,7 @@ def test_dispersion_is_the_variance_of_the_rate_over_poisson_s() -> None:
 
 
 def test_interval_holds_where_alarms_come_in_bursts_and_poisson_s_does_not() -> None:
-    """20 days, 4 alarms a day in bursts of 5; were the coverage 90 %, 1 set in 10,000 would fail."""
+    """20 days, 4 alarms a day by fives; were the coverage 90 %, 1 set in 10,000 would fail."""
     rng = np.random.default_rng(1)
     held = plain = 0
     for _ in range(300):
