@@ -791,3 +791,27 @@ def event_counts(
         "n_standing": standing, "normal_days": sum(lasts[i] for i in normal) / 86_400,
         "days": sum(lasts.values()) / 86_400,
     }  # fmt: skip
+
+
+def leads(
+    alarms: list[tuple[str, float, float]],
+    failures: list[tuple[str, float]],
+    *,
+    horizon_s: float,
+    max_pause_s: float,
+) -> tuple[list[float], int]:
+    """Time from the warning to each failure, and how many alarms are of none."""
+    found, used = [], set()
+    for asset, end in failures:
+        before = [t for a, t in failures if a == asset and t < end]
+        begin = max([end - horizon_s, *before])
+        own = [alarm for alarm in alarms if alarm[0] == asset and begin <= alarm[1] < end]
+        used |= set(own)
+        standing = {end}
+        while True:  # until nothing joins those that stand
+            joined = {a[1] for a in own if any(a[2] + max_pause_s >= s for s in standing)}
+            if joined <= standing:
+                break
+            standing |= joined
+        found.append(end - min(standing))
+    return found, len(set(alarms) - used)

@@ -13,7 +13,9 @@ from crash import run_all, write_plant
 from vae_anomaly import ModelPackage
 from vae_anomaly.config import read_plant
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
+from vae_anomaly.decisions.episodes import runs, timeline
 from vae_anomaly.decisions.evaluation import rates_at
+from vae_anomaly.decisions.events import EventFigures, event_figures
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.report import evaluation_table
@@ -67,6 +69,9 @@ def test_a_baseline_can_take_the_place_of_a_champion_and_the_run_says_how_they_c
 
     run = open_tracking(plant).client.get_run(report.version.run_id).data
     assert {f"baseline/{name}/test_auroc_low" for name in ("pca", "knn")} <= set(run.metrics)
+    for prefix in ("test_", "baseline/pca/test_", "baseline/random/test_"):
+        assert run.metrics[f"{prefix}alarms_per_day"] >= run.metrics[f"{prefix}event_precision"]
+        assert 0 <= run.metrics[f"{prefix}event_detection_rate"] <= 1
     assert report.version.tags["vae_anomaly.variant"] == "mahalanobis"
     sealed = {p.suffix for p in (trained.folder / "package").iterdir()}
     assert sealed == {".json", ".safetensors"}
@@ -134,7 +139,14 @@ def test_a_name_that_is_no_baseline_is_refused_before_training(tmp_path: Path) -
 def figures(method: str, area: float, lead: tuple[float, float] | None = None) -> Figures:
     point = rates_at(0.5, [0.0, 1.0], [0, 1])
     ahead = None if lead is None else Interval(sum(lead) / 2, *lead)
-    return Figures(method, Interval(area, area - 0.01, area + 0.01), point, ahead)
+    return Figures(method, Interval(area, area - 0.01, area + 0.01), point, one_hour(), ahead)
+
+
+def one_hour() -> EventFigures:
+    """A row a minute, half of them one fault that is found after 12 minutes, and a false alarm."""
+    rows = timeline(["a"] * 60, 60.0 * np.arange(60))
+    over = np.isin(np.arange(60), [7, 42])
+    return event_figures(runs(over, rows), rows, label=np.repeat([0, 1], 30))
 
 
 def evaluation(*baselines: Figures) -> Evaluation:
@@ -161,6 +173,12 @@ def test_a_run_says_in_words_what_is_as_good(
     found = evaluation(*(figures(*own) for own in baselines))
     assert said in " ".join(found.in_words())
     assert found.in_words() == evaluation_table(found).notes
+
+
+def test_every_method_says_what_its_alarms_find_and_cost() -> None:
+    table = evaluation_table(evaluation(figures("pca", 0.8, (0.05, 0.15))))
+    said = "1 of 1 faults found, in 12 min (median), 48 (1.2–267) false alarms per asset and day"
+    assert [row[-1] for row in table.rows] == [said, said]
 
 
 def test_without_labels_nothing_is_compared_in_words() -> None:

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import binom
 
 from vae_anomaly.decisions.episodes import Episodes, Timeline, runs, timeline
-from vae_anomaly.decisions.events import EventFigures, delay_quantile, event_figures
+from vae_anomaly.decisions.events import EventFigures, event_figures, time_quantile
 from vae_anomaly.errors import InputError
 
 DAY = 86_400.0
@@ -146,6 +146,21 @@ def test_precision_counts_the_right_and_the_false() -> None:
     assert not of(".........", "000011100").precision.known
 
 
+@pytest.mark.parametrize(
+    ("over", "label", "said"),
+    [
+        ("x.xx....", "????????", "360 (44–1,300) alarms per asset and day"),
+        ("x.......", "00000000", "no fault in these rows, 180 (4.6–1,003) false alarms per asset"),
+        ("....x..x", "00111000", "1 of 1 faults found, in 2 min (median), 288 (7.3–1,605) false"),
+        (".xxx....", "00110000", "0 of 1 faults found, 1 begun under an alarm that stood already,"),
+        ("...x....", "00111111", "1 of 1 faults found, in 60 s (median), 0 (0–2,656) false"),
+        ("...x....", "??111111", "1 of 1 faults found, in 60 s (median)"),
+    ],
+)
+def test_figures_are_said_in_a_line(over: str, label: str, said: str) -> None:
+    assert of(over, label).in_words().startswith(said)
+
+
 # ----------------------------------------------------------------------------------- properties
 
 
@@ -243,15 +258,15 @@ def test_interval_of_a_delay_holds_as_often_as_it_should(share: float) -> None:
     """Order statistics hold at least as often as they say: this fails for 1 seed in 1,000."""
     rng = np.random.default_rng(0)
     truth = -60 * math.log(1 - share)
-    found = [delay_quantile(rng.exponential(60, 25), share) for _ in range(150)]
+    found = [time_quantile(rng.exponential(60, 25), share) for _ in range(150)]
     assert sum(f.low <= truth <= f.high for f in found) >= binom.ppf(0.001, 150, 0.95)
 
 
 def test_few_delays_leave_an_end_open() -> None:
-    assert delay_quantile([3.0, 1.0, 2.0], 0.5) == delay_quantile([1.0, 2.0, 3.0], 0.5)
-    few = delay_quantile([3.0, 1.0, 2.0], 0.5)
+    assert time_quantile([3.0, 1.0, 2.0], 0.5) == time_quantile([1.0, 2.0, 3.0], 0.5)
+    few = time_quantile([3.0, 1.0, 2.0], 0.5)
     assert (few.value, few.low, few.high) == (2, 0, math.inf)
-    assert not delay_quantile([], 0.5).known
+    assert not time_quantile([], 0.5).known
 
 
 # ----------------------------------------------------------------------------------------- input
@@ -299,7 +314,7 @@ def alarm(asset: str, *raised: float) -> Episodes:
 
 
 def test_alarms_that_overlap_are_refused() -> None:
-    with pytest.raises(InputError, match="two alarms of asset 'a' overlap"):
+    with pytest.raises(InputError, match="two episodes of asset 'a' overlap"):
         event_figures(alarm("a", 0.0, 60.0), rows_of(3), label=[0, 0, 0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -243,7 +244,7 @@ def register_table(report: RegisterReport) -> Table:
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)
-    return Table("Register", summary, table.columns, table.rows, (*report.reasons, *table.notes))
+    return replace(table, title="Register", summary=summary, notes=(*report.reasons, *table.notes))
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -256,9 +257,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
-        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
+        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged", "as alarms"),
         tuple(_figures_row(f) for f in figures),
         notes,
+        prose=("as alarms",),
     )
 
 
@@ -269,6 +271,7 @@ def _figures_row(figures: Figures) -> tuple[str, ...]:
         figure_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
         share_text(point.detection_rate, 1),
         share_text(point.false_alarm_rate, 2),
+        figures.events.in_words(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from vae_anomaly.decisions.rates import FloatArray, IntArray
 from vae_anomaly.errors import InputError
 
-__all__ = ["BoolArray", "Episodes", "Timeline", "runs", "timeline"]
+__all__ = ["BoolArray", "Episodes", "NameArray", "Placed", "Timeline", "placed", "runs", "timeline"]
 
 BoolArray = NDArray[np.bool_]
 NameArray = NDArray[np.str_]
@@ -218,6 +219,37 @@ def runs(flagged: ArrayLike, rows: Timeline) -> Episodes:
     last = marked & ~np.concatenate([both, [False]])
     ends = rows.time_s[last] + rows.lasts_s[last]
     return Episodes(rows.assets[rows.code[first]], rows.time_s[first], ends)
+
+
+class Placed(NamedTuple):
+    """Episodes (k,) by asset and time, each with the row that stands when it starts."""
+
+    row: IntArray
+    start_s: FloatArray
+    end_s: FloatArray
+
+
+def placed(episodes: Episodes, rows: Timeline) -> Placed:
+    """Episodes in the order of the rows.
+
+    Raises
+    ------
+    InputError
+        One starts where nothing was scored, or two of an asset overlap.
+    """
+    row = rows.rows_at(episodes.asset, episodes.start_s)
+    order = np.lexsort([episodes.start_s, row])
+    found = Placed(row[order], episodes.start_s[order], episodes.end_s[order])
+    code = rows.code[found.row]
+    overlapping = (code[1:] == code[:-1]) & (found.start_s[1:] < found.end_s[:-1])
+    if overlapping.any():
+        at = int(np.argmax(overlapping))
+        raise InputError(
+            f"two episodes of asset '{rows.assets[code[at]]}' overlap: one starts at "
+            f"{found.start_s[at + 1]:.17g} s, before that of {found.start_s[at]:.17g} s is over; "
+            "join them"
+        )
+    return found
 
 
 def _periods(step: FloatArray, code: IntArray, n_assets: int) -> FloatArray:

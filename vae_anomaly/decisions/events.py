@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import quantile_test
 
-from vae_anomaly.decisions.episodes import BoolArray, Episodes, Timeline, runs
-from vae_anomaly.decisions.occurrences import Occurrences
+from vae_anomaly.decisions.episodes import BoolArray, Episodes, Placed, Timeline, placed, runs
+from vae_anomaly.decisions.occurrences import DAY_S, Occurrences, by_asset_day
 from vae_anomaly.decisions.rates import (
     UNKNOWN,
-    FloatArray,
     IntArray,
     Interval,
     Share,
@@ -31,12 +29,17 @@ from vae_anomaly.decisions.rates import (
 )
 from vae_anomaly.errors import InputError
 
-__all__ = ["AlarmsOf", "EventFigures", "delay_quantile", "event_figures"]
+__all__ = [
+    "AlarmsOf",
+    "EventFigures",
+    "duration_text",
+    "event_figures",
+    "rate_text",
+    "time_quantile",
+]
 
 #: From whether each row exceeds its threshold (n,), and when the rows were, to alarms.
 AlarmsOf = Callable[[BoolArray, Timeline], Episodes]
-
-DAY_S = 86_400
 
 #: Pairs of counts behind the interval of precision, as for rows.
 N_DRAWS = 2000
@@ -59,8 +62,8 @@ class EventFigures:
     detection_rate : Interval
         Share of the faults that are found.
     delay_s : Interval
-        Median over all faults of the time from the first row to the alarm; infinite where less
-        than half of them are found.
+        Median over all faults of the time from the first row to the alarm. A fault that is not
+        found is infinitely late, so that no method is the faster for missing the hard ones.
     slow_delay_s : Interval
         The same that nine of ten faults do not exceed.
     false_alarms_per_day : Interval
@@ -88,6 +91,21 @@ class EventFigures:
     alarms_per_day: Interval
     precision: Interval
     delays_s: tuple[float, ...]
+
+    def in_words(self) -> str:
+        """What was found, how fast and at what cost, in a line for who runs the plant."""
+        if not (self.n_events or self.normal_days):
+            return f"{rate_text(self.alarms_per_day)} alarms per asset and day"
+        said = [f"{self.n_found} of {self.n_events} faults found"]
+        if not self.n_events:
+            said = ["no fault in these rows"]
+        elif np.isfinite(self.delay_s.value):
+            said.append(f"in {duration_text(self.delay_s.value)} (median)")
+        if self.n_standing:
+            said.append(f"{self.n_standing} begun under an alarm that stood already")
+        if self.normal_days:
+            said.append(f"{rate_text(self.false_alarms_per_day)} false alarms per asset and day")
+        return ", ".join(said)
 
 
 def event_figures(
@@ -138,7 +156,7 @@ def event_figures(
     """
     check_share("confidence", confidence)
     row_label = _checked_label(label, rows)
-    alarm = _placed(alarms, rows)
+    alarm = placed(alarms, rows)
     faults = runs(row_label > 0, rows)
     first = rows.rows_at(faults.asset, faults.start_s)
     fault_of = _fault_of(row_label, rows, first, reach)
@@ -150,8 +168,8 @@ def event_figures(
     np.minimum.at(delays, own[inside], alarm.start_s[inside] - faults.start_s[own[inside]])
     found = Share(int(np.isfinite(delays).sum()), len(faults))
     missed_under_one = _under_alarm(first, rows, alarm) & np.isinf(delays)
-    false_alarms = _by_asset_day(rows, alarm.row[is_false], is_normal)
-    every_alarm = _by_asset_day(rows, alarm.row, np.ones_like(is_normal))
+    false_alarms = by_asset_day(rows, alarm.row[is_false], is_normal)
+    every_alarm = by_asset_day(rows, alarm.row, np.ones_like(is_normal))
     return EventFigures(
         n_events=len(faults),
         n_found=found.count,
@@ -162,8 +180,8 @@ def event_figures(
         normal_days=false_alarms.total_days,
         days=every_alarm.total_days,
         detection_rate=found.interval(confidence),
-        delay_s=delay_quantile(delays, 0.5, confidence=confidence),
-        slow_delay_s=delay_quantile(delays, 0.9, confidence=confidence),
+        delay_s=time_quantile(delays, 0.5, confidence=confidence),
+        slow_delay_s=time_quantile(delays, 0.9, confidence=confidence),
         false_alarms_per_day=false_alarms.interval(confidence),
         alarms_per_day=every_alarm.interval(confidence),
         precision=_precision(found, false_alarms, confidence, seed),
@@ -171,31 +189,35 @@ def event_figures(
     )
 
 
-def delay_quantile(delays_s: ArrayLike, share: float, *, confidence: float = 0.95) -> Interval:
-    """Delay that a share of all faults does not exceed; one that is not found is infinitely late.
+def time_quantile(
+    times_s: ArrayLike, share: float, *, longest_s: float = np.inf, confidence: float = 0.95
+) -> Interval:
+    """Time that a share of them does not exceed, such as the median delay of an alarm.
 
-    So a method that finds only the easy faults is not the faster for it. The interval is that of
-    order statistics, which holds for any law of the delays; an end that these are too few for is 0
-    or infinite. It takes 6 delays for both ends of a 95 % interval of the median.
+    The interval is that of order statistics, which holds for any law; an end that these are too
+    few for is 0 or the longest time there is. It takes 6 times for both ends of a 95 % interval of
+    the median.
 
     Parameters
     ----------
-    delays_s : array-like of shape (k,)
-        Seconds; infinite where a fault is not found.
+    times_s : array-like of shape (k,)
+        Seconds; infinite where what was waited for did not come.
     share : float
         0.5 is the median.
+    longest_s : float
+        No time is longer.
     confidence : float
         Of the interval.
 
     Returns
     -------
     Interval
-        `UNKNOWN` without faults.
+        `UNKNOWN` without times.
 
     Raises
     ------
     InputError
-        `share` or `confidence` is no share, or a delay is NaN.
+        `share` or `confidence` is no share, or a time is NaN.
 
     References
     ----------
@@ -203,50 +225,55 @@ def delay_quantile(delays_s: ArrayLike, share: float, *, confidence: float = 0.9
 
     Examples
     --------
-    >>> delay_quantile([60.0, 120.0, 300.0, 30.0, np.inf, 90.0, 60.0], 0.5)
+    >>> time_quantile([60.0, 120.0, 300.0, 30.0, np.inf, 90.0, 60.0], 0.5)
     Interval(value=90.0, low=30.0, high=inf)
     """
     check_share("share", share)
     check_share("confidence", confidence)
-    delays = np.asarray(delays_s, np.float64)
-    if delays.ndim != 1 or np.isnan(delays).any():
+    times = np.asarray(times_s, np.float64)
+    if times.ndim != 1 or np.isnan(times).any():
         raise InputError(
-            f"delays have shape {delays.shape}, {int(np.isnan(delays).sum())} of them NaN; give "
-            "(k,) seconds, infinite where a fault is not found"
+            f"times have shape {times.shape}, {int(np.isnan(times).sum())} of them NaN; give (k,) "
+            "seconds, infinite where what was waited for did not come"
         )
-    if not len(delays):
+    if not len(times):
         return UNKNOWN
-    value = float(np.quantile(delays, share, method="inverted_cdf"))
-    found = np.asarray(quantile_test(delays, p=share).confidence_interval(confidence), np.float64)
-    low, high = np.where(np.isnan(found), [0.0, np.inf], found).tolist()
+    value = float(np.quantile(times, share, method="inverted_cdf"))
+    found = np.asarray(quantile_test(times, p=share).confidence_interval(confidence), np.float64)
+    low, high = np.where(np.isnan(found), [0.0, longest_s], found).tolist()
     return Interval(value, low, high)
 
 
+def rate_text(rate: Interval) -> str:
+    """A rate with its interval, to two digits.
+
+    Examples
+    --------
+    >>> rate_text(Interval(0.412, 0.0, 23.7))
+    '0.41 (0–24)'
+    """
+    return f"{_short(rate.value)} ({_short(rate.low)}–{_short(rate.high)})"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the largest unit of which it is two or more.
+
+    Examples
+    --------
+    >>> duration_text(90), duration_text(720), duration_text(1e4), duration_text(4e5)
+    ('90 s', '12 min', '2.8 h', '4.6 days')
+    """
+    for size, unit in ((DAY_S, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{_short(seconds / size)} {unit}"
+    return f"{_short(seconds)} s"
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 10 else f"{figure:.2g}"
+
+
 # ------------------------------------------------------------------------------------ where is what
-
-
-class _Placed(NamedTuple):
-    """Alarms by asset and time, each with the row that it is raised at."""
-
-    row: IntArray
-    start_s: FloatArray
-    end_s: FloatArray
-
-
-def _placed(alarms: Episodes, rows: Timeline) -> _Placed:
-    row = rows.rows_at(alarms.asset, alarms.start_s)
-    order = np.lexsort([alarms.start_s, row])
-    found = _Placed(row[order], alarms.start_s[order], alarms.end_s[order])
-    code = rows.code[found.row]
-    overlapping = (code[1:] == code[:-1]) & (found.start_s[1:] < found.end_s[:-1])
-    if overlapping.any():
-        at = int(np.argmax(overlapping))
-        raise InputError(
-            f"two alarms of asset '{rows.assets[code[at]]}' overlap: one is raised at "
-            f"{found.start_s[at + 1]:.17g} s, before that of {found.start_s[at]:.17g} s is over; "
-            "join them"
-        )
-    return found
 
 
 def _fault_of(label: IntArray, rows: Timeline, first: IntArray, reach: int) -> IntArray:
@@ -258,27 +285,13 @@ def _fault_of(label: IntArray, rows: Timeline, first: IntArray, reach: int) -> I
     return np.where(near, latest, -1)
 
 
-def _under_alarm(first: IntArray, rows: Timeline, alarm: _Placed) -> BoolArray:
+def _under_alarm(first: IntArray, rows: Timeline, alarm: Placed) -> BoolArray:
     """(k,) whether an alarm stands at each first row that was raised before it."""
     before = np.searchsorted(alarm.row, first) - 1
     first, before, known = first[before >= 0], before[before >= 0], before >= 0
     same = rows.code[alarm.row[before]] == rows.code[first]
     known[known] = same & (alarm.end_s[before] > rows.time_s[first])
     return known
-
-
-def _by_asset_day(rows: Timeline, alarms: IntArray, counting: BoolArray) -> Occurrences:
-    """Alarms at these rows, and the time of the rows that count, by day of each asset.
-
-    Days begin with the first row of the asset, so that they do not depend on a clock.
-    """
-    begin = rows.time_s[np.searchsorted(rows.code, rows.code)]
-    day = np.floor((rows.time_s - begin) / DAY_S)
-    number = np.concatenate([[0], np.cumsum((np.diff(day) != 0) | (np.diff(rows.code) != 0))])
-    n_days = int(number[-1]) + 1
-    counts = np.bincount(number[alarms], minlength=n_days)
-    seconds = np.bincount(number, np.where(counting, rows.lasts_s, 0.0))
-    return Occurrences(counts, seconds / DAY_S)
 
 
 def _precision(found: Share, false_alarms: Occurrences, confidence: float, seed: int) -> Interval:

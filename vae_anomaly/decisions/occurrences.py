@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import gamma
 
+from vae_anomaly.decisions.episodes import BoolArray, Timeline
 from vae_anomaly.decisions.rates import (
     UNKNOWN,
     FloatArray,
@@ -16,7 +17,9 @@ from vae_anomaly.decisions.rates import (
     interval_ends,
 )
 
-__all__ = ["Occurrences"]
+__all__ = ["DAY_S", "Occurrences", "by_asset_day"]
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,28 @@ class Occurrences:
         """
         found: FloatArray = generator.gamma(self.count / self.dispersion + 0.5, size=n_draws)
         return found * self.dispersion
+
+
+def by_asset_day(rows: Timeline, alarms: IntArray, counting: BoolArray) -> Occurrences:
+    """Alarms by day of each asset, and how much of the day counts.
+
+    Days begin with the first row of the asset, so that they do not depend on a clock.
+
+    Parameters
+    ----------
+    rows : Timeline
+    alarms : ndarray of shape (k,)
+        The row at which each alarm was raised.
+    counting : ndarray of bool, shape (n,)
+        Rows whose time counts.
+
+    Returns
+    -------
+    Occurrences
+    """
+    begin = rows.time_s[np.searchsorted(rows.code, rows.code)]
+    day = np.floor((rows.time_s - begin) / DAY_S)
+    number = np.concatenate([[0], np.cumsum((np.diff(day) != 0) | (np.diff(rows.code) != 0))])
+    counts = np.bincount(number[alarms], minlength=int(number[-1]) + 1)
+    seconds = np.bincount(number, np.where(counting, rows.lasts_s, 0.0))
+    return Occurrences(counts, seconds / DAY_S)

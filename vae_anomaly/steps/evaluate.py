@@ -13,7 +13,9 @@ from deltalake import DeltaTable
 from vae_anomaly.config import PARTS, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.windows import Matrix
+from vae_anomaly.decisions.episodes import Timeline, runs, timeline
 from vae_anomaly.decisions.evaluation import auroc, rates_at
+from vae_anomaly.decisions.events import AlarmsOf, EventFigures, event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
 from vae_anomaly.decisions.thresholds import calibrate as set_threshold
@@ -45,6 +47,9 @@ class Figures:
         Only where both classes are there. Its interval is the wider of two, at either end: of rows
         by themselves, and of a bootstrap of blocks of neighbouring rows.
     operating_point : OperatingPoint
+        Row by row.
+    events : EventFigures
+        Fault by fault, by the alarms that the same scores raise.
     lead : Interval or None
         Of a baseline, how far the model's AUROC is above its own on the same resamples.
     """
@@ -52,6 +57,7 @@ class Figures:
     method: str
     auroc: Interval | None
     operating_point: OperatingPoint
+    events: EventFigures
     lead: Interval | None = None
 
 
@@ -80,6 +86,11 @@ class TestRows:
     excess: np.ndarray
     label: np.ndarray
     flagged: np.ndarray
+
+    def timeline(self, max_gap_s: float | None) -> Timeline:
+        """When the rows of each asset were, in seconds since the first of all."""
+        micros = self.time.astype("datetime64[us]").astype(np.int64)
+        return timeline(self.asset, (micros - micros.min()) / 1e6, max_gap_s=max_gap_s)
 
 
 @dataclass(frozen=True)
@@ -123,8 +134,18 @@ class Evaluation:
         return tuple(said) or (f"no baseline is as good here as {name}",)
 
 
-def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Evaluation | None:
+def evaluate(
+    plant: PlantConfig, trained: Trained, package: ModelPackage, *, alarms_of: AlarmsOf = runs
+) -> Evaluation | None:
     """Score the test part with a sealed package and with the baselines.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    trained : Trained
+    package : ModelPackage
+    alarms_of : callable
+        From rows above their threshold to alarms, for the model and each baseline alike.
 
     Returns
     -------
@@ -139,12 +160,14 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     rows = _test_rows(package, test, calibrate)
     excess = {plant.method: rows.excess}
     excess |= _baselines(plant, readings, trained, test, calibrate)
-    memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
-    model, *baselines = _compared(plant, excess, rows, memory)
+    judge = _judge(plant, rows, _reach(package), alarms_of)
+    model, *baselines = _compared(plant, excess, rows, judge, memory=_reach(package) + 1)
     return Evaluation(model, tuple(baselines), rows)
 
 
-def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
+def figures_of(
+    plant: PlantConfig, trained: Trained, package: ModelPackage, *, alarms_of: AlarmsOf = runs
+) -> Figures | None:
     """A package's figures on the test part of a run, which need not be its own.
 
     None where they would not be on the same rows: the readings lack a column of the package, or it
@@ -161,7 +184,12 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    return _figures(plant, "champion", rows.excess, rows.label)
+    return _judge(plant, rows, _reach(package), alarms_of)("champion", rows.excess)
+
+
+def _reach(package: ModelPackage) -> int:
+    """How many rows before a row its score looks back on."""
+    return max(unit.scorer.left_context for unit in package.units.values())
 
 
 def readings_of(plant: PlantConfig, trained: Trained) -> DeltaTable:
@@ -215,13 +243,26 @@ def pooled(
     return np.concatenate(pieces)
 
 
-def _figures(plant: PlantConfig, method: str, excess: np.ndarray, label: np.ndarray) -> Figures:
-    if not (label >= 0).any():  # nobody has labelled anything: what is flagged is a false alarm
-        label = np.zeros_like(label)
-    both = bool((label > 0).any() and (label == 0).any())
+#: A method's name and its excess (n,) on the test rows → its figures.
+Judge = Callable[[str, np.ndarray], Figures]
+
+
+def _judge(plant: PlantConfig, rows: TestRows, reach: int, alarms_of: AlarmsOf) -> Judge:
+    """A function that judges every method by the same rows, row by row and fault by fault."""
     confidence = plant.calibration.confidence
-    area = auroc(excess[label >= 0], label[label >= 0], confidence=confidence) if both else None
-    return Figures(method, area, rates_at(0.0, excess, label, confidence=confidence))
+    times, known = rows.timeline(plant.contract.sampling.max_gap_s), rows.label >= 0
+    both = bool((rows.label > 0).any() and (rows.label == 0).any())
+    # nobody has labelled anything: what is flagged is a false alarm
+    label = rows.label if known.any() else np.zeros_like(rows.label)
+
+    def figures(method: str, excess: np.ndarray) -> Figures:
+        area = auroc(excess[known], rows.label[known], confidence=confidence) if both else None
+        point = rates_at(0.0, excess, label, confidence=confidence)
+        alarms = alarms_of(excess > 0, times)
+        events = event_figures(alarms, times, label=rows.label, reach=reach, confidence=confidence)
+        return Figures(method, area, point, events)
+
+    return figures
 
 
 # ------------------------------------------------------------------------------------- baselines
@@ -271,10 +312,15 @@ def _scoring(
 
 
 def _compared(
-    plant: PlantConfig, excess: Mapping[str, np.ndarray], rows: TestRows, memory: int
+    plant: PlantConfig,
+    excess: Mapping[str, np.ndarray],
+    rows: TestRows,
+    judge: Judge,
+    *,
+    memory: int,
 ) -> Iterator[Figures]:
     """Figures of each method, the model first, on the same resamples."""
-    figures = [_figures(plant, method, own, rows.label) for method, own in excess.items()]
+    figures = [judge(method, own) for method, own in excess.items()]
     if figures[0].auroc is None:
         yield from figures
         return
