@@ -75,6 +75,16 @@ def test_a_baseline_can_take_the_place_of_a_champion_and_the_run_says_how_they_c
     assert report.version.tags["vae_anomaly.variant"] == "mahalanobis"
     sealed = {p.suffix for p in (trained.folder / "package").iterdir()}
     assert sealed == {".json", ".safetensors"}
+    package = ModelPackage.read(trained.folder / "package")
+    silent = evaluate(
+        plant,
+        trained.trained,
+        package,
+        alarms_of=lambda over, rows: runs(np.zeros_like(over), rows),
+    )
+    assert silent is not None
+    for found in (silent.model, *silent.baselines):
+        assert found.events.alarms_per_day.value == found.events.n_found == 0
     figures = json.loads((trained.folder / "figures/test.json").read_text())
     assert {f["method"] for f in figures["baselines"]} == {*BASELINES, "random"} - {"mahalanobis"}
     assert figures["in_words"]
@@ -172,13 +182,23 @@ def test_a_run_says_in_words_what_is_as_good(
 ) -> None:
     found = evaluation(*(figures(*own) for own in baselines))
     assert said in " ".join(found.in_words())
-    assert found.in_words() == evaluation_table(found).notes
+    assert found.in_words() == evaluation_table(found).notes[1 + len(baselines) :]
+
+
+def test_test_rows_are_timed_in_seconds_since_the_first_of_all_assets() -> None:
+    time = np.array(["2026-01-01T00:01", "2026-01-01T00:02", "2026-01-01T00:00"], "datetime64[us]")
+    nothing = np.zeros(3)
+    asset = np.array(["a", "a", "b"], dtype=object)
+    found = Rows(asset, time, nothing, nothing, nothing, np.zeros((0, 1))).timeline(None)
+    assert found.time_s.tolist() == [60, 120, 0]
+    assert found.lasts_s.tolist() == [60, 60, 60]
+    assert found.assets.tolist() == ["a", "b"]
 
 
 def test_every_method_says_what_its_alarms_find_and_cost() -> None:
     table = evaluation_table(evaluation(figures("pca", 0.8, (0.05, 0.15))))
     said = "1 of 1 faults found, in 12 min (median), 48 (1.2–267) false alarms per asset and day"
-    assert [row[-1] for row in table.rows] == [said, said]
+    assert table.notes[:2] == (f"alarms of gaussian: {said}", f"alarms of pca: {said}")
 
 
 def test_without_labels_nothing_is_compared_in_words() -> None:

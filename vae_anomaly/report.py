@@ -257,10 +257,9 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
-        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged", "as alarms"),
+        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
         tuple(_figures_row(f) for f in figures),
-        notes,
-        prose=("as alarms",),
+        (*(f"alarms of {f.method}: {f.events.in_words()}" for f in figures), *notes),
     )
 
 
@@ -271,7 +270,6 @@ def _figures_row(figures: Figures) -> tuple[str, ...]:
         figure_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
         share_text(point.detection_rate, 1),
         share_text(point.false_alarm_rate, 2),
-        figures.events.in_words(),
     )
 
 
