@@ -88,11 +88,6 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.time_s)
 
-    @property
-    def days(self) -> float:
-        """Days of all assets together in which rows were scored."""
-        return float(self.lasts_s.sum()) / 86_400
-
     def rows_at(self, asset: NameArray, time_s: FloatArray) -> IntArray:
         """(k,) the row of an asset that stands at each moment.
 
