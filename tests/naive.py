@@ -676,7 +676,9 @@ def canonical_residual(
     return found
 
 
-def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
+def vus_pr(
+    is_anomaly: list[bool], score: list[float], window: int, known: list[bool] | None = None
+) -> float:
     """Volume under the precision-recall surface (Paparrizos et al. 2022), one row at a time.
 
     As TSB-AD has it: 250 thresholds at evenly spaced ranks, and of a slope only the flagged part is
@@ -688,8 +690,9 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
         for start in range(n)
         if is_anomaly[start] and (start == 0 or not is_anomaly[start - 1])
     ]
-    ranked = sorted(score, reverse=True)
-    thresholds = [ranked[int(k * (n - 1) / 249)] for k in range(250)]
+    counting = [row for row in range(n) if known is None or known[row]]
+    ranked = sorted((score[row] for row in counting), reverse=True)
+    thresholds = [ranked[int(k * (len(ranked) - 1) / 249)] for k in range(250)]
     for width in range(window + 1):
         label, zones = [float(there) for there in is_anomaly], []
         for rows in anomalies:
@@ -703,7 +706,7 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
             zones = [other for other in zones if other not in met] + [zone.union(*met)]
         area = before = 0.0
         for threshold in thresholds:
-            flagged = [row for row in range(n) if score[row] >= threshold]
+            flagged = [row for row in counting if score[row] >= threshold]
             true = sum(label[row] for row in flagged)
             slope = sum(label[row] for row in flagged if not is_anomaly[row])
             relevant = (sum(is_anomaly) + sum(is_anomaly) + slope) / 2
