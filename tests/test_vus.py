@@ -111,9 +111,13 @@ def test_unknown_rows_count_for_nothing() -> None:
     unknown = label.copy()
     unknown[(np.arange(900) % 3 == 0) & (label == 0)] = -1
     found = vus_pr(score, unknown, window=15)
-    few = unknown[:200]
-    slow = naive.vus_pr((few > 0).tolist(), score[:200].tolist(), 15, (few >= 0).tolist())
-    assert_allclose(vus_pr(score[:200], few, window=15).value, slow, rtol=1e-12)
+    few = np.repeat([0, 1, -1, 0], [30, 1, 8, 21])
+    for own in (
+        score[:60],
+        np.where(few == 1, -1.0, np.arange(60.0)),
+    ):  # in the second it is found last
+        slow = naive.vus_pr((few > 0).tolist(), own.tolist(), 15, (few >= 0).tolist())
+        assert_allclose(vus_pr(own, few, window=15).value, slow, rtol=1e-12)
     other = np.where(unknown < 0, 99.0, score)  # whatever they score
     assert vus_pr(other, unknown, window=15) == found
 
