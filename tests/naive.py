@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from math import comb, exp, hypot, log, sqrt
 from random import Random
 
@@ -753,7 +754,9 @@ def canonical_residual(
     return found
 
 
-def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
+def vus_pr(
+    is_anomaly: list[bool], score: list[float], window: int, known: list[bool] | None = None
+) -> float:
     """Volume under the precision-recall surface (Paparrizos et al. 2022), one row at a time.
 
     As TSB-AD has it: 250 thresholds at evenly spaced ranks, and of a slope only the flagged part is
@@ -765,8 +768,9 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
         for start in range(n)
         if is_anomaly[start] and (start == 0 or not is_anomaly[start - 1])
     ]
-    ranked = sorted(score, reverse=True)
-    thresholds = [ranked[int(k * (n - 1) / 249)] for k in range(250)]
+    counting = [row for row in range(n) if known is None or known[row]]
+    ranked = sorted((score[row] for row in counting), reverse=True)
+    thresholds = [ranked[int(k * (len(ranked) - 1) / 249)] for k in range(250)]
     for width in range(window + 1):
         label, zones = [float(there) for there in is_anomaly], []
         for rows in anomalies:
@@ -780,7 +784,7 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
             zones = [other for other in zones if other not in met] + [zone.union(*met)]
         area = before = 0.0
         for threshold in thresholds:
-            flagged = [row for row in range(n) if score[row] >= threshold]
+            flagged = [row for row in counting if score[row] >= threshold]
             true = sum(label[row] for row in flagged)
             slope = sum(label[row] for row in flagged if not is_anomaly[row])
             relevant = (sum(is_anomaly) + sum(is_anomaly) + slope) / 2
@@ -868,3 +872,105 @@ def called_faulty(
         else:
             found.append("stuck" if alike >= stuck else None)
     return found
+
+
+Rows = list[tuple[str, float]]
+
+
+def stretches(rows: Rows, flagged: list[bool], max_gap_s: float | None) -> list[list[int]]:
+    """Row numbers of each longest run of flagged rows (asset, time) without a gap."""
+    found: list[list[int]] = []
+    for i, (asset, time) in enumerate(rows):
+        joined = i > 0 and rows[i - 1][0] == asset
+        if joined:
+            limit = 10 * period_of(rows, asset) if max_gap_s is None else max_gap_s
+            joined = time - rows[i - 1][1] <= limit
+        if flagged[i]:
+            if found and joined and found[-1][-1] == i - 1:
+                found[-1].append(i)
+            else:
+                found.append([i])
+    return found
+
+
+def period_of(rows: Rows, asset: str) -> float:
+    """Median seconds between the rows of an asset, or of all where it has but one."""
+    pairs = [(a, b) for a, b in pairwise(rows) if a[0] == b[0]]
+    own = [b[1] - a[1] for a, b in pairs if a[0] == asset]
+    steps = own or [b[1] - a[1] for a, b in pairs]
+    return float(np.median(steps)) if steps else 0.0
+
+
+def event_counts(
+    rows: Rows,
+    label: list[int],
+    alarms: list[tuple[str, float, float]],
+    *,
+    reach: int,
+    max_gap_s: float | None,
+) -> dict[str, float | list[float]]:
+    """Alarms (asset, raised, end) against the faults in the labels, each alarm by itself."""
+    whole = stretches(rows, [True] * len(rows), max_gap_s)
+    lasts = {}
+    for stretch in whole:
+        for i in stretch:
+            last = i == stretch[-1]
+            lasts[i] = period_of(rows, rows[i][0]) if last else rows[i + 1][1] - rows[i][1]
+    faults = stretches(rows, [y > 0 for y in label], max_gap_s)
+    owner: dict[int, int] = {}
+    for number, fault in enumerate(faults):
+        (stretch,) = (s for s in whole if fault[0] in s)
+        for i in range(fault[0], fault[-1] + reach + 1):
+            if i in stretch and not (label[i] > 0 and i not in fault):
+                owner[i] = number
+            if label[min(i, len(label) - 1)] > 0 and i not in fault:
+                break
+    delays = [math.inf] * len(faults)
+    false = repeats = unjudged = 0
+    for asset, raised, _ in sorted(alarms, key=lambda alarm: alarm[1]):
+        (at,) = (
+            i for i, row in enumerate(rows)
+            if row[0] == asset and (row[1] == raised or row[1] <= raised < row[1] + lasts[i])
+        )  # fmt: skip
+        if at in owner:
+            repeats += delays[owner[at]] < math.inf
+            delays[owner[at]] = min(delays[owner[at]], raised - rows[faults[owner[at]][0]][1])
+        elif label[at] == 0:
+            false += 1
+        else:
+            unjudged += 1
+    standing = 0
+    for fault, delay in zip(faults, delays, strict=True):
+        asset, begin = rows[fault[0]]
+        under = any(a == asset and raised < begin < end for a, raised, end in alarms)
+        standing += under and delay == math.inf
+    normal = [i for i, y in enumerate(label) if y == 0 and i not in owner]
+    return {
+        "delays_s": delays, "n_false": false, "n_repeats": repeats, "n_unjudged": unjudged,
+        "n_standing": standing, "normal_days": sum(lasts[i] for i in normal) / 86_400,
+        "days": sum(lasts.values()) / 86_400,
+    }  # fmt: skip
+
+
+def leads(
+    alarms: list[tuple[str, float, float]],
+    failures: list[tuple[str, float]],
+    *,
+    horizon_s: float,
+    max_pause_s: float,
+) -> tuple[list[float], int]:
+    """Time from the warning to each failure, and how many alarms are of none."""
+    found, used = [], set()
+    for asset, end in failures:
+        before = [t for a, t in failures if a == asset and t < end]
+        begin = max([end - horizon_s, *before])
+        own = [alarm for alarm in alarms if alarm[0] == asset and begin <= alarm[1] < end]
+        used |= set(own)
+        standing = {end}
+        while True:  # until nothing joins those that stand
+            joined = {a[1] for a in own if any(a[2] + max_pause_s >= s for s in standing)}
+            if joined <= standing:
+                break
+            standing |= joined
+        found.append(end - min(standing))
+    return found, len(set(alarms) - used)

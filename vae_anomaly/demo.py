@@ -116,6 +116,7 @@ def summary(
         lines += [
             ("faulty test rows detected", share_text(point.detection_rate, 1)),
             ("false alarm rate on test rows", share_text(point.false_alarm_rate, 2)),
+            ("alarms on test rows", evaluation.model.events.in_words()),
             *(
                 (f"AUROC on test rows, {figures.method}", figure_text(figures.auroc, "{:.3f}"))
                 for figures in (evaluation.model, *evaluation.baselines)

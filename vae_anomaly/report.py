@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -266,7 +267,7 @@ def register_table(report: RegisterReport) -> Table:
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)
-    return Table("Register", summary, table.columns, table.rows, (*report.reasons, *table.notes))
+    return replace(table, title="Register", summary=summary, notes=(*report.reasons, *table.notes))
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -281,7 +282,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
         ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
         tuple(_figures_row(f) for f in figures),
-        notes,
+        (*(f"alarms of {f.method}: {f.events.in_words()}" for f in figures), *notes),
     )
 
 

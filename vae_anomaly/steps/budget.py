@@ -2,132 +2,81 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.budget import CANDIDATES, BudgetChoice, History, within_budget
 from vae_anomaly.decisions.evaluation import rates_at
-from vae_anomaly.decisions.modes import Levels
-from vae_anomaly.decisions.thresholds import Threshold
-from vae_anomaly.package import Calibration, ModelPackage
-from vae_anomaly.scoring.scorer import Scorer
+from vae_anomaly.decisions.thresholds import Calibrated, Threshold
 from vae_anomaly.steps.judged import Judged
-from vae_anomaly.steps.limits import blocks_of, levels_of
-from vae_anomaly.streaming import EVERY_ASSET, levelled, score_rows
+from vae_anomaly.steps.limits import Limit, blocks_of, levels_of
+from vae_anomaly.streaming import levelled
 
-__all__ = ["BUDGET", "by_budget", "chosen_for_budget", "histories"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["BUDGET", "BudgetLimits", "histories", "limits_of_budget"]
 
 #: What a threshold says of its rule, where a budget of alarms chose it.
 BUDGET = "budget"
 
 
 @dataclass(frozen=True)
-class _Levelled:
-    """Calibration rows of a scorer, their levels, and the levelled scores (n,) of all of them."""
+class BudgetLimits:
+    """The limit of each scorer, and what was chosen for all of them."""
 
-    rows: Judged
-    levels: Levels | None
-    scores: np.ndarray
+    of: Mapping[str, Limit]
+    choice: BudgetChoice
 
 
-def by_budget(
+def limits_of_budget(
     plant: PlantConfig,
-    draft: ModelPackage,
     parts: Mapping[str, Judged],
-    trained_on: pa.Table | None,
-) -> ModelPackage:
-    """A package whose thresholds and alarm rule keep the plant's budget.
+    scores: Mapping[str, np.ndarray],
+    *,
+    memory: int,
+    known: Mapping[str, pa.Table] | None = None,
+) -> BudgetLimits:
+    """Thresholds and alarm rule that keep the plant's budget on its calibration rows.
 
     Parameters
     ----------
     plant : PlantConfig
-    draft : ModelPackage
+        With a budget. An alarm rule of its own is kept, and only the thresholds are chosen.
     parts : mapping of str to Judged
         Calibration rows of each scorer.
-    trained_on : pa.Table or None
-        Mode and asset of the rows that the model was trained on, where modes matter.
+    scores : mapping of str to ndarray of shape (n,)
+        Of all these rows, left context included.
+    memory : int
+        Rows that one score depends on.
+    known : mapping of str to pa.Table, optional
+        For each scorer, further rows whose modes it knows: those that it was trained on.
 
     Raises
     ------
     CalibrationError
         The rows are too few for the budget; the message says how much it takes.
     """
-    found = {
-        name: _levelled(plant, unit.scorer, parts[name], _of_unit(trained_on, name))
-        for name, unit in draft.units.items()
-    }
-    scores = {name: own.scores for name, own in found.items()}
-    choice = chosen_for_budget(plant, parts, scores)
-    units = {
-        name: replace(unit, calibration=_priced(plant, choice.thresholds[name], found[name]))
-        for name, unit in draft.units.items()
-    }
-    logger.info("%s", choice.rule.in_words())
-    return replace(draft, units=units, alarm_rule=choice.rule, budget=choice)
-
-
-def _of_unit(trained_on: pa.Table | None, name: str) -> pa.Table | None:
-    if trained_on is None or name == EVERY_ASSET:
-        return trained_on
-    return trained_on.filter(pc.field("asset") == name)
-
-
-def _levelled(
-    plant: PlantConfig, scorer: Scorer, rows: Judged, trained_on: pa.Table | None
-) -> _Levelled:
-    scores = score_rows(scorer, rows.matrix).score.astype(np.float64)
-    own = scores[rows.judged]
-    blocks = blocks_of(own, rows, scorer.left_context + 1)
-    levels = levels_of(plant, own, rows, blocks=blocks, known=trained_on)
-    return _Levelled(rows, levels, levelled(scores, rows.table, levels))
-
-
-def _priced(plant: PlantConfig, value: float, found: _Levelled) -> Calibration:
-    """A threshold of the budget, and what it costs row by row."""
-    rows = found.rows
-    scores = found.scores[rows.judged]
-    point = rates_at(
-        value, scores, np.maximum(rows.label, 0), confidence=plant.calibration.confidence,
-        seed=plant.seed,
-    )  # fmt: skip
-    threshold = Threshold(value, BUDGET, point.false_alarm_rate.value, point.n_normal)
-    reference = np.sort(scores[rows.label <= 0]).astype(np.float32)
-    return Calibration(threshold, point, reference, levels=found.levels)
-
-
-def chosen_for_budget(
-    plant: PlantConfig, rows: Mapping[str, Judged], scores: Mapping[str, np.ndarray]
-) -> BudgetChoice:
-    """Rule and thresholds that keep the plant's budget on its calibration rows.
-
-    Parameters
-    ----------
-    plant : PlantConfig
-        With a budget. An alarm rule of its own is kept, and only the thresholds are chosen.
-    rows : mapping of str to Judged
-        Calibration rows of each scorer, left context included.
-    scores : mapping of str to ndarray of shape (n,)
-        Of all these rows.
-
-    Raises
-    ------
-    CalibrationError
-        The rows are too few for the budget; the message says how many it takes.
-    """
     assert plant.calibration.budget is not None
-    own = plant.alarms.rule
-    found = {name: histories(part, scores[name]) for name, part in rows.items()}
-    return within_budget(
-        found, plant.calibration.budget, rules=CANDIDATES if own is None else [own]
+    levels, level = {}, {}
+    for name, rows in parts.items():
+        own = scores[name][rows.judged]
+        levels[name] = levels_of(
+            plant, own, rows, blocks=blocks_of(own, rows, memory), known=(known or {}).get(name)
+        )
+        level[name] = levelled(scores[name], rows.table, levels[name])
+    rule = plant.alarms.rule
+    choice = within_budget(
+        {name: histories(rows, level[name]) for name, rows in parts.items()},
+        plant.calibration.budget,
+        rules=CANDIDATES if rule is None else [rule],
     )
+    of = {}
+    for name, rows in parts.items():
+        own = level[name][rows.judged]
+        of[name] = Limit(_priced(plant, choice.thresholds[name], own, rows), levels[name], own)
+    return BudgetLimits(of, choice)
 
 
 def histories(rows: Judged, score: np.ndarray) -> list[History]:
@@ -140,3 +89,14 @@ def histories(rows: Judged, score: np.ndarray) -> list[History]:
         History(time[own], score[own].astype(np.float64), normal[own])
         for own in (codes == code for code in range(len(assets.dictionary)))
     ]
+
+
+def _priced(plant: PlantConfig, value: float, scores: np.ndarray, rows: Judged) -> Calibrated:
+    """A threshold of the budget, and what it costs row by row."""
+    point = rates_at(
+        value, scores, np.maximum(rows.label, 0), confidence=plant.calibration.confidence,
+        seed=plant.seed,
+    )  # fmt: skip
+    return Calibrated(
+        Threshold(value, BUDGET, point.false_alarm_rate.value, point.n_normal), point, ""
+    )

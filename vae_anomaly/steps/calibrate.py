@@ -18,9 +18,9 @@ from vae_anomaly.data.parts import Interval
 from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.errors import CalibrationError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage, Unit
-from vae_anomaly.steps.budget import by_budget
+from vae_anomaly.steps.budget import limits_of_budget
 from vae_anomaly.steps.judged import Judged, calibration_rows, of_part
-from vae_anomaly.steps.limits import limit_of
+from vae_anomaly.steps.limits import Limit, limit_of
 from vae_anomaly.steps.train import read_current
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
@@ -85,7 +85,7 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
         }
         package = replace(draft, units=units, alarm_rule=plant.alarms.rule or AlarmRule())
     else:
-        package = by_budget(plant, draft, parts, trained_on)
+        package = _by_budget(plant, draft, parts, trained_on)
     package = package.write(folder / "package")
     found = {name: u.calibration for name, u in package.units.items() if u.calibration is not None}
     return CalibrateReport(
@@ -96,15 +96,42 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
 def _calibrated(
     plant: PlantConfig, name: str, unit: Unit, rows: Judged, trained_on: pa.Table | None
 ) -> Unit:
+    """A scorer with its threshold by the plant's rule."""
     score = score_rows(unit.scorer, rows.matrix).score[rows.judged].astype(np.float64)
     memory = unit.scorer.left_context + 1
-    if trained_on is not None and name != EVERY_ASSET:
-        trained_on = trained_on.filter(pc.field("asset") == name)
     try:
-        limit = limit_of(plant, score, rows, memory=memory, known=trained_on)
+        limit = limit_of(plant, score, rows, memory=memory, known=_of_unit(trained_on, name))
     except CalibrationError as error:
         of = "" if name == EVERY_ASSET else f"asset '{name}': "
         raise CalibrationError(f"{of}{error}") from error
+    return _limited(unit, rows, limit)
+
+
+def _by_budget(
+    plant: PlantConfig,
+    draft: ModelPackage,
+    parts: Mapping[str, Judged],
+    trained_on: pa.Table | None,
+) -> ModelPackage:
+    """Scorers with thresholds, and an alarm rule, that keep the plant's budget."""
+    units = draft.units
+    found = limits_of_budget(
+        plant,
+        {name: parts[name] for name in units},
+        {
+            name: score_rows(unit.scorer, parts[name].matrix).score.astype(np.float64)
+            for name, unit in units.items()
+        },
+        memory=max(unit.scorer.left_context for unit in units.values()) + 1,
+        known={name: table for name in units if (table := _of_unit(trained_on, name)) is not None},
+    )
+    logger.info("%s", found.choice.rule.in_words())
+    limited = {name: _limited(unit, parts[name], found.of[name]) for name, unit in units.items()}
+    return replace(draft, units=limited, alarm_rule=found.choice.rule, budget=found.choice)
+
+
+def _limited(unit: Unit, rows: Judged, limit: Limit) -> Unit:
+    """A scorer with a threshold, and the scores that p-values refer to."""
     result = limit.calibrated
     reference = np.sort(limit.scores[rows.label <= 0]).astype(np.float32)
     if limit.note:
@@ -115,6 +142,13 @@ def _calibrated(
             result.threshold, result.operating_point, reference, limit.note, limit.levels
         ),
     )
+
+
+def _of_unit(trained_on: pa.Table | None, name: str) -> pa.Table | None:
+    """Rows of what a scorer was trained on."""
+    if trained_on is None or name == EVERY_ASSET:
+        return trained_on
+    return trained_on.filter(pc.field("asset") == name)
 
 
 def _trained_on(

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PARTS, PlantConfig
+from vae_anomaly.config import PARTS, AlarmRule, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.windows import Matrix
+from vae_anomaly.decisions.alarms import alarms_by
+from vae_anomaly.decisions.episodes import Timeline, timeline
 from vae_anomaly.decisions.evaluation import auroc, rates_at
+from vae_anomaly.decisions.events import EventFigures, event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
 from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.steps.budget import limits_of_budget
 from vae_anomaly.steps.judged import Judged, alone, calibration_rows, of_units, unit_matrices
 from vae_anomaly.steps.limits import limit_of
 from vae_anomaly.steps.train import Trained
@@ -45,6 +50,9 @@ class Figures:
         Only where both classes are there. Its interval is the wider of two, at either end: of rows
         by themselves, and of a bootstrap of blocks of neighbouring rows.
     operating_point : OperatingPoint
+        Row by row.
+    events : EventFigures
+        Fault by fault, by the alarms that the same scores raise.
     lead : Interval or None
         Of a baseline, how far the model's AUROC is above its own on the same resamples.
     """
@@ -52,6 +60,7 @@ class Figures:
     method: str
     auroc: Interval | None
     operating_point: OperatingPoint
+    events: EventFigures
     lead: Interval | None = None
 
 
@@ -81,6 +90,11 @@ class TestRows:
     label: np.ndarray
     flagged: np.ndarray
 
+    def timeline(self, max_gap_s: float | None) -> Timeline:
+        """When the rows of each asset were, in seconds since the first of all."""
+        micros = self.time.astype("datetime64[us]").astype(np.int64)
+        return timeline(self.asset, (micros - micros.min()) / 1e6, max_gap_s=max_gap_s)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -88,8 +102,9 @@ class Evaluation:
 
     Each baseline is what `model: {baseline: name}` in the same plant file would be: fitted on the
     part `train`, with the same window and smoothing, and its threshold set on `calibrate` by the
-    same rule; by rule `auto` where the model's is a fixed value, which is in its own unit. A random
-    score is drawn row by row.
+    same rule, or with an alarm rule of its own for the same budget; by rule `auto` where the
+    model's is a fixed value, which is in its own unit. A random score is drawn row by row. Alarms
+    are those of the rule without its deadband.
     """
 
     model: Figures
@@ -138,11 +153,13 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    excess = {plant.method: rows.excess}
-    memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
-    excess |= _baselines(plant, readings, trained, test, calibrate, memory)
-    model, *baselines = _compared(plant, excess, rows, memory)
-    return Evaluation(model, tuple(baselines), rows)
+    own, chosen = {plant.method: rows.excess}, {plant.method: package.alarm_rule}
+    baselines = _baselines(plant, readings, trained, test, calibrate, memory=_reach(package) + 1)
+    for method, found in baselines:
+        own[method], chosen[method] = found
+    judge = _judge(plant, rows, _reach(package), chosen)
+    model, *others = _compared(plant, own, rows, judge, memory=_reach(package) + 1)
+    return Evaluation(model, tuple(others), rows)
 
 
 def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
@@ -162,7 +179,13 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    return _figures(plant, "champion", rows.excess, rows.label)
+    judge = _judge(plant, rows, _reach(package), {"champion": package.alarm_rule})
+    return judge("champion", rows.excess)
+
+
+def _reach(package: ModelPackage) -> int:
+    """How many rows before a row its score looks back on."""
+    return max(unit.scorer.left_context for unit in package.units.values())
 
 
 def readings_of(plant: PlantConfig, trained: Trained) -> DeltaTable:
@@ -221,16 +244,40 @@ def pooled(
     return np.concatenate(pieces)
 
 
-def _figures(plant: PlantConfig, method: str, excess: np.ndarray, label: np.ndarray) -> Figures:
-    if not (label >= 0).any():  # nobody has labelled anything: what is flagged is a false alarm
-        label = np.zeros_like(label)
-    both = bool((label > 0).any() and (label == 0).any())
+#: A method's name and its excess (n,) on the test rows → its figures.
+Judge = Callable[[str, np.ndarray], Figures]
+
+
+def _judge(plant: PlantConfig, rows: TestRows, reach: int, rules: Mapping[str, AlarmRule]) -> Judge:
+    """A function that judges every method by the same rows, row by row and fault by fault."""
     confidence = plant.calibration.confidence
-    area = auroc(excess[label >= 0], label[label >= 0], confidence=confidence) if both else None
-    return Figures(method, area, rates_at(0.0, excess, label, confidence=confidence))
+    times, known = rows.timeline(plant.contract.sampling.max_gap_s), rows.label >= 0
+    both = bool((rows.label > 0).any() and (rows.label == 0).any())
+    # nobody has labelled anything: what is flagged is a false alarm
+    label = rows.label if known.any() else np.zeros_like(rows.label)
+
+    def figures(method: str, excess: np.ndarray) -> Figures:
+        area = auroc(excess[known], rows.label[known], confidence=confidence) if both else None
+        point = rates_at(0.0, excess, label, confidence=confidence)
+        alarms = alarms_by(rules[method], excess > 0, times)
+        events = event_figures(alarms, times, label=rows.label, reach=reach, confidence=confidence)
+        return Figures(method, area, point, events)
+
+    return figures
 
 
 # ------------------------------------------------------------------------------------- baselines
+
+
+class Compared(NamedTuple):
+    """A baseline on the test rows: its excess (n,), and the alarm rule that goes with it."""
+
+    excess: np.ndarray
+    rule: AlarmRule
+
+
+#: Rows of a part → scores (n,) of all of them, left context included.
+Scoring = Callable[[Judged], np.ndarray]
 
 
 def _baselines(
@@ -239,59 +286,77 @@ def _baselines(
     trained: Trained,
     test: Mapping[str, Judged],
     calibrate: Mapping[str, Judged],
+    *,
     memory: int,
-) -> dict[str, np.ndarray]:
-    """Excess (n,) of each baseline on the test rows, and of a random score; not of the model."""
+) -> Iterator[tuple[str, Compared]]:
+    """Each baseline on the test rows, and a random score; not the model."""
     train, stop = (
         dict(unit_matrices(plant, alone(readings, trained.intervals, part, plant.contract)))
         for part in PARTS[:2]
     )
-    found = {}
     for method in (*BASELINES, CHANCE):
         if method == plant.model.baseline:
             continue
-        on_test: dict[str, np.ndarray] = {}
-        held: dict[str, np.ndarray] = {}
         try:
-            for number, name in enumerate(test):
+            scoring = {
                 # alike draws would add up when pooled
-                rows, seed = (train[name], stop[name]), plant.seed + number
-                score = _scoring(plant, method, *rows, seed=seed)
-                on_test[name], held[name] = score(test[name]), score(calibrate[name])
-            limits = {
-                name: limit_of(_by_rule(plant), held[name], rows, memory=memory, bootstrap=100)
-                for name, rows in calibrate.items()
-                if name in held
+                name: _scoring(plant, method, train[name], stop[name], seed=plant.seed + number)
+                for number, name in enumerate(test)
             }
+            yield method, _calibrated(plant, scoring, test, calibrate, memory)
         except (CalibrationError, InputError, PartsError) as error:
             logger.warning("baseline %s is left out: %s", method, error)
-            continue
-        level = {
-            name: levelled(score, test[name].own_table, limits[name].levels)
-            for name, score in on_test.items()
+
+
+def _calibrated(
+    plant: PlantConfig,
+    scoring: Mapping[str, Scoring],
+    test: Mapping[str, Judged],
+    calibrate: Mapping[str, Judged],
+    memory: int,
+) -> Compared:
+    """A baseline with threshold and alarm rule chosen as the model's are."""
+    parts = {name: part for name, part in calibrate.items() if name in scoring}
+    scores = {name: scoring[name](part) for name, part in parts.items()}
+    on_test = {name: scoring[name](part)[part.judged] for name, part in test.items()}
+    if plant.calibration.budget is not None:
+        found = limits_of_budget(plant, parts, scores, memory=memory)
+        limits, rule = found.of, found.choice.rule
+    else:
+        rule = plant.alarms.rule or AlarmRule()
+        limits = {
+            name: limit_of(
+                _by_rule(plant), scores[name][part.judged], part, memory=memory, bootstrap=100
+            )
+            for name, part in parts.items()
         }
-        held = {name: limit.scores for name, limit in limits.items()}
-        values = {name: limit.calibrated.threshold.value for name, limit in limits.items()}
-        found[method] = pooled(level, held, calibrate, values)
-    return found
+    level = {
+        name: levelled(score, test[name].own_table, limits[name].levels)
+        for name, score in on_test.items()
+    }
+    held = {name: limit.scores for name, limit in limits.items()}
+    values = {name: limit.value for name, limit in limits.items()}
+    return Compared(pooled(level, held, calibrate, values), rule)
 
 
-def _scoring(
-    plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, seed: int
-) -> Callable[[Judged], np.ndarray]:
-    """A function from rows to the scores (m,) of those that count."""
+def _scoring(plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, seed: int) -> Scoring:
     if method == CHANCE:
         generator = np.random.default_rng(seed)
-        return lambda rows: generator.random(int(rows.judged.sum()))
+        return lambda rows: generator.random(len(rows.judged))
     scorer = baseline_fitted(plant, method, train, stop, seed=seed).scorer
-    return lambda rows: score_rows(scorer, rows.matrix).score[rows.judged].astype(float)
+    return lambda rows: score_rows(scorer, rows.matrix).score.astype(float)
 
 
 def _compared(
-    plant: PlantConfig, excess: Mapping[str, np.ndarray], rows: TestRows, memory: int
+    plant: PlantConfig,
+    excess: Mapping[str, np.ndarray],
+    rows: TestRows,
+    judge: Judge,
+    *,
+    memory: int,
 ) -> Iterator[Figures]:
     """Figures of each method, the model first, on the same resamples."""
-    figures = [_figures(plant, method, own, rows.label) for method, own in excess.items()]
+    figures = [judge(method, own) for method, own in excess.items()]
     if figures[0].auroc is None:
         yield from figures
         return

@@ -35,6 +35,11 @@ class Limit:
     scores: np.ndarray
 
     @property
+    def value(self) -> float:
+        """The threshold."""
+        return self.calibrated.threshold.value
+
+    @property
     def note(self) -> str:
         """What a reader should know: of the threshold, and of those of modes or assets."""
         if self.levels is None:
