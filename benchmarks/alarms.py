@@ -141,10 +141,11 @@ def page(data: Path, work: Path, n_seeds: int) -> Iterator[str]:
         "An alarm counts by when it is raised: in a fault, the first is right and the others are "
         "repeats; on a normal row it is false, even where it stands until a fault begins. A fault "
         "begun under such an alarm is found only by another. Delays are quantiles over all faults, "
-        "a missed one infinitely late (–). Faults of tep last 40 hours, so that a random score "
-        "finds most of them too: read every line against it. Figures are means over seeds, the "
-        "lowest and the highest; of false alarms, in square brackets, the 95 % interval of the "
-        "first seed. Precision is the share of right alarms among the right and the false."
+        "a missed one infinitely late (–). Faults last long, so that a random score finds most of "
+        "them too: read every line against it, and never a share of faults without its false "
+        "alarms. Figures are means over seeds, with the lowest and the highest; of false alarms, "
+        "in square brackets, the 95 % interval of the first seed. Precision is the share of right "
+        "alarms among the right and the false."
     )
     for plant in PLANTS:
         yield ""
