@@ -30,6 +30,9 @@ MARKER = ".vae-anomaly-demo"
 #: Dirty lines of each kind in the first files.
 DIRTY = 8
 
+#: How many false alarms the demo puts up with.
+BUDGET = "calibration: {budget: 1 alarm per asset per week}\n"
+
 #: Days of the second batch.
 MORE_DAYS = 3
 
@@ -63,7 +66,7 @@ def prepare(folder: Path) -> Demo:
     (folder / MARKER).touch()
     simulation = demo()
     plant = folder / "plant.yml"
-    plant.write_text(plant_yaml(simulation), encoding="utf-8")
+    plant.write_text(plant_yaml(simulation) + BUDGET, encoding="utf-8")
     return Demo(plant, simulation, write_files(simulation, folder / "incoming", dirty=DIRTY))
 
 
@@ -108,7 +111,9 @@ def summary(
             ("threshold", figure_text(found.operating_point.threshold, "{:.4g}"))
             for found in calibrated.calibrations.values()
         ),
-        ("anomalies", f"{sum(s.statuses.get('anomaly', 0) for s in scored):,}"),
+        ("alarm rule", calibrated.alarm_rule.in_words()),
+        ("rows over the threshold", f"{sum(s.statuses.get('anomaly', 0) for s in scored):,}"),
+        ("alarms", f"{sum(len(s.alarms.raised) for s in scored):,}"),
     ]
     evaluation = registered.evaluation
     if evaluation is not None:
