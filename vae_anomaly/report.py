@@ -18,6 +18,7 @@ from vae_anomaly.config import SECONDS, PlantConfig, read_mlflow
 from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
+from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.alarms import AlarmReport
 from vae_anomaly.steps.calibrate import CalibrateReport
@@ -249,12 +250,17 @@ def _budget_notes(budget: BudgetChoice | None) -> Iterator[str]:
         f"week; in another {weeks:.3g} weeks of assets {expected.value:.0f} "
         f"({expected.low:.0f}–{expected.high:.0f})."
     )
-    found = [point for point in budget.curve if point.smallest_shift is not None]
-    if found:
-        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in found)
+    if budget.n_faults:
+        late = "" if budget.delay_s is None else f", in {duration_text(budget.delay_s)} (median)"
+        yield f"{budget.n_found} of {budget.n_faults} known faults found{late}."
+        pairs = (f"{p.alarms_per_week:.2g}: {p.n_found}" for p in budget.curve)
+        yield f"Alarms per asset and week, and faults found: {', '.join(pairs)}."
+    points = [point for point in budget.curve if point.smallest_shift is not None]
+    if points:
+        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in points)
         yield (
-            "Alarms per week, and the lasting rise of the score (in standard deviations) that is "
-            f"found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
+            "Alarms per asset and week, and the lasting rise of the score (in standard deviations) "
+            f"that is found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
         )
 
 

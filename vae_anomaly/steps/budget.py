@@ -83,10 +83,11 @@ def histories(rows: Judged, score: np.ndarray) -> list[History]:
     """The rows of each asset; what is labelled an anomaly, or looks back on one, is not normal."""
     assets = rows.table["asset"].combine_chunks().dictionary_encode()
     time = rows.table["time"].cast(pa.int64()).to_numpy()
-    normal = rows.judged & (rows.matrix.label <= 0)
+    label = rows.matrix.label
+    normal, faulty = rows.judged & (label <= 0), rows.judged & (label > 0)
     codes = assets.indices.to_numpy()
     return [
-        History(time[own], score[own].astype(np.float64), normal[own])
+        History(time[own], score[own].astype(np.float64), normal[own], faulty[own])
         for own in (codes == code for code in range(len(assets.dictionary)))
     ]
 
