@@ -7,8 +7,9 @@ threshold set on the next 80, and judged from row 400 on. Rows after its last fa
 label: they are called normal, but the rig has not come back. `tep`: learnt from d00, thresholds set
 on d00_te, judged on the runs of 21 faults, a row in three minutes, of which the first 160 are
 normal; faults 3, 9 and 15 have no effect that any method finds. Every method goes through the same
-smoothing, threshold and alarm rule (`RULES`); scores are kept in --work, so that another rule costs
-no training.
+smoothing, threshold and alarm rule (`RULES`; the smallest budget is one false alarm in as long a
+time as the normal rows last: 80 seconds of skab, 48 hours of tep); scores are kept in --work, so
+that another rule costs no training.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from suites import skab, suite_of, tep
 from suites.case import Floats, Ints, one_series
 from suites.detectors import DETECTORS, score_case
 
+from vae_anomaly.config import SECONDS, Budget
+from vae_anomaly.decisions.alarms import alarms_by
+from vae_anomaly.decisions.budget import History, within_budget
 from vae_anomaly.decisions.episodes import Episodes, Timeline, runs, timeline
 from vae_anomaly.decisions.events import EventFigures, duration_text, event_figures
 from vae_anomaly.scoring.baselines import CHANCE
@@ -33,17 +37,28 @@ from vae_anomaly.scoring.baselines import CHANCE
 METHODS = ("default", "mahalanobis", CHANCE)
 
 #: Scores of normal rows, those to be judged, and when these were -> alarms.
-AlarmRule = Callable[[Floats, Floats, Timeline], Episodes]
+Decide = Callable[[Floats, Floats, Timeline], Episodes]
 
 
-def above_quantile(share: float) -> AlarmRule:
+def above_quantile(share: float) -> Decide:
     """An alarm is a run of rows above a quantile of the normal rows."""
     return lambda normal, score, rows: runs(score > np.quantile(normal, share), rows)
 
 
-RULES: Mapping[str, AlarmRule] = {
+def smallest_budget(normal: Floats, score: Floats, rows: Timeline) -> Episodes:
+    """Threshold and alarm rule for one alarm in as long a time as the normal rows are."""
+    period_s = float(np.median(rows.lasts_s))
+    time = np.round(np.arange(len(normal)) * period_s * 1e6).astype(np.int64)
+    history = History(time, normal, np.ones(len(normal), bool))
+    budget = Budget(alarms=SECONDS["week"] / history.length_s * (1 + 1e-9))
+    choice = within_budget({"": [history]}, budget, multiples=())
+    return alarms_by(choice.rule, score > choice.thresholds[""], rows)
+
+
+RULES: Mapping[str, Decide] = {
     "above 99 % of the normal rows": above_quantile(0.99),
     "above all normal rows": above_quantile(1.0),
+    "smallest budget": smallest_budget,
 }
 
 
@@ -92,7 +107,7 @@ def of_tep(folder: Path, method: str, seed: int) -> Iterator[Recording]:
 PLANTS = (Plant("skab", 1.0, of_skab), Plant("tep", 180.0, of_tep))
 
 
-def judged(recordings: list[Recording], period_s: float, rule: AlarmRule) -> EventFigures:
+def judged(recordings: list[Recording], period_s: float, rule: Decide) -> EventFigures:
     """Figures of all recordings together; a threshold each."""
     alarms = [
         rule(own.normal, own.score, timeline([own.name] * len(own.score), _seconds(own, period_s)))
