@@ -317,6 +317,11 @@ def score_table(report: ScoreReport) -> Table:
         f"sensor '{sensor}' was constant in training and has changed in {n:,} rows"
         for sensor, n in report.constant_changed.items()
     ]
+    if report.sensor_faults:
+        most = sorted(report.sensor_faults.items(), key=lambda pair: -pair[1])[:MOST_TEXTS]
+        said = ", ".join(f"{fault} in {n:,} rows" for fault, n in most)
+        more = len(report.sensor_faults) - len(most)
+        notes.append(f"sensors at fault themselves: {said}" + f" and {more} more" * (more > 0))
     if report.alarms.n_over or report.alarms.raised or report.alarms.n_active:
         notes.append(_alarm_note(report.alarms))
     if report.top_sensors:

@@ -251,6 +251,7 @@ def _description(
         f"**{plant.name}**: {plant.method_kind}, {len(package.units)} "
         f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
+        f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
         "",
     ]
     if evaluation is not None:
@@ -263,6 +264,16 @@ def _description(
         ]
     lines += [f"- {note}" for note in package.provenance.notes]
     return "\n".join(lines)
+
+
+def _expected(package: ModelPackage) -> str:
+    """What a budget will cost, as a sentence."""
+    if package.budget is None:
+        return ""
+    return (
+        f" Expected of machines that are well: {package.budget.forecast.per_week:.2g} alarms per "
+        "asset and week."
+    )
 
 
 def _row(figures: Figures) -> str:
