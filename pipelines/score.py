@@ -1,4 +1,4 @@
-"""Flow: readings that the champion line has not judged → verdicts."""
+"""Flow: readings that the champion line has not judged → verdicts and alarms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from pipelines.parameters import PlantParameters, may_pass
 from vae_anomaly.progress import scoring_progress
 from vae_anomaly.report import score_table
+from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.score import score as score_readings
 
@@ -32,4 +33,7 @@ def score(parameters: PlantParameters) -> ScoreReport:
     table = score_table(report)
     get_run_logger().info("%s", table.summary)
     create_markdown_artifact(key="score", markdown=table.markdown(), description=table.title)
+    if report.alarms.raised or report.alarms.ended:
+        listed = alarms_table(alarm_list(parameters.read()))
+        create_markdown_artifact(key="alarms", markdown=listed.markdown(), description=listed.title)
     return report

@@ -80,6 +80,7 @@ __all__ = [
     "Lake",
     "as_timestamp",
     "commit",
+    "last_note",
     "merge",
     "new_rows",
     "notes",
@@ -341,6 +342,19 @@ def _properties(
         custom_metadata=dict(note or {}),
         app_transactions=[Transaction(name, number) for name, number in transactions.items()],
     )
+
+
+def last_note(table: DeltaTable, name: str) -> str | None:
+    """What the latest commit that notes something under a name notes; None if none does."""
+    n_back = 8  # the latest few hold it, unless the table was only tidied for long
+    while True:
+        for entry in table.history(limit=n_back):  # the latest first
+            if name in entry:
+                note: str = entry[name]
+                return note
+        if n_back > table.version():
+            return None
+        n_back *= 8
 
 
 def notes(table: DeltaTable, name: str, first: int = 0) -> dict[int, str]:

@@ -26,6 +26,7 @@ from vae_anomaly.data.lake import (
     VERDICTS,
     Lake,
     as_timestamp,
+    last_note,
     merge,
     new_rows,
     notes,
@@ -145,14 +146,14 @@ def _states(alarms: DeltaTable, through: int) -> dict[str, AssetState]:
     """Where each asset's stream stood when the last verdicts were taken in."""
     if through < 0:
         return {}
-    noted = notes(alarms, STATES)
-    if not noted:
+    noted = last_note(alarms, STATES)
+    if noted is None:
         raise LakeError(
             f"the log of table '{ALARMS}' no longer has the commit that took in version {through} "
             f"of the verdicts; move the folder {ALARMS} aside, and the next run makes it anew from "
             "all verdicts"
         )
-    return read_states(noted[max(noted)])
+    return read_states(noted)
 
 
 def _take_in(
