@@ -184,7 +184,7 @@ def _cells(found: list[EventFigures]) -> Iterator[str]:
     yield _delay([f.delay_s.value for f in found])
     yield _delay([f.slow_delay_s.value for f in found])
     rate = found[0].false_alarms_per_day
-    ends = f"[{rate.low:,.3g}–{rate.high:,.3g}]"
+    ends = f"[{_short(rate.low)}–{_short(rate.high)}]"
     yield f"{_over([f.false_alarms_per_day.value for f in found])} {ends}"
     yield _over([f.n_repeats for f in found])
     yield _over([f.precision.value for f in found])
@@ -193,8 +193,12 @@ def _cells(found: list[EventFigures]) -> Iterator[str]:
 def _over(values: list[float]) -> str:
     """Mean over seeds, and the lowest and the highest where they differ."""
     low, high = min(values), max(values)
-    mean = f"{np.mean(values):,.3g}"
-    return mean if low == high else f"{mean} ({low:,.3g}–{high:,.3g})"
+    mean = _short(float(np.mean(values)))
+    return mean if low == high else f"{mean} ({_short(low)}–{_short(high)})"
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
 def _delay(values: list[float]) -> str:

@@ -64,6 +64,7 @@ def test_commands_of_the_page_on_uses_are_understood() -> None:
         ("models.md", "speed", "\n\n", 5),
         ("models.md", "scores", "\n\n", 8),
         ("partial-labels.md", "partial_labels", "On 17 tables", 12),
+        ("alarms.md", "alarms", "On the 21 faults", 1),
         ("models.md", "series", "Without its smoothing", 8),
         ("models.md", "collapse", "Two networks made to collapse", 6),
     ],

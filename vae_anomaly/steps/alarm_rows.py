@@ -110,7 +110,7 @@ def alarm_id(line: str, asset: str, start: int) -> str:
     Examples
     --------
     >>> alarm_id("champion", "pump-1", 0)
-    '9ec0ed59d7'
+    'a50de402d0'
     """
     return hashlib.sha256(f"{line}|{asset}|{start}".encode()).hexdigest()[:10]
 
