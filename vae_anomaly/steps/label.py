@@ -7,31 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.data.lake import ALARMS, READINGS, Lake, rows
+from vae_anomaly.data.lake import READINGS, Lake, rows
 from vae_anomaly.errors import InputError, SourceError, closest
 from vae_anomaly.steps.label_file import LabelRow, read_label_file, verdict_of
-from vae_anomaly.steps.said import Said, append, content_id, holding
+from vae_anomaly.steps.said import Alarm, Said, append, content_id, holding, raised_alarms
 from vae_anomaly.table import Table
 
-__all__ = ["Alarm", "LabelReport", "import_labels", "label_alarms", "label_table", "raised_alarms"]
+__all__ = ["LabelReport", "import_labels", "label_alarms", "label_table"]
 
 #: Alarms that a message names where an id is not known.
 N_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """An alarm of the table: whose it is, from when to when (µs since 1970), and its state."""
-
-    alarm_id: str
-    asset: str
-    start: int
-    end: int
-    state: str
 
 
 @dataclass(frozen=True)
@@ -125,25 +113,6 @@ def import_labels(
 
     written = append(lake, unread)
     return LabelReport(written, len(found) - len(written))
-
-
-def raised_alarms(lake: Lake) -> dict[str, Alarm]:
-    """All alarms by their ids.
-
-    Raises
-    ------
-    LakeError
-        No alarm was ever raised.
-    """
-    columns = ["alarm_id", "asset", "start", "end", "state"]
-    batches = list(rows(lake.open(ALARMS), columns=columns))
-    table = pa.Table.from_batches(
-        batches, pa.schema([lake.schema(ALARMS).field(c) for c in columns])
-    )
-    for name in ("start", "end"):
-        at = columns.index(name)
-        table = table.set_column(at, name, table[name].cast(pa.int64()))
-    return {row["alarm_id"]: Alarm(**row) for row in table.to_pylist()}
 
 
 def _found(known: Mapping[str, Alarm], text: str) -> Alarm:

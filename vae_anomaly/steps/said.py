@@ -1,4 +1,4 @@
-"""The table of what people said of alarms and spans: it only grows, and the last entry holds."""
+"""Alarms, and what people said of them: a table that only grows, in which the last entry holds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from vae_anomaly.data.lake import LABELS, Lake, as_timestamp, commit, rows, until_committed
+from vae_anomaly.data.lake import ALARMS, LABELS, Lake, as_timestamp, commit, rows, until_committed
 
 __all__ = [
     "FALSE_ALARM",
     "FAULT",
     "VERDICTS_OF_PEOPLE",
+    "Alarm",
     "Said",
     "Verdict",
     "append",
     "content_id",
     "holding",
+    "raised_alarms",
     "read_said",
 ]
 
@@ -87,6 +89,17 @@ class Said:
         return f"{said}: {self.fault}" if self.fault else said
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm of the table: whose it is, from when to when (µs since 1970), and its state."""
+
+    alarm_id: str
+    asset: str
+    start: int
+    end: int
+    state: str
+
+
 def content_id(*content: str | int | None) -> str:
     """Name of what was said, by its content: sixteen hexadecimal digits."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -105,6 +118,25 @@ def holding(said: Iterable[Said]) -> list[Said]:
     """The last entry about each alarm and each span, in the order in which they were said."""
     last = {entry.about: entry for entry in said}
     return sorted(last.values(), key=lambda entry: entry.number)
+
+
+def raised_alarms(lake: Lake) -> dict[str, Alarm]:
+    """All alarms by their ids.
+
+    Raises
+    ------
+    LakeError
+        No alarm was ever raised.
+    """
+    columns = ["alarm_id", "asset", "start", "end", "state"]
+    batches = list(rows(lake.open(ALARMS), columns=columns))
+    table = pa.Table.from_batches(
+        batches, pa.schema([lake.schema(ALARMS).field(c) for c in columns])
+    )
+    for name in ("start", "end"):
+        at = columns.index(name)
+        table = table.set_column(at, name, table[name].cast(pa.int64()))
+    return {row["alarm_id"]: Alarm(**row) for row in table.to_pylist()}
 
 
 def append(lake: Lake, choose: Callable[[Sequence[Said]], Sequence[Said]]) -> tuple[Said, ...]:
