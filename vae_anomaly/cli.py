@@ -391,6 +391,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                "vae-anomaly alarms plant.yml --days 7"),
     "label": (_alarms, "say what alarms were, or read labels from a file",
               "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'"),
+    "recalibrate": (_alarms, "set the thresholds anew by what people said of alarms",
+                    "vae-anomaly recalibrate plant.yml --dry-run"),
     "survey": (_survey, "show what the lake holds: rows by hour, missing cells, the quarantine",
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ALARM_COMMANDS", "add_alarm_options", "alarm_table"]
 
 #: Commands that this module knows.
-ALARM_COMMANDS = ("alarms", "label")
+ALARM_COMMANDS = ("alarms", "label", "recalibrate")
 
 #: What may be said of an alarm, as it is typed.
 VERDICTS = ("fault", "false-alarm", "maintenance", "unknown")
@@ -36,6 +36,8 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--comment", default="")
         sub.add_argument("--from", dest="file", type=Path, help="a CSV file of labels")
         sub.add_argument("--asset", default="", help="of spans in the file that name none")
+    if name == "recalibrate":
+        sub.add_argument("--dry-run", action="store_true", help="say it, and register nothing")
 
 
 def alarm_table(options: argparse.Namespace) -> Table:
@@ -45,6 +47,10 @@ def alarm_table(options: argparse.Namespace) -> Table:
     plant = read_plant(options.plant)
     if options.name == "label":
         return _label(plant, options)
+    if options.name == "recalibrate":
+        from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
+
+        return recalibrate_table(recalibrate(plant, dry_run=options.dry_run))
     from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 
     return alarms_table(alarm_list(plant, asset=options.asset, days=options.days))
