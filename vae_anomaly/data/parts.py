@@ -205,8 +205,11 @@ def _labelled(table: pa.Table, intervals: Sequence[Interval]) -> pa.Table:
     label = pc.fill_null(table["label"], UNKNOWN).to_numpy().copy()
     asset = table["asset"].to_numpy()
     moment = table["time"].cast(pa.int64()).to_numpy()
-    for name, span in told:
-        label[(asset == name) & (moment >= span.start) & (moment < span.end)] = span.label
+    for name in {name for name, _ in told}:
+        own = np.flatnonzero(asset == name)
+        for span in (span for of, span in told if of == name):
+            first, last = np.searchsorted(moment[own], [span.start, span.end])
+            label[own[first:last]] = span.label
     known = pa.array(label, pa.int32(), mask=label == UNKNOWN)
     return table.set_column(table.schema.get_field_index("label"), "label", known)
 

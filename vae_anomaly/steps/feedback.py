@@ -168,7 +168,7 @@ def with_feedback(
             for span in spans.get(interval.asset, ())
             if span.start <= interval.end and span.end > interval.context_start
         )
-        out = [Excluded(s.start, s.end, (interval.asset,)) for s in told if not s.counts]
+        out = [Excluded(s.start, s.end, ("*",)) for s in told if not s.counts]
         pieces, n = without([replace(interval, told=told)], out, times)
         kept += pieces
         lost[interval.part] = lost.get(interval.part, 0) + n.get(interval.part, 0)

@@ -39,6 +39,8 @@ def marked_rows(
 ) -> dict[str, list[Marked]]:
     """Rows that a package's weights have judged, scorer by scorer, one entry an asset.
 
+    Scorers without a normal row that they have not seen are left out.
+
     Parameters
     ----------
     plant : PlantConfig
@@ -74,7 +76,11 @@ def marked_rows(
         history = History(time, score, judged & ~known & clear)
         events = tuple(_joined(_spans(said, 1)))
         found.setdefault(unit, []).append(Marked(history, judged, fresh, events))
-    return found
+    return {
+        unit: assets
+        for unit, assets in found.items()
+        if any(asset.history.is_normal.any() for asset in assets)
+    }
 
 
 def _verdicts(lake: Lake, digests: Collection[str]) -> pa.Table:
@@ -98,17 +104,17 @@ def _by_asset(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield asset, table.filter(pc.field("asset") == asset)
 
 
-def _seen(lake: Lake, fingerprint: str) -> dict[str, list[Excluded]]:
+def _seen(lake: Lake, fingerprint: str) -> dict[str, list[Span]]:
     """Spans of each asset that the training of a fingerprint has used up."""
     table = lake.found(PARTS)
-    found: dict[str, list[Excluded]] = {}
+    found: dict[str, list[Span]] = {}
     if table is None:
         return found
     where = (pc.field("fingerprint") == fingerprint) & pc.field("part").isin(SEEN)
     for batch in rows(table, where=where):
         ends = (batch[name].cast(pa.int64()).to_pylist() for name in ("start", "end"))
         for asset, start, end in zip(batch["asset"].to_pylist(), *ends, strict=True):
-            found.setdefault(asset, []).append(Excluded(start, end + 1, (asset,)))
+            found.setdefault(asset, []).append(Span(start, end + 1))
     return found
 
 
@@ -122,7 +128,7 @@ def _labelled(lake: Lake) -> dict[str, np.ndarray]:
     return {asset: np.concatenate(pieces) for asset, pieces in found.items()}
 
 
-def _within(table: pa.Table, spans: Sequence[Excluded]) -> np.ndarray:
+def _within(table: pa.Table, spans: Sequence[Excluded | Span]) -> np.ndarray:
     """(n,) whether each row lies in one of the spans."""
     time = _micros(table)
     inside = np.zeros(len(time), bool)

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 #: What a threshold says of its rule, where people's words about alarms chose it.
 FEEDBACK = "feedback"
 
-#: Tag of a version: the one whose weights it has.
-RECALIBRATED_FROM = "vae_anomaly.recalibrated_from"
+#: Tags of a version: the one that it took the place of, and the digest of the weights of both.
+RECALIBRATED_FROM, WEIGHTS = "vae_anomaly.recalibrated_from", "vae_anomaly.weights"
 
 #: Tags that hold for the weights, whatever the threshold.
 OF_WEIGHTS = ("vae_anomaly.plant", "vae_anomaly.variant", "vae_anomaly.per",
@@ -97,6 +97,7 @@ class _Judging:
     champion: Version
     package: ModelPackage
     trained: ModelPackage
+    weights: str
     digests: frozenset[str]
 
 
@@ -160,22 +161,21 @@ def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateRepo
 
 def _judging(plant: PlantConfig, tracking: Tracking) -> _Judging:
     """The champion, and every registered package with its weights."""
-    cache = plant.lake_path / "packages"
     champion = tracking.champion()
     folder = champion_package(plant).folder  # which says what to do where there is none
     assert champion is not None
-    package = ModelPackage.read(folder)
+    package = trained = ModelPackage.read(folder)
     weights = weights_digest(read_package_file(folder))
-    trained, digests = package, {package.digest}
+    digests = {package.digest}
     for version in tracking.versions():
-        if not version.digest or version.digest in digests:
-            continue
-        other = tracking.fetch_package(version, cache)
-        if weights_digest(read_package_file(other)) == weights:
+        is_trained = version.fingerprint == package.provenance.fingerprint
+        if is_trained or version.tags.get(WEIGHTS) == weights:
             digests.add(version.digest)
-            if version.fingerprint == package.provenance.fingerprint:
-                trained = ModelPackage.read(other)
-    return _Judging(champion, package, trained, frozenset(digests))
+        if is_trained:
+            trained = ModelPackage.read(
+                tracking.fetch_package(version, plant.lake_path / "packages")
+            )
+    return _Judging(champion, package, trained, weights, frozenset(digests))
 
 
 def _floors(
@@ -204,6 +204,8 @@ def _registered(
     package = judging.package
     units = dict(package.units)
     for name, found in report.units.items():
+        if found.threshold == report.present[name]:
+            continue
         calibration = _calibration(plant, found.threshold, rows[name], report.statement)
         units[name] = replace(units[name], calibration=calibration)
     kept = choice is not None and all(
@@ -217,7 +219,7 @@ def _registered(
         package, units=units, provenance=provenance, budget=choice if kept else None
     ).write(folder)
     tags = {name: judging.champion.tags.get(name, "") for name in OF_WEIGHTS}
-    tags |= {RECALIBRATED_FROM: report.champion}
+    tags |= {RECALIBRATED_FROM: report.champion, WEIGHTS: judging.weights}
     if EVERY_ASSET in sealed.thresholds:
         tags["threshold"] = f"{sealed.thresholds[EVERY_ASSET].value:.4g}"
     description = (
