@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from math import comb, exp, hypot, log, sqrt
 from random import Random
 
@@ -109,25 +110,100 @@ def runs(keys: list[tuple[str, float]], max_gap: float | None) -> list[int]:
     return result
 
 
-def threshold(rule: str, normal: list[float], anomalous: list[float], rate: str) -> float:
-    """The threshold of a rule, by trying every score; the rate as it is written, such as '0.1'."""
-    asked, n = Fraction(rate), len(normal)
+def threshold(rule: str, normal: list[float], anomalous: list[float], asked: str) -> float | None:
+    """The threshold of a rule, by trying every score; None where it refuses.
+
+    What is asked for as it is written, such as '0.1': false alarm rate, beta, detection rate, 1 -
+    precision, cost of a missed anomaly beside a false alarm, or 1 - the fixed value.
+    """
+    share, n, m = Fraction(asked), len(normal), len(anomalous)
 
     def above(scores: list[float], value: float) -> int:
         return sum(score > value for score in scores)
 
-    def gain(value: float) -> Fraction:
-        hit = Fraction(above(anomalous, value), len(anomalous))
-        return hit - Fraction(above(normal, value), n)
+    def rates(value: float) -> tuple[Fraction, Fraction]:
+        return Fraction(above(normal, value), n), Fraction(above(anomalous, value), m)
 
-    candidates = sorted({*normal, *anomalous})
-    if rule == "youden":
+    def precision(value: float) -> Fraction:
+        wrong, right = above(normal, value), above(anomalous, value)
+        return Fraction(right, wrong + right) if wrong + right else Fraction(0)
+
+    def f_beta(value: float) -> Fraction:
+        of_alarms, detected = precision(value), rates(value)[1]
+        weight = share**2
+        if not detected:
+            return Fraction(0)
+        return (1 + weight) * of_alarms * detected / (weight * of_alarms + detected)
+
+    gains = {
+        "youden": lambda v: rates(v)[1] - rates(v)[0],
+        "nearest_corner": lambda v: -(rates(v)[0] ** 2) - (1 - rates(v)[1]) ** 2,
+        "f_beta": f_beta,
+        "cost": lambda v: -above(normal, v) - share * (m - above(anomalous, v)),
+    }
+    candidates = sorted(
+        {math.nextafter(min([*normal, *anomalous]), -math.inf), *normal, *anomalous}
+    )
+    if rule == "fixed":
+        return float(1 - share)
+    if rule in gains:
         # among equal gains: fewest false alarms, and the lowest of those that alarm alike
-        return max(candidates, key=lambda v: (gain(v), -above(normal, v), -v))
+        return max(candidates, key=lambda v: (gains[rule](v), -above(normal, v), -v))
     if rule == "false_alarm_rate":
-        return min(v for v in candidates if Fraction(above(normal, v), n) <= asked)
+        return min(v for v in candidates if rates(v)[0] <= share)
+    if rule == "precision":
+        enough = [v for v in candidates if precision(v) >= 1 - share]
+        return min(enough) if enough and share * m >= 1 - share else None
+    if rule == "detection_rate":
+        # a fresh anomaly is as likely to take any rank among the m + 1
+        enough = [v for v in candidates if Fraction(above(anomalous, v), m + 1) >= share]
+        return max(enough, default=None)
     # conformal: a fresh row is as likely to take any rank among the n + 1
-    return min(v for v in candidates if Fraction(above(normal, v) + 1, n + 1) <= asked)
+    start = min(v for v in candidates if Fraction(above(normal, v) + 1, n + 1) <= share)
+    return start if rule == "conformal" else corrected(start, normal, anomalous, asked)
+
+
+def corrected(start: float, normal: list[float], anomalous: list[float], asked: str) -> float:
+    """A threshold moved by labels: by exact binomial tests at the rate asked for."""
+    rate, n = Fraction(asked), len(normal)
+
+    def chance(counts: range) -> Fraction:
+        return sum((comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in counts), Fraction(0))
+
+    def refuted(value: float) -> bool:
+        return chance(range(sum(s > value for s in normal), n + 1)) < Fraction(1, 100)
+
+    def vouched(value: float) -> bool:
+        return chance(range(sum(s > value for s in normal) + 1)) <= Fraction(1, 20)
+
+    def caught(value: float) -> int:
+        return sum(s > value for s in anomalous)
+
+    candidates = sorted(
+        {math.nextafter(min([*normal, *anomalous]), -math.inf), *normal, *anomalous}
+    )
+    if refuted(start):
+        return min(v for v in candidates if v >= start and not refuted(v))
+    lower = [v for v in candidates if v < start and vouched(v) and caught(v) > caught(start)]
+    return max(lower, key=lambda v: (caught(v), v), default=start)
+
+
+def pareto(excesses: list[float]) -> tuple[float, float]:
+    """Shape and scale by Zhang and Stephens (2009), in their own letters; excesses rise."""
+    n = len(excesses)
+    m = 20 + int(sqrt(n))
+    quartile = excesses[int(n / 4 + 0.5) - 1]
+
+    def k(theta: float) -> float:
+        return -sum(log(1 - theta * x) for x in excesses) / n
+
+    thetas = [
+        1 / excesses[-1] + (1 - sqrt(m / (j - 0.5))) / (3 * quartile) for j in range(1, m + 1)
+    ]
+    likelihoods = [n * (log(theta / k(theta)) + k(theta) - 1) for theta in thetas]
+    weights = [1 / sum(exp(other - own) for other in likelihoods) for own in likelihoods]
+    theta = sum(t * w for t, w in zip(thetas, weights, strict=True))
+    return -k(theta), k(theta) / theta
 
 
 def chances_of_alarms(n: int, k: int, n_fresh: int) -> list[Fraction]:
@@ -161,7 +237,7 @@ def p_value(score: float, reference: list[float]) -> Fraction:
 
 def resampled_thresholds(
     rule: str, normal: list[float], anomalous: list[float], rate: str, *, times: int, seed: int
-) -> list[float]:
+) -> list[float | None]:
     """Thresholds chosen anew on rows drawn with replacement within their class."""
     draw = Random(seed)
     return [
@@ -678,7 +754,9 @@ def canonical_residual(
     return found
 
 
-def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
+def vus_pr(
+    is_anomaly: list[bool], score: list[float], window: int, known: list[bool] | None = None
+) -> float:
     """Volume under the precision-recall surface (Paparrizos et al. 2022), one row at a time.
 
     As TSB-AD has it: 250 thresholds at evenly spaced ranks, and of a slope only the flagged part is
@@ -690,8 +768,9 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
         for start in range(n)
         if is_anomaly[start] and (start == 0 or not is_anomaly[start - 1])
     ]
-    ranked = sorted(score, reverse=True)
-    thresholds = [ranked[int(k * (n - 1) / 249)] for k in range(250)]
+    counting = [row for row in range(n) if known is None or known[row]]
+    ranked = sorted((score[row] for row in counting), reverse=True)
+    thresholds = [ranked[int(k * (len(ranked) - 1) / 249)] for k in range(250)]
     for width in range(window + 1):
         label, zones = [float(there) for there in is_anomaly], []
         for rows in anomalies:
@@ -705,7 +784,7 @@ def vus_pr(is_anomaly: list[bool], score: list[float], window: int) -> float:
             zones = [other for other in zones if other not in met] + [zone.union(*met)]
         area = before = 0.0
         for threshold in thresholds:
-            flagged = [row for row in range(n) if score[row] >= threshold]
+            flagged = [row for row in counting if score[row] >= threshold]
             true = sum(label[row] for row in flagged)
             slope = sum(label[row] for row in flagged if not is_anomaly[row])
             relevant = (sum(is_anomaly) + sum(is_anomaly) + slope) / 2
@@ -768,3 +847,130 @@ def _announce(alarm: dict[str, object], time: int, rule: AlarmRule) -> None:
     if rule.re_alarm_s:
         n = 1 + int((time - alarm["raised"]) // (rule.re_alarm_s * 1e6))
         alarm["n_announced"] = max(alarm["n_announced"], n)
+
+
+def called_faulty(
+    cells: list[float], series: list[int], *, stuck: int, missing: int
+) -> list[str | None]:
+    """What is wrong with a sensor in each row: so many rows of one series alike, or without value.
+
+    NaN = missing.
+    """
+    found: list[str | None] = []
+    for row, cell in enumerate(cells):
+        alike = 1
+        while (
+            alike <= row
+            and series[row - alike] == series[row]
+            and (
+                cells[row - alike] == cell or (math.isnan(cell) and math.isnan(cells[row - alike]))
+            )
+        ):
+            alike += 1
+        if math.isnan(cell):
+            found.append("missing" if alike >= missing else None)
+        else:
+            found.append("stuck" if alike >= stuck else None)
+    return found
+
+
+Rows = list[tuple[str, float]]
+
+
+def stretches(rows: Rows, flagged: list[bool], max_gap_s: float | None) -> list[list[int]]:
+    """Row numbers of each longest run of flagged rows (asset, time) without a gap."""
+    found: list[list[int]] = []
+    for i, (asset, time) in enumerate(rows):
+        joined = i > 0 and rows[i - 1][0] == asset
+        if joined:
+            limit = 10 * period_of(rows, asset) if max_gap_s is None else max_gap_s
+            joined = time - rows[i - 1][1] <= limit
+        if flagged[i]:
+            if found and joined and found[-1][-1] == i - 1:
+                found[-1].append(i)
+            else:
+                found.append([i])
+    return found
+
+
+def period_of(rows: Rows, asset: str) -> float:
+    """Median seconds between the rows of an asset, or of all where it has but one."""
+    pairs = [(a, b) for a, b in pairwise(rows) if a[0] == b[0]]
+    own = [b[1] - a[1] for a, b in pairs if a[0] == asset]
+    steps = own or [b[1] - a[1] for a, b in pairs]
+    return float(np.median(steps)) if steps else 0.0
+
+
+def event_counts(
+    rows: Rows,
+    label: list[int],
+    alarms: list[tuple[str, float, float]],
+    *,
+    reach: int,
+    max_gap_s: float | None,
+) -> dict[str, float | list[float]]:
+    """Alarms (asset, raised, end) against the faults in the labels, each alarm by itself."""
+    whole = stretches(rows, [True] * len(rows), max_gap_s)
+    lasts = {}
+    for stretch in whole:
+        for i in stretch:
+            last = i == stretch[-1]
+            lasts[i] = period_of(rows, rows[i][0]) if last else rows[i + 1][1] - rows[i][1]
+    faults = stretches(rows, [y > 0 for y in label], max_gap_s)
+    owner: dict[int, int] = {}
+    for number, fault in enumerate(faults):
+        (stretch,) = (s for s in whole if fault[0] in s)
+        for i in range(fault[0], fault[-1] + reach + 1):
+            if i in stretch and not (label[i] > 0 and i not in fault):
+                owner[i] = number
+            if label[min(i, len(label) - 1)] > 0 and i not in fault:
+                break
+    delays = [math.inf] * len(faults)
+    false = repeats = unjudged = 0
+    for asset, raised, _ in sorted(alarms, key=lambda alarm: alarm[1]):
+        (at,) = (
+            i for i, row in enumerate(rows)
+            if row[0] == asset and (row[1] == raised or row[1] <= raised < row[1] + lasts[i])
+        )  # fmt: skip
+        if at in owner:
+            repeats += delays[owner[at]] < math.inf
+            delays[owner[at]] = min(delays[owner[at]], raised - rows[faults[owner[at]][0]][1])
+        elif label[at] == 0:
+            false += 1
+        else:
+            unjudged += 1
+    standing = 0
+    for fault, delay in zip(faults, delays, strict=True):
+        asset, begin = rows[fault[0]]
+        under = any(a == asset and raised < begin < end for a, raised, end in alarms)
+        standing += under and delay == math.inf
+    normal = [i for i, y in enumerate(label) if y == 0 and i not in owner]
+    return {
+        "delays_s": delays, "n_false": false, "n_repeats": repeats, "n_unjudged": unjudged,
+        "n_standing": standing, "normal_days": sum(lasts[i] for i in normal) / 86_400,
+        "days": sum(lasts.values()) / 86_400,
+    }  # fmt: skip
+
+
+def leads(
+    alarms: list[tuple[str, float, float]],
+    failures: list[tuple[str, float]],
+    *,
+    horizon_s: float,
+    max_pause_s: float,
+) -> tuple[list[float], int]:
+    """Time from the warning to each failure, and how many alarms are of none."""
+    found, used = [], set()
+    for asset, end in failures:
+        before = [t for a, t in failures if a == asset and t < end]
+        begin = max([end - horizon_s, *before])
+        own = [alarm for alarm in alarms if alarm[0] == asset and begin <= alarm[1] < end]
+        used |= set(own)
+        standing = {end}
+        while True:  # until nothing joins those that stand
+            joined = {a[1] for a in own if any(a[2] + max_pause_s >= s for s in standing)}
+            if joined <= standing:
+                break
+            standing |= joined
+        found.append(end - min(standing))
+    return found, len(set(alarms) - used)

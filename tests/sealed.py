@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from vae_anomaly.config import Contract, Training
 from vae_anomaly.data.windows import Matrix
-from vae_anomaly.decisions.thresholds import calibrate
+from vae_anomaly.decisions.thresholds import Target, calibrate
 from vae_anomaly.models.standardize import Series
 from vae_anomaly.models.variants import variant_of
 from vae_anomaly.package import Calibration, Golden, ModelPackage, Provenance, Unit
@@ -86,7 +86,9 @@ def _unit(temporal: bool) -> Unit:
     values[-20:, 0] += 50
     label[-20:] = 1
     score = score_rows(fitted.scorer, Matrix(values, run, label)).score
-    result = calibrate(score.astype(np.float64), label, false_alarm_rate=0.1, bootstrap=100)
+    result = calibrate(
+        score.astype(np.float64), label, target=Target(false_alarm_rate=0.1), bootstrap=100
+    )
     reference = np.sort(score[label == 0])
     calibration = Calibration(result.threshold, result.operating_point, reference, result.note)
     return Unit(fitted.scorer, golden, calibration)

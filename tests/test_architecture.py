@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 #: Outside libraries that only some rooms may import: library → places.
 ROOMS = {
-    "torch": ("models/", "scoring/", "package.py", "streaming.py", "detector.py",
-              "detector_parts.py", "latent/", "steps/"),
+    "torch": ("models/", "scoring/", "package.py", "streaming.py", "explanations.py",
+              "detector.py", "detector_parts.py", "latent/", "steps/"),
     "safetensors": ("package.py", "models/training.py"),
-    "pyarrow": ("data/", "package.py", "streaming.py", "mlflow_model.py", "steps/", "demo.py"),
+    "pyarrow": ("data/", "package.py", "streaming.py", "explanations.py", "mlflow_model.py",
+                "steps/", "demo.py"),
     "deltalake": ("data/", "steps/"),
     "pandas": ("detector.py", "mlflow_model.py"),
     "sklearn": ("decisions/", "scoring/baselines/", "scoring/scores/", "detector.py",
@@ -41,7 +42,16 @@ LEVELS = (
     ("config", "table", "images"),
     ("data", "models", "decisions", "pictures"),
     ("scoring",),
-    ("package_file", "package", "streaming", "detector_parts", "detector", "latent", "tracking"),
+    (
+        "package_file",
+        "package",
+        "streaming",
+        "explanations",
+        "detector_parts",
+        "detector",
+        "latent",
+        "tracking",
+    ),
     ("mlflow_model", "steps"),
     ("report", "progress"),
     ("demo",),

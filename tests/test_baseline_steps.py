@@ -11,9 +11,11 @@ import pytest
 from crash import run_all, write_plant
 
 from vae_anomaly import ModelPackage
-from vae_anomaly.config import read_plant
+from vae_anomaly.config import AlarmRule, Alarms, read_plant
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
+from vae_anomaly.decisions.episodes import runs, timeline
 from vae_anomaly.decisions.evaluation import rates_at
+from vae_anomaly.decisions.events import EventFigures, event_figures
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.report import evaluation_table
@@ -67,9 +69,19 @@ def test_a_baseline_can_take_the_place_of_a_champion_and_the_run_says_how_they_c
 
     run = open_tracking(plant).client.get_run(report.version.run_id).data
     assert {f"baseline/{name}/test_auroc_low" for name in ("pca", "knn")} <= set(run.metrics)
+    for prefix in ("test_", "baseline/pca/test_", "baseline/random/test_"):
+        assert run.metrics[f"{prefix}alarms_per_day"] >= run.metrics[f"{prefix}event_precision"]
+        assert 0 <= run.metrics[f"{prefix}event_detection_rate"] <= 1
     assert report.version.tags["vae_anomaly.variant"] == "mahalanobis"
     sealed = {p.suffix for p in (trained.folder / "package").iterdir()}
     assert sealed == {".json", ".safetensors"}
+    package = ModelPackage.read(trained.folder / "package")
+    rule = AlarmRule(raise_after=10_000)
+    mute = plant.model_copy(update={"alarms": Alarms(rule=rule)})
+    silent = evaluate(mute, trained.trained, replace(package, alarm_rule=rule))
+    assert silent is not None
+    for found in (silent.model, *silent.baselines):
+        assert found.events.alarms_per_day.value == found.events.n_found == 0
     figures = json.loads((trained.folder / "figures/test.json").read_text())
     assert {f["method"] for f in figures["baselines"]} == {*BASELINES, "random"} - {"mahalanobis"}
     assert figures["in_words"]
@@ -134,7 +146,14 @@ def test_a_name_that_is_no_baseline_is_refused_before_training(tmp_path: Path) -
 def figures(method: str, area: float, lead: tuple[float, float] | None = None) -> Figures:
     point = rates_at(0.5, [0.0, 1.0], [0, 1])
     ahead = None if lead is None else Interval(sum(lead) / 2, *lead)
-    return Figures(method, Interval(area, area - 0.01, area + 0.01), point, ahead)
+    return Figures(method, Interval(area, area - 0.01, area + 0.01), point, one_hour(), ahead)
+
+
+def one_hour() -> EventFigures:
+    """A row a minute, half of them one fault that is found after 12 minutes, and a false alarm."""
+    rows = timeline(["a"] * 60, 60.0 * np.arange(60))
+    over = np.isin(np.arange(60), [7, 42])
+    return event_figures(runs(over, rows), rows, label=np.repeat([0, 1], 30))
 
 
 def evaluation(*baselines: Figures) -> Evaluation:
@@ -160,7 +179,23 @@ def test_a_run_says_in_words_what_is_as_good(
 ) -> None:
     found = evaluation(*(figures(*own) for own in baselines))
     assert said in " ".join(found.in_words())
-    assert found.in_words() == evaluation_table(found).notes
+    assert found.in_words() == evaluation_table(found).notes[1 + len(baselines) :]
+
+
+def test_test_rows_are_timed_in_seconds_since_the_first_of_all_assets() -> None:
+    time = np.array(["2026-01-01T00:01", "2026-01-01T00:02", "2026-01-01T00:00"], "datetime64[us]")
+    nothing = np.zeros(3)
+    asset = np.array(["a", "a", "b"], dtype=object)
+    found = Rows(asset, time, nothing, nothing, nothing, np.zeros((0, 1))).timeline(None)
+    assert found.time_s.tolist() == [60, 120, 0]
+    assert found.lasts_s.tolist() == [60, 60, 60]
+    assert found.assets.tolist() == ["a", "b"]
+
+
+def test_every_method_says_what_its_alarms_find_and_cost() -> None:
+    table = evaluation_table(evaluation(figures("pca", 0.8, (0.05, 0.15))))
+    said = "1 of 1 faults found, in 12 min (median), 48 (1.2–267) false alarms per asset and day"
+    assert table.notes[:2] == (f"alarms of gaussian: {said}", f"alarms of pca: {said}")
 
 
 def test_without_labels_nothing_is_compared_in_words() -> None:

@@ -60,7 +60,7 @@ def test_fresh_alarms_lie_in_the_stated_interval() -> None:
     held, said = 0, []
     for seed in range(20):
         seen, fresh = halves(fleet(seed, n_assets=20, weeks=20))
-        choice = within_budget({"*": seen}, Budget(alarms=2))
+        choice = within_budget({"*": seen}, Budget(alarms=2), multiples=())
         found = count(fresh, choice.thresholds["*"], choice.rule)
         expected = choice.forecast.expected(sum(rows.length_s for rows in fresh))
         held += expected.low <= found <= expected.high
@@ -130,6 +130,23 @@ def test_rows_that_are_not_normal_raise_nothing_and_are_not_counted_as_time() ->
     choice = within_budget({"*": [rows]}, Budget(alarms=2))
     assert choice.thresholds["*"] < 20
     assert rows.length_s == 3600 * is_normal.sum()
+
+
+def test_known_faults_say_what_the_budget_finds_and_how_late() -> None:
+    """Three faults of ten hours, the last one too weak to be found."""
+    rows = fleet(14, n_assets=1, weeks=6)[0]
+    is_faulty = np.zeros(len(rows.time), bool)
+    score = rows.score.copy()
+    for first, rise in ((200, 30.0), (400, 30.0), (600, 0.0)):
+        is_faulty[first : first + 10] = True
+        score[first : first + 10] += rise
+    known = History(rows.time, score, ~is_faulty, is_faulty)
+    choice = within_budget({"*": [known]}, Budget(alarms=1))
+    assert (choice.n_found, choice.n_faults) == (2, 3)
+    assert choice.delay_s == 3600 * (choice.rule.raise_after - 1)
+    unknown = within_budget({"*": [History(rows.time, score, ~is_faulty)]}, Budget(alarms=1))
+    assert (unknown.thresholds, unknown.rule) == (choice.thresholds, choice.rule)
+    assert (unknown.n_found, unknown.n_faults, unknown.delay_s) == (0, 0, None)
 
 
 def test_too_short_a_history_is_refused_with_how_much_it_takes() -> None:

@@ -13,9 +13,10 @@ from vae_anomaly.cli import parser
 from vae_anomaly.cli_uses import USES
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.refusals import REASONS
+from vae_anomaly.decisions.rules import RULES
 from vae_anomaly.models.variants import VARIANTS
 from vae_anomaly.scoring.baselines import BASELINES
-from vae_anomaly.streaming import STATUSES
+from vae_anomaly.streaming import STATUSES, VERDICT_SCHEMA
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
@@ -36,6 +37,11 @@ def test_what_is_shown_is_valid(block: str) -> None:
 @pytest.mark.parametrize("name", [*VARIANTS, *BASELINES])
 def test_every_model_has_a_row_in_the_page_on_models(name: str) -> None:
     assert f"\n| `{name}` |" in PAGES["models.md"]
+
+
+@pytest.mark.parametrize("name", ["auto", *RULES])
+def test_every_rule_has_a_row_in_the_page_on_thresholds(name: str) -> None:
+    assert f"\n| `{name}` |" in PAGES["thresholds.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -67,6 +73,7 @@ def test_commands_of_the_page_on_feedback_are_understood() -> None:
         ("models.md", "speed", "\n\n", 5),
         ("models.md", "scores", "\n\n", 8),
         ("partial-labels.md", "partial_labels", "On 17 tables", 12),
+        ("models.md", "series", "Without its smoothing", 8),
         ("models.md", "collapse", "Two networks made to collapse", 6),
     ],
 )
@@ -118,3 +125,15 @@ def test_reasons_and_statuses_are_those_of_the_code() -> None:
     for status in ("off", "unseen_mode"):
         assert f"`{status}`" in PAGE
         assert status in STATUSES
+
+
+def test_every_column_that_gives_reasons_is_in_the_page_on_why() -> None:
+    names = [name for name in VERDICT_SCHEMA.names if name.startswith("top_")]
+    for name in (*names, "constant_changed", "sensor_faults"):
+        assert f"\n| `{name}` |" in PAGES["why.md"]
+
+
+@pytest.mark.parametrize("name", ["stuck", "why"])
+def test_tables_of_the_page_on_why_are_those_of_the_results(name: str) -> None:
+    results = (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8")
+    assert results.split("\n\n")[1] in PAGES["why.md"]

@@ -31,6 +31,8 @@ from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.config import Gate, PlantConfig, read_plant
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
 from vae_anomaly.data.windows import sorted_readings
+from vae_anomaly.decisions.episodes import runs, timeline
+from vae_anomaly.decisions.events import event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.errors import PartsError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
@@ -289,7 +291,9 @@ def figures(far: float, detected: float, area: float, *, n_anomalous: int = 100)
     point = OperatingPoint(
         exactly(1.0), exactly(far), exactly(detected), exactly(1.0), 1000, n_anomalous
     )
-    return Figures("x", exactly(area) if n_anomalous else None, point)
+    rows = timeline(["a"], [0.0])
+    events = event_figures(runs([False], rows), rows, label=[0])
+    return Figures("x", exactly(area) if n_anomalous else None, point, events)
 
 
 @pytest.mark.parametrize(

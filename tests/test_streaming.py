@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from vae_anomaly.config import Contract, Training
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.data.windows import Matrix, matrix_of
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.models.standardize import Series
@@ -80,6 +82,9 @@ def test_anomaly_names_its_sensor_direction_and_expected_value() -> None:
     assert row["p_value"] == np.float32(1 / 301)
     contributions = score_rows(made, matrix_of(table, CONTRACT)).contributions[7]
     assert_allclose(sorted(contributions)[::-1][:3], row["top_contributions"], rtol=1e-6)
+    assert_allclose(contributions.sum(), row["score"], rtol=1e-5)
+    against = contributions.clip(min=0)
+    assert_allclose(sorted(against / against.sum())[::-1][:3], row["top_shares"], rtol=1e-6)
     normal = verdicts.slice(8, 1).to_pylist()[0]
     assert (normal["status"], normal["top_sensors"]) == ("normal", None)
 
@@ -131,12 +136,22 @@ def test_expected_values_of_a_window_are_the_row_s_own() -> None:
 
 def test_verdicts_do_not_depend_on_the_split() -> None:
     made = scorer(window=3, smoothing=0.5)
-    by, table = judged_by(made), readings(300, seed=6)
+    limits = SensorLimits(stuck={"flow": 25, "power": 3}, missing={"flow": 1})
+    by = {EVERY_ASSET: replace(judged_by(made, limit=5.0)[EVERY_ASSET], limits=limits)}
+    table = with_cell(readings(300, seed=6), "flow", 40, None)
+    stuck = table["flow"].to_pylist()
+    stuck[90:130] = [0.5] * 40
+    table = table.set_column(2, "flow", pa.array(stuck, pa.float64()))
+    left_context = max(made.left_context, limits.left_context)
+    assert left_context == 24  # the limits look further back than the scorer
     whole = judge(table, by, CONTRACT)
-    for cut in (1, 100, 299):
-        back = max(0, cut - made.left_context)
+    faults = whole["sensor_faults"].to_pylist()
+    assert faults[113:131] == [None, *[["flow: stuck"]] * 16, None]
+    assert "anomaly" in whole["status"].to_pylist()[114:130]
+    for cut in (1, 41, 100, 115, 129, 299):
+        back = max(0, cut - left_context)
         tail = judge(table.slice(back), by, CONTRACT).slice(cut - back)
-        assert_array_equal(tail["score"].to_numpy(), whole["score"].to_numpy()[cut:])
+        assert tail.equals(whole.slice(cut))
 
 
 def test_empty_table_gives_no_verdicts() -> None:

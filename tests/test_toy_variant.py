@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.data.windows import Matrix
-from vae_anomaly.decisions.thresholds import calibrate
+from vae_anomaly.decisions.thresholds import Target, calibrate
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.models import variants
 from vae_anomaly.models.variants import VARIANTS, variant_of
@@ -83,7 +83,9 @@ def test_toy_is_sealed_read_and_scores_the_same(toy: ModuleType, tmp_path: Path)
     ).scorer
     matrix = Matrix(values, run, label)
     score = score_rows(scorer, matrix).score
-    found = calibrate(score.astype(np.float64), label, rule="conformal", false_alarm_rate=0.05)
+    found = calibrate(
+        score.astype(np.float64), label, rule="conformal", target=Target(false_alarm_rate=0.05)
+    )
     calibration = Calibration(found.threshold, found.operating_point, np.sort(score), found.note)
     unit = Unit(scorer, Golden.of(scorer, matrix), calibration)
     provenance = Provenance("pumps", "f" * 64, readings_version=3, seed=0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig, read_plant
-from vae_anomaly.data.lake import VERDICTS, Lake, rows
+from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.data.simulate import Simulation, Written, demo, plant_yaml, truth, write_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.report import Table, figure_text, places_table, share_text
@@ -29,6 +31,12 @@ MARKER = ".vae-anomaly-demo"
 
 #: Dirty lines of each kind in the first files.
 DIRTY = 8
+
+#: How many false alarms the demo puts up with.
+BUDGET = "calibration: {budget: 1 alarm per asset per week}\n"
+
+#: Planted faults are spikes of a few readings, or last for hours.
+LASTING = timedelta(hours=1)
 
 #: Days of the second batch.
 MORE_DAYS = 3
@@ -63,7 +71,7 @@ def prepare(folder: Path) -> Demo:
     (folder / MARKER).touch()
     simulation = demo()
     plant = folder / "plant.yml"
-    plant.write_text(plant_yaml(simulation), encoding="utf-8")
+    plant.write_text(plant_yaml(simulation) + BUDGET, encoding="utf-8")
     return Demo(plant, simulation, write_files(simulation, folder / "incoming", dirty=DIRTY))
 
 
@@ -108,7 +116,9 @@ def summary(
             ("threshold", figure_text(found.operating_point.threshold, "{:.4g}"))
             for found in calibrated.calibrations.values()
         ),
-        ("anomalies", f"{sum(s.statuses.get('anomaly', 0) for s in scored):,}"),
+        ("alarm rule", calibrated.alarm_rule.in_words()),
+        ("rows over the threshold", f"{sum(s.statuses.get('anomaly', 0) for s in scored):,}"),
+        ("alarms, all rows", f"{sum(len(s.alarms.raised) for s in scored):,}"),
     ]
     evaluation = registered.evaluation
     if evaluation is not None:
@@ -116,14 +126,37 @@ def summary(
         lines += [
             ("faulty test rows detected", share_text(point.detection_rate, 1)),
             ("false alarm rate on test rows", share_text(point.false_alarm_rate, 2)),
+            ("alarms on test rows", evaluation.model.events.in_words()),
             *(
                 (f"AUROC on test rows, {figures.method}", figure_text(figures.auroc, "{:.3f}"))
                 for figures in (evaluation.model, *evaluation.baselines)
                 if figures.auroc is not None
             ),
         ]
+    lines += _alarm_lines(made)
     lines.append(("planted sensor named first", f"{_named_share(made):.0%} of detected fault rows"))
     return Table("Demo", "Every count equals what was planted.", ("", ""), tuple(lines))
+
+
+def _alarm_lines(made: Demo) -> Iterator[tuple[str, str]]:
+    """Which planted faults have an alarm that was raised in them, and how many alarms have none."""
+    plant = made.config()
+    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    batches = rows(table, columns=["asset", "raised"])
+    alarms = [(row["asset"], row["raised"]) for batch in batches for row in batch.to_pylist()]
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    right: set[int] = set()
+    for fault in truth(made.simulation).to_pylist():
+        own = {
+            number
+            for number, (asset, raised) in enumerate(alarms)
+            if asset == fault["asset"] and fault["start"] <= raised <= fault["end"]
+        }
+        right |= own
+        found[fault["end"] - fault["start"] >= LASTING].append(bool(own))
+    for name, own_faults in (("lasting faults", found[True]), ("spikes", found[False])):
+        yield f"{name} with an alarm", f"{sum(own_faults)} of {len(own_faults)}"
+    yield "alarms in no planted fault", f"{len(alarms) - len(right)}"
 
 
 def where_things_lie(made: Demo) -> Table:

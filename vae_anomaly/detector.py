@@ -29,7 +29,12 @@ from sklearn.utils.validation import (
 
 from vae_anomaly.config import Labels, Training, default_variant, is_series, window_rows
 from vae_anomaly.decisions.reference import clear_of_anomalies
-from vae_anomaly.decisions.thresholds import calibrate, rows_needed, supported_false_alarm_rate
+from vae_anomaly.decisions.thresholds import (
+    Target,
+    calibrate,
+    rows_needed,
+    supported_false_alarm_rate,
+)
 from vae_anomaly.detector_parts import (
     CALIBRATE,
     Order,
@@ -45,6 +50,7 @@ from vae_anomaly.models.training import History
 from vae_anomaly.models.variants import Variant, variant_of
 from vae_anomaly.scoring.baseline_fitting import fit_changes
 from vae_anomaly.scoring.columns import Column, flags
+from vae_anomaly.scoring.counterfactual import Counterfactual, counterfactual
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import NormalRows, anomalies_of, normal_rows, takes_labels, tell
 from vae_anomaly.scoring.scorer import Scorer
@@ -338,6 +344,23 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         return self._scored(X, groups).contributions
 
+    def explain(self, X: ArrayLike) -> Counterfactual:
+        """The smallest change that makes the last row of X normal: see `counterfactual`.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_rows, n_features)
+            The row to be explained, last; with a window or smoothing, those before it.
+
+        Returns
+        -------
+        Counterfactual
+            Of the judged columns, in the order of `contributions`.
+        """
+        _, series = self._ordered(X, None)
+        rows = series.rows if self._is_series else series.rows[-1:]
+        return counterfactual(self.scorer_, rows, threshold=self.threshold_.value)
+
     def class_probabilities(
         self, X: ArrayLike, *, groups: ArrayLike | None = None
     ) -> NDArray[np.float64]:
@@ -534,7 +557,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 stacklevel=3,
             )
         found = calibrate(
-            normal, np.zeros(len(normal), np.int64), rule="conformal", false_alarm_rate=rate
+            normal,
+            np.zeros(len(normal), np.int64),
+            rule="conformal",
+            target=Target(false_alarm_rate=rate),
         )
         self.threshold_ = found.threshold
         self.supported_false_alarm_rate_ = rate

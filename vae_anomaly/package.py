@@ -27,8 +27,10 @@ from safetensors.torch import load_file, save_file
 
 from vae_anomaly.config import AlarmRule, Contract
 from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.data.windows import Matrix, sorted_readings
 from vae_anomaly.decisions.budget import BudgetChoice
+from vae_anomaly.decisions.modes import Levels, known_modes
 from vae_anomaly.decisions.rates import OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import InputError, PackageError, VAEAnomalyError, closest
@@ -42,9 +44,10 @@ from vae_anomaly.package_file import (
     read_package_file,
     sha256,
 )
+from vae_anomaly.scoring.counterfactual import Counterfactual
 from vae_anomaly.scoring.scorer import Scorer
 from vae_anomaly.scoring.specification import build_scorer, scorer_spec
-from vae_anomaly.streaming import Judge, judge, score_rows
+from vae_anomaly.streaming import Judge, explain, judge, score_rows
 
 __all__ = ["FORMAT_VERSION", "Calibration", "Golden", "ModelPackage", "Provenance", "Unit"]
 
@@ -60,12 +63,16 @@ GOLDEN_RTOL, GOLDEN_ATOL = 1e-4, 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, what it costs and detects, and the scores that it was set on."""
+    """A threshold, what it costs and detects, and the scores that it was set on.
+
+    With `levels`, all three are of levelled scores.
+    """
 
     threshold: Threshold
     operating_point: OperatingPoint
     reference: np.ndarray
     note: str = ""
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,22 @@ class Golden:
 
 @dataclass(frozen=True)
 class Unit:
-    """One scorer with its golden rows and, once calibrated, its threshold."""
+    """One scorer with its golden rows, when its sensors are at fault, and its threshold, if any."""
 
     scorer: Scorer
     golden: Golden
     calibration: Calibration | None = None
+    limits: SensorLimits = field(default_factory=SensorLimits)
+
+    @property
+    def left_context(self) -> int:
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(self.scorer.left_context, self.limits.left_context)
+
+    @property
+    def levels(self) -> Levels | None:
+        """Levels of the modes or assets with thresholds of their own."""
+        return None if self.calibration is None else self.calibration.levels
 
 
 @dataclass(frozen=True)
@@ -134,8 +152,8 @@ class ModelPackage:
 
     @property
     def left_context(self) -> int:
-        """Rows that must stand before a row for its score to be complete."""
-        return max(unit.scorer.left_context for unit in self.units.values())
+        """Rows that must stand before a row for its verdict to be complete."""
+        return max(unit.left_context for unit in self.units.values())
 
     def judges(self) -> dict[str, Judge]:
         """What `streaming.judge` needs.
@@ -152,7 +170,13 @@ class ModelPackage:
                     "this package has no threshold yet; run `vae-anomaly calibrate` on it"
                 )
             calibration = unit.calibration
-            judges[name] = Judge(unit.scorer, calibration.threshold, calibration.reference)
+            judges[name] = Judge(
+                unit.scorer,
+                calibration.threshold,
+                calibration.reference,
+                calibration.levels,
+                unit.limits,
+            )
         return judges
 
     def score(self, table: pa.Table, *, threshold: float | None = None) -> pa.Table:
@@ -185,6 +209,29 @@ class ModelPackage:
         back[readings["_order"].to_numpy()] = np.arange(n)
         return verdicts.take(pa.array(back))
 
+    def explain(self, table: pa.Table, *, threshold: float | None = None) -> Counterfactual:
+        """The smallest change that makes the last row of an asset normal: see `counterfactual`.
+
+        Parameters
+        ----------
+        table : pa.Table
+            As for `score`: the row to be explained, last in time, and those of its asset before it.
+        threshold : float, optional
+            Replaces the calibrated threshold.
+
+        Returns
+        -------
+        Counterfactual
+            Its `changed` are places in ``contract.sensor_names``.
+
+        Raises
+        ------
+        InputError
+            There is no row or more than one asset, the last row gets no score, or as for `score`.
+        """
+        readings = sorted_readings(self._as_readings(table))
+        return explain(readings, self.judges(), self.contract, threshold=threshold)
+
     def _as_readings(self, table: pa.Table) -> pa.Table:
         """The columns that scoring needs, by the names and types that `readings` has."""
         own = {
@@ -196,6 +243,7 @@ class ModelPackage:
         wanted = {"asset", "time", *self.contract.sensor_names, *self.contract.context_names}
         needed = {*wanted, *self.contract.carried} - {"asset", "time"}
         needed |= {"mode"} if self.contract.mode in self.contract.asked else set()
+        needed |= {"mode"} if any(known_modes(u.levels) for u in self.units.values()) else set()
         needed |= {"time"} if self.contract.start_up_s else set()
         wanted |= needed
         wanted |= {"mode"} if self.contract.mode else set()
@@ -207,7 +255,7 @@ class ModelPackage:
                 raise InputError(
                     f"column '{name}' is missing; {closest(name, table.column_names)}. "
                     "Give every sensor and context column of the contract, and what its run "
-                    "condition asks for (null = no value)"
+                    "condition or its modes ask for (null = no value)"
                 )
         n = table.num_rows
         columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")
@@ -243,11 +291,15 @@ class ModelPackage:
                 path = folder / f"{kind}-{number}.safetensors"
                 save_file({key: tensor.contiguous() for key, tensor in named.items()}, path)
                 files[kind] = SealedFile(name=path.name, sha256=sha256(path))
-            entry = UnitFile(asset=name, spec=scorer_spec(unit.scorer), files=files)
+            spec = scorer_spec(unit.scorer)
+            entry = UnitFile(asset=name, spec=spec, files=files, limits=unit.limits)
             if calibration is not None:
                 entry.threshold = calibration.threshold
                 entry.operating_point = OperatingPointFile.of(calibration.operating_point)
                 entry.note = calibration.note
+                if calibration.levels is not None:
+                    entry.per = calibration.levels.per
+                    entry.levels = [*calibration.levels.modes]
             units.append(entry)
         return PackageFile(
             format_version=self.format_version,
@@ -304,11 +356,12 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
         raise PackageError(f"{folder}: weights and specification do not agree: {error}") from error
     _replay(folder, entry.asset, scorer, golden)
     if entry.threshold is None or entry.operating_point is None:
-        return Unit(scorer, golden)
+        return Unit(scorer, golden, limits=entry.limits)
     reference = tensors["calibration"]["reference"].numpy()
     point = entry.operating_point.point()
-    calibration = Calibration(entry.threshold, point, reference, entry.note)
-    return Unit(scorer, golden, calibration)
+    levels = None if entry.per is None else Levels(entry.per, tuple(entry.levels))
+    calibration = Calibration(entry.threshold, point, reference, entry.note, levels)
+    return Unit(scorer, golden, calibration, entry.limits)
 
 
 def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:

@@ -13,7 +13,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 
 from vae_anomaly.config import AlarmRule, Contract
+from vae_anomaly.data.sensor_faults import SensorLimits
 from vae_anomaly.decisions.budget import BudgetChoice
+from vae_anomaly.decisions.modes import Level, Per
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import PackageError
@@ -91,7 +93,7 @@ class OperatingPointFile(BaseModel):
 
 
 class UnitFile(BaseModel):
-    """What package.json says of one scorer."""
+    """What package.json says of one scorer; `levels` of the modes or assets that `per` names."""
 
     asset: str
     spec: dict[str, JsonValue]
@@ -99,6 +101,9 @@ class UnitFile(BaseModel):
     threshold: Threshold | None = None
     operating_point: OperatingPointFile | None = None
     note: str = ""
+    per: Per | None = None
+    levels: list[Level] = []
+    limits: SensorLimits = SensorLimits()
 
 
 class PackageFile(BaseModel):

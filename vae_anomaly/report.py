@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from vae_anomaly.config import SECONDS, PlantConfig, read_mlflow
 from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
+from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.alarms import AlarmReport
 from vae_anomaly.steps.calibrate import CalibrateReport
@@ -248,12 +250,17 @@ def _budget_notes(budget: BudgetChoice | None) -> Iterator[str]:
         f"week; in another {weeks:.3g} weeks of assets {expected.value:.0f} "
         f"({expected.low:.0f}–{expected.high:.0f})."
     )
-    found = [point for point in budget.curve if point.smallest_shift is not None]
-    if found:
-        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in found)
+    if budget.n_faults:
+        late = "" if budget.delay_s is None else f", in {duration_text(budget.delay_s)} (median)"
+        yield f"{budget.n_found} of {budget.n_faults} known faults found{late}."
+        pairs = (f"{p.alarms_per_week:.2g}: {p.n_found}" for p in budget.curve)
+        yield f"Alarms per asset and week, and faults found: {', '.join(pairs)}."
+    points = [point for point in budget.curve if point.smallest_shift is not None]
+    if points:
+        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in points)
         yield (
-            "Alarms per week, and the lasting rise of the score (in standard deviations) that is "
-            f"found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
+            "Alarms per asset and week, and the lasting rise of the score (in standard deviations) "
+            f"that is found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
         )
 
 
@@ -266,7 +273,7 @@ def register_table(report: RegisterReport) -> Table:
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)
-    return Table("Register", summary, table.columns, table.rows, (*report.reasons, *table.notes))
+    return replace(table, title="Register", summary=summary, notes=(*report.reasons, *table.notes))
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -281,7 +288,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
         ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
         tuple(_figures_row(f) for f in figures),
-        notes,
+        (*(f"alarms of {f.method}: {f.events.in_words()}" for f in figures), *notes),
     )
 
 
@@ -310,6 +317,11 @@ def score_table(report: ScoreReport) -> Table:
         f"sensor '{sensor}' was constant in training and has changed in {n:,} rows"
         for sensor, n in report.constant_changed.items()
     ]
+    if report.sensor_faults:
+        most = sorted(report.sensor_faults.items(), key=lambda pair: -pair[1])[:MOST_TEXTS]
+        said = ", ".join(f"{fault} in {n:,} rows" for fault, n in most)
+        more = len(report.sensor_faults) - len(most)
+        notes.append(f"sensors at fault themselves: {said}" + f" and {more} more" * (more > 0))
     if report.alarms.n_over or report.alarms.raised or report.alarms.n_active:
         notes.append(_alarm_note(report.alarms))
     if report.top_sensors:

@@ -6,8 +6,8 @@ verdict whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,14 @@ import torch
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.aside import any_of, set_aside
+from vae_anomaly.data.sensor_faults import SensorLimits, faulty_cells
 from vae_anomaly.data.windows import Matrix, matrix_of
-from vae_anomaly.decisions.thresholds import Threshold, conformal_p_values
-from vae_anomaly.errors import PackageError
+from vae_anomaly.decisions.conformal import conformal_p_values
+from vae_anomaly.decisions.modes import Levels, Per, known_modes
+from vae_anomaly.decisions.thresholds import Threshold
+from vae_anomaly.errors import InputError, PackageError
+from vae_anomaly.explanations import changed_constants, fault_names, top_sensors
+from vae_anomaly.scoring.counterfactual import Counterfactual, counterfactual
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = [
@@ -26,9 +31,12 @@ __all__ = [
     "STATUSES",
     "VERDICT_SCHEMA",
     "Judge",
+    "explain",
     "is_scored",
     "judge",
     "learnt_levels",
+    "levelled",
+    "places",
     "score_rows",
 ]
 
@@ -38,11 +46,11 @@ EVERY_ASSET = "*"
 #: What a verdict can say of a row.
 STATUSES = ("normal", "anomaly", "unseen_mode", "off", "not_scored")
 
-#: Sensors that a verdict names.
-N_TOP = 3
-
-#: A direction is high, low, missing, as expected, or of a categorical sensor ``not <the expected
-#: level>``; the expected value of such a sensor is the place of that level in the contract, from 0.
+#: A contribution is in the unit of the score, to which those of all sensors sum; a share is that of
+#: the contributions above 0, of what speaks against the row. A direction is high, low, frozen,
+#: missing, as expected, or of a categorical sensor ``not <the expected level>``; the expected value
+#: of such a sensor is the place of that level in the contract, from 0. Sensor faults are those of
+#: `data.sensor_faults`, such as ``flow: stuck``, whether the row is anomalous or not.
 VERDICT_SCHEMA = pa.schema(
     [
         ("asset", pa.string()),
@@ -55,9 +63,11 @@ VERDICT_SCHEMA = pa.schema(
         ("mode", pa.string()),
         ("top_sensors", pa.list_(pa.string())),
         ("top_contributions", pa.list_(pa.float64())),
+        ("top_shares", pa.list_(pa.float64())),
         ("top_directions", pa.list_(pa.string())),
         ("top_expected", pa.list_(pa.float64())),
         ("constant_changed", pa.list_(pa.string())),
+        ("sensor_faults", pa.list_(pa.string())),
     ]
 )
 
@@ -72,11 +82,17 @@ class Judge:
     threshold : Threshold
     reference : ndarray of shape (n_calibration,)
         Rising scores of the normal calibration rows.
+    levels : Levels or None
+        Of the modes or assets with thresholds of their own; the other two are of levelled scores.
+    limits : SensorLimits
+        When a sensor is at fault itself.
     """
 
     scorer: Scorer
     threshold: Threshold
     reference: np.ndarray
+    levels: Levels | None = None
+    limits: SensorLimits = field(default_factory=SensorLimits)
 
 
 @dataclass(frozen=True)
@@ -133,7 +149,7 @@ def judge(
     Parameters
     ----------
     table : pa.Table
-        Readings sorted by asset and time; left context included.
+        Readings sorted by asset and time; left context included, that of the limits too.
     judges : mapping of str to Judge
         One for `EVERY_ASSET`, or one an asset.
     contract : Contract
@@ -158,12 +174,59 @@ def judge(
     return pa.concat_tables(pieces) if pieces else VERDICT_SCHEMA.empty_table()
 
 
+def explain(
+    table: pa.Table,
+    judges: Mapping[str, Judge],
+    contract: Contract,
+    *,
+    threshold: float | None = None,
+) -> Counterfactual:
+    """The smallest change that makes the last of some readings normal.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Readings of one asset, sorted by time: the one that is meant, and those before it.
+    judges, contract, threshold
+        As for `judge`.
+
+    Returns
+    -------
+    Counterfactual
+        Of the readings that the last one is judged with; sensors in the order of the contract.
+
+    Raises
+    ------
+    InputError
+        There is no row, there are several assets, or the last row is not judged.
+    """
+    if not table.num_rows:
+        raise InputError("no row is given; give the row, and those of its asset before it")
+    assets = pc.unique(table["asset"]).to_pylist()
+    if len(assets) != 1:
+        raise InputError(
+            f"{table.num_rows} rows of {len(assets)} assets are given, and one row is explained; "
+            "give it last, after those of its asset that stand before it"
+        )
+    by = judges.get(EVERY_ASSET) or judges.get(assets[0])
+    if by is None:
+        raise InputError(f"no model was trained for asset '{assets[0]}'")
+    asides = set_aside(table, contract, learnt_levels(by.scorer, contract), known_modes(by.levels))
+    taken = any_of(asides, table.num_rows)
+    matrix = matrix_of(table, contract, taken)
+    if taken[-1] or not is_scored(by.scorer, matrix)[-1]:
+        raise InputError("the last row gets no score, and its verdict says why; give another one")
+    series = matrix.values[len(matrix.run) - 1 - matrix.run[-1] :]
+    limit = float(_limits(table, by, threshold)[-1])
+    return counterfactual(by.scorer, torch.from_numpy(series), threshold=limit)
+
+
 def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float | None) -> pa.Table:
-    asides = set_aside(table, contract, learnt_levels(by.scorer, contract))
+    asides = set_aside(table, contract, learnt_levels(by.scorer, contract), known_modes(by.levels))
     taken = any_of(asides, table.num_rows) if asides else None
     matrix = matrix_of(table, contract, taken)
     scores = score_rows(by.scorer, matrix)
-    limit = np.float32(by.threshold.value if override is None else override)
+    limit = _limits(table, by, override)
     scored = is_scored(by.scorer, matrix)
     if taken is not None:
         scored &= ~taken
@@ -172,6 +235,10 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
     anomalous = (scores.score > limit) & scored
     status = np.where(scored, np.where(anomalous, "anomaly", "normal"), "not_scored")
     status = status.astype(object) if asides else status
+    faults = [
+        cells if taken is None else cells.but(taken)
+        for cells in faulty_cells(table, matrix.run, contract.sensors, by.limits)
+    ]
     n = table.num_rows
     reason = pa.array(np.full(n, "no sensor of the model has a value"), mask=scored)
     for entry in asides:
@@ -181,17 +248,45 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
         "asset": table["asset"],
         "time": table["time"],
         "score": pa.array(scores.score, pa.float32(), mask=~scored),
-        "threshold": pa.array(np.full(n, limit), pa.float32()),
+        "threshold": pa.array(limit, pa.float32()),
         "p_value": pa.array(
-            conformal_p_values(scores.score, by.reference), pa.float32(), mask=~scored
+            conformal_p_values(levelled(scores.score, table, by.levels), by.reference),
+            pa.float32(),
+            mask=~scored,
         ),
         "status": pa.array(status, pa.string()),
         "reason": reason,
         "mode": table["mode"] if "mode" in table.column_names else pa.nulls(n, pa.string()),
-        **_top_sensors(by.scorer, matrix, scores, np.flatnonzero(anomalous), contract),
-        "constant_changed": _changed_constants(by.scorer, matrix, contract),
+        **top_sensors(
+            by.scorer, matrix, scores.contributions, np.flatnonzero(anomalous), contract, faults
+        ),
+        "constant_changed": changed_constants(by.scorer, matrix, contract),
+        "sensor_faults": fault_names(faults, contract, n),
     }
     return pa.table(columns, schema=VERDICT_SCHEMA)
+
+
+def levelled(score: np.ndarray, table: pa.Table, levels: Levels | None) -> np.ndarray:
+    """(n,) scores that one threshold is for, whatever the mode or asset of the rows of a table."""
+    if levels is None:
+        return score
+    return levels.levelled(score.astype(np.float64), places(table, levels.per, levels.names))
+
+
+def places(table: pa.Table, per: Per, names: Sequence[str]) -> np.ndarray:
+    """(n,) place of each row's mode or asset among names; -1 where it is none of them."""
+    found: np.ndarray = pc.fill_null(
+        pc.index_in(table[per].cast(pa.string()), value_set=pa.array(names, pa.string())), -1
+    ).to_numpy()
+    return found
+
+
+def _limits(table: pa.Table, by: Judge, override: float | None) -> np.ndarray:
+    """(n,) float32 threshold of each row."""
+    if override is not None or by.levels is None:
+        value = by.threshold.value if override is None else override
+        return np.full(table.num_rows, np.float32(value))
+    return by.levels.limits(by.threshold.value, places(table, by.levels.per, by.levels.names))
 
 
 def _not_scored(table: pa.Table, reason: str) -> pa.Table:
@@ -205,83 +300,6 @@ def _not_scored(table: pa.Table, reason: str) -> pa.Table:
     columns["status"] = pa.repeat("not_scored", n)
     columns["reason"] = pa.repeat(reason, n)
     return pa.table(columns, schema=VERDICT_SCHEMA)
-
-
-# ------------------------------------------------------------------------------------------- why
-
-
-def _top_sensors(
-    scorer: Scorer, matrix: Matrix, scores: Scores, at: np.ndarray, contract: Contract
-) -> dict[str, pa.Array]:
-    """The sensors behind each anomaly; null for the other rows, which are most."""
-    n, names = len(scores.score), np.asarray(contract.sensor_names)
-    n_top = min(N_TOP, len(names))
-    expected = _expected(scorer, matrix, at)  # (m, d)
-    contributions = scores.contributions[at]
-    top = np.argsort(-contributions, axis=1, kind="stable")[:, :n_top]  # (m, n_top)
-    of = np.arange(len(at))[:, None]
-    values = matrix.values[at[:, None], top]
-    return {
-        "top_sensors": _lists(names[top], at, n, pa.string()),
-        "top_contributions": _lists(contributions[of, top], at, n, pa.float64()),
-        "top_directions": _lists(
-            _directions(values, expected[of, top], top, contract), at, n, pa.string()
-        ),
-        "top_expected": _lists(expected[of, top], at, n, pa.float64()),
-    }
-
-
-def _directions(
-    values: np.ndarray, expected: np.ndarray, top: np.ndarray, contract: Contract
-) -> np.ndarray:
-    """(m, n_top) what each value is beside the expected one; a level is not higher than another."""
-    direction = np.where(values > expected, "high", "low").astype(object)
-    for number, sensor in enumerate(contract.sensors):
-        if sensor.kind == "categorical":
-            other = (top == number) & np.isfinite(expected)
-            direction[other] = [f"not {sensor.levels[int(code)]}" for code in expected[other]]
-    direction[values == expected] = "as expected"
-    direction[np.isnan(values)] = "missing"
-    return direction
-
-
-def _expected(scorer: Scorer, matrix: Matrix, at: np.ndarray) -> np.ndarray:
-    """(m, d) what the model expected at the rows `at`, each with its own window."""
-    lag = np.arange(scorer.window - 1, -1, -1)
-    rows = at[:, None] - lag  # (m, w)
-    inside = lag <= matrix.run[at][:, None]
-    picked = rows[inside]
-    run = (np.minimum(matrix.run[at], scorer.window - 1)[:, None] - lag)[inside]
-    window = Matrix(matrix.values[picked], run, matrix.label[picked])
-    last = np.cumsum(inside.sum(axis=1)) - 1
-    with torch.inference_mode():
-        values: np.ndarray = scorer.expected(*_tensors(window)).numpy()
-    found: np.ndarray = values[last]
-    return found
-
-
-def _changed_constants(scorer: Scorer, matrix: Matrix, contract: Contract) -> pa.Array:
-    """Names of the sensors that were constant in training and are not so in a row."""
-    standardizer = scorer.standardizer
-    changed = standardizer.changed(torch.from_numpy(matrix.values)).numpy()
-    names = np.asarray(contract.sensor_names)[standardizer.constants.numpy()]
-    lists: list[list[str] | None] = [None] * len(changed)
-    for row in np.flatnonzero(changed.any(axis=1)):
-        lists[row] = names[changed[row]].tolist()
-    return pa.array(lists, pa.list_(pa.string()))
-
-
-def _lists(values: np.ndarray, at: np.ndarray, n: int, kind: pa.DataType) -> pa.Array:
-    """(n,) lists: a row of `values` (m, k) at each of the places `at`, null elsewhere."""
-    k = values.shape[1]
-    offsets = np.zeros(n + 1, np.int32)
-    offsets[1:][at] = k
-    present = np.zeros(n, bool)
-    present[at] = True
-    flat = pa.array(values.reshape(-1), kind)
-    return pa.ListArray.from_arrays(
-        pa.array(np.cumsum(offsets), pa.int32()), flat, mask=pa.array(~present)
-    )
 
 
 def _tensors(matrix: Matrix) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from suites.case import Bools, Case, Floats, Suite, areas, one_series
 
-__all__ = ["SUITE", "case"]
+__all__ = ["N_TRAIN", "SUITE", "case", "rows_of"]
 
 #: Rows of each file that the leaderboard learns from.
 N_TRAIN = 400
@@ -28,11 +28,16 @@ def names(folder: Path) -> list[str]:
 
 
 def read(folder: Path, name: str, seed: int) -> Case:
+    return case(*rows_of(folder, name))
+
+
+def rows_of(folder: Path, name: str) -> tuple[Floats, Bools]:
+    """Rows (n, 8), and whether each is labelled anomalous (n,)."""
     cells = np.genfromtxt(
         folder / "data" / f"{name}.csv", delimiter=";", skip_header=1,
         usecols=range(1, N_SENSORS + 2),
     )  # fmt: skip
-    return case(cells[:, :N_SENSORS], cells[:, N_SENSORS] > 0)
+    return cells[:, :N_SENSORS], cells[:, N_SENSORS] > 0
 
 
 def case(rows: Floats, is_anomaly: Bools) -> Case:

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from suites.case import Case, Floats, Rows, Suite, one_series
 
-__all__ = ["SUITE", "case"]
+__all__ = ["N_FAULTS", "ONSET", "SUITE", "case"]
 
 N_FAULTS = 21
 #: Faults that no method detects at this rate, as the literature has it.

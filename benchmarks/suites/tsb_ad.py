@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from suites.case import Bools, Case, Floats, Suite, one_series
-from suites.vus import period, vus_pr
+from vae_anomaly.decisions.vus import period, vus_pr
 
 __all__ = ["MSL", "SMD", "case", "centred", "of_msl", "of_smd"]
 
@@ -28,12 +28,13 @@ TABLE = "tsb_ad/multi_mergedTable_VUS-PR.csv"
 
 def case(rows: Floats, is_anomaly: Bools, n_train: int) -> Case:
     """The first rows are learnt from; the whole series is scored and judged, as TSB-AD does."""
-    window = period(rows[:, 0])
+    window, label = period(rows[:, 0]), is_anomaly.astype(np.int64)
 
     def figures(score: Floats, judged_together: int) -> dict[str, float]:
+        at_the_middle = centred(score, judged_together)
         return {
-            "VUS-PR": vus_pr(is_anomaly, centred(score, judged_together), window),
-            "VUS-PR, causal": vus_pr(is_anomaly, score, window),
+            "VUS-PR": vus_pr(at_the_middle, label, window=window).value,
+            "VUS-PR, causal": vus_pr(score, label, window=window).value,
             "AUROC": float(roc_auc_score(is_anomaly, score)),
         }
 

@@ -103,8 +103,31 @@ class Training(Frozen):
 class Calibration(Frozen):
     """How the threshold is chosen on the part `calibrate`."""
 
-    rule: str = Field(default="auto", description="auto, youden, false_alarm_rate or conformal")
+    rule: str = Field(
+        default="auto",
+        description="auto; with labels youden, nearest_corner, f_beta, false_alarm_rate, "
+        "precision, detection_rate, cost; with few corrected; without conformal, "
+        "peaks_over_threshold; fixed",
+    )
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal rows")
+    beta: float | None = Field(default=None, gt=0, description="of rule f_beta; 1 if left out")
+    precision: float | None = Field(
+        default=None, gt=0, lt=1, description="share of alarms that are right, at the least; 0.9"
+    )
+    detection_rate: float | None = Field(
+        default=None, gt=0, lt=1, description="share of anomalous rows, at the least; 0.9"
+    )
+    false_alarm_cost: float | None = Field(default=None, gt=0, description="of rule cost; 1")
+    missed_cost: float | None = Field(
+        default=None, gt=0, description="of rule cost: of an anomalous row without an alarm"
+    )
+    prevalence: float | None = Field(
+        default=None, gt=0, lt=1, description="share of anomalous rows; that of the rows"
+    )
+    value: float | None = Field(default=None, description="the threshold, of rule fixed")
+    per: Literal["plant", "mode", "asset"] = Field(
+        default="plant", description="whose threshold: one for all, or one a mode or an asset"
+    )
     confidence: float = Field(default=0.95, gt=0, lt=1)
     bootstrap: int = Field(default=1000, ge=100, description="resamples for the intervals")
     budget: Budget | None = Field(
@@ -196,6 +219,7 @@ class PlantConfig(Frozen):
                 f"training.augment: the baseline '{self.model.baseline}' makes no rows to train "
                 "on; leave it out"
             )
+        self._check_calibration()
         for sensor in self.contract.sensors:
             if sensor.kind == "categorical" and self.method != MIXED:
                 raise ValueError(
@@ -204,6 +228,25 @@ class PlantConfig(Frozen):
                     "column in contract.context or contract.mode, or leave it out"
                 )
         return self
+
+    def _check_calibration(self) -> None:
+        """A threshold a mode needs a mode; one an asset, a model that they share."""
+        per = self.calibration.per
+        if per == "mode" and self.contract.mode is None:
+            raise ValueError(
+                "calibration.per: mode needs the column of the operating mode; name it in "
+                "contract.mode"
+            )
+        if per == "asset" and self.model.per == "asset":
+            raise ValueError(
+                "calibration.per: asset is for a model that the assets share; with model.per: "
+                "asset each has its own threshold already: leave it out"
+            )
+        if per != "plant" and self.calibration.rule == "fixed":
+            raise ValueError(
+                f"calibration.per: {per} and rule: fixed are two answers; one value is for all "
+                "rows: leave per out"
+            )
 
     @property
     def lake_path(self) -> Path:

@@ -25,7 +25,10 @@ class Aside(NamedTuple):
 
 
 def set_aside(
-    table: pa.Table, contract: Contract, learnt: Mapping[str, Sequence[str]] | None = None
+    table: pa.Table,
+    contract: Contract,
+    learnt: Mapping[str, Sequence[str]] | None = None,
+    modes: Sequence[str] | None = None,
 ) -> list[Aside]:
     """Rows of sorted readings that get no score; no row is named twice.
 
@@ -37,11 +40,13 @@ def set_aside(
     learnt : mapping of str to sequence of str, optional
         Levels of each categorical context column that had rows in training; none means all that
         the contract names.
+    modes : sequence of str, optional
+        The operating modes that a model knows; none means that it does not tell them apart.
     """
     found: list[Aside] = []
     taken = np.zeros(table.num_rows, bool)
     off = (Aside(mask, "off", reason) for mask, reason in off_rows(table, contract))
-    for entry in chain(off, _strange(table, contract, learnt or {})):
+    for entry in chain(off, _strange(table, contract, learnt or {}), _unknown(table, modes)):
         mask = entry.mask & ~taken
         if mask.any():
             found.append(entry._replace(mask=mask))
@@ -67,6 +72,19 @@ def _strange(
                 continue
             for mask, why in _strange_cells(table[column.name], column, learnt):
                 yield Aside(mask, "unseen_mode", f"{what} '{column.name}' {why}")
+
+
+def _unknown(table: pa.Table, modes: Sequence[str] | None) -> Iterator[Aside]:
+    """Rows in an operating mode that the model has never seen; one without a mode is in none."""
+    if modes is None:
+        return
+    for mode in pc.unique(table["mode"]).drop_null().to_pylist():
+        if mode not in modes:
+            mask = pc.fill_null(pc.equal(table["mode"], mode), False).to_numpy()
+            known = ", ".join(modes)
+            yield Aside(
+                mask, "unseen_mode", f"the model was never shown mode '{mode}'; it knows {known}"
+            )
 
 
 def _strange_cells(

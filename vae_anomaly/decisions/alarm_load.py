@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import gamma
 
-from vae_anomaly.decisions.rates import Interval, check_share, interval_ends
+from vae_anomaly.decisions.occurrences import DAY_S, Occurrences
+from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import InputError
 
-__all__ = ["AlarmLoad", "alarm_load", "rate_interval"]
+__all__ = ["AlarmLoad", "alarm_load"]
 
 #: Periods by which alarms are counted; a flood begins with more than so many in one, and ends with
 #: fewer than so many (ISA-18.2-2016, 16.5).
@@ -83,7 +83,9 @@ def alarm_load(
             f"{len(moment)} times, {len(whose)} assets and {len(times)} counts; give one each of "
             "every alarm"
         )
-    per_day = rate_interval(len(moment), asset_s / 86_400)
+    if not asset_s > 0:
+        raise InputError(f"asset_s={asset_s}: nothing was watched, so that there is no rate")
+    per_day = Occurrences(np.array([len(moment)]), np.array([asset_s / DAY_S])).interval()
     since = moment - moment.min(initial=np.iinfo(np.int64).max)
     counts: list[int] = np.bincount(since // int(PERIOD_S * 1e6)).tolist()
     chatters = times >= CHATTER_TIMES
@@ -97,25 +99,6 @@ def alarm_load(
     return AlarmLoad(
         len(moment), per_day, int(max(counts, default=0)), _flooded(counts), int(chatters.sum())
     )
-
-
-def rate_interval(count: int, exposure: float, confidence: float = 0.95) -> Interval:
-    """Events per unit of exposure, with Jeffreys' interval of a Poisson rate.
-
-    References
-    ----------
-    Brown, Cai & DasGupta (2003), Interval estimation in exponential families, Statistica Sinica 13.
-
-    Examples
-    --------
-    >>> rate_interval(0, 10.0).low
-    0.0
-    """
-    check_share("confidence", confidence)
-    if count < 0 or not exposure > 0:
-        raise InputError(f"{count} events in {exposure:g} of exposure give no rate")
-    low, high = gamma.ppf(interval_ends(confidence), count + 0.5) / exposure
-    return Interval(count / exposure, float(low) if count else 0.0, float(high))
 
 
 def _flooded(counts: Sequence[int]) -> float:

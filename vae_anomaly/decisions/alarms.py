@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_anomaly.config import AlarmRule
+from vae_anomaly.decisions.episodes import Episodes, Timeline
 from vae_anomaly.decisions.rates import FloatArray, IntArray
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Evidence",
     "Progress",
     "advance",
+    "alarms_by",
     "answered",
     "episodes",
 ]
@@ -159,6 +161,32 @@ def episodes(rows: Evidence, rule: AlarmRule) -> list[Episode]:
     [(1, 2, 'ended'), (5, 5, 'active')]
     """
     return advance(rows, rule, Progress()).alarms
+
+
+def alarms_by(rule: AlarmRule, exceeds: Mask, rows: Timeline) -> Episodes:
+    """Alarms of rows over their thresholds (n,); each is over with the row that clears it.
+
+    Without a deadband: every row that is not over the threshold is clear.
+
+    Examples
+    --------
+    >>> from vae_anomaly.decisions.episodes import timeline
+    >>> rows = timeline(["p1"] * 5, [0, 60, 120, 180, 240])
+    >>> exceeds = np.array([False, True, True, False, False])
+    >>> alarms_by(AlarmRule(raise_after=2, clear_after=2), exceeds, rows)
+    Episodes(asset=array(['p1'], dtype='<U2'), start_s=array([120.]), end_s=array([240.]))
+    """
+    micros = np.round(rows.time_s * SECOND).astype(np.int64)
+    asset, start, end = [], [], []
+    for code, name in enumerate(rows.assets.tolist()):
+        own = slice(*np.searchsorted(rows.code, [code, code + 1]))
+        time, over = micros[own], exceeds[own]
+        for alarm in episodes(Evidence(time, over, ~over, np.zeros_like(over)), rule):
+            last = rows.time_s[own][-1] + rows.lasts_s[own][-1]
+            asset.append(name)
+            start.append(rows.time_s[own][np.searchsorted(time, alarm.raised)])
+            end.append(last if alarm.closed is None else alarm.closed / SECOND)
+    return Episodes(np.array(asset, dtype=np.str_), np.array(start, float), np.array(end, float))
 
 
 def advance(rows: Evidence, rule: AlarmRule, progress: Progress) -> Advanced:

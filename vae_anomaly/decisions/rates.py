@@ -1,7 +1,7 @@
 """Shares of rows above a threshold: counts, curves, and intervals that can be believed.
 
-An alarm is a score above the threshold, never one equal to it. Every interval takes rows as
-exchangeable; where neighbouring rows resemble each other, the true ones are wider.
+An alarm is a score above the threshold, never one equal to it. An interval takes rows as
+exchangeable, but for a design effect: by how much neighbours resemble each other.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "interval_ends",
     "operating_point",
     "resamples",
+    "thinned",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -85,7 +86,7 @@ class Share:
     """So many of so many rows, as evidence about a rate.
 
     `flattery` is by how many rows the count lies below what fresh rows would give, because the
-    same rows chose what is counted.
+    same rows chose what is counted. `design_effect` is how many rows say as much as one by itself.
 
     Examples
     --------
@@ -96,6 +97,7 @@ class Share:
     count: int
     total: int
     flattery: float = 0.0
+    design_effect: float = 1.0
 
     @property
     def rate(self) -> float:
@@ -105,7 +107,8 @@ class Share:
     def posterior(self) -> tuple[float, float]:
         """Parameters of the Beta law of the rate (Jeffreys' prior)."""
         count = min(max(self.count + self.flattery, 0.0), float(self.total))
-        return count + 0.5, self.total - count + 0.5
+        alike = self.design_effect
+        return count / alike + 0.5, (self.total - count) / alike + 0.5
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Jeffreys' interval, which reaches 0 and 1 where none or all rows count.
@@ -185,6 +188,22 @@ class Roc:
         first: IntArray = np.argmax(holds, axis=-1)
         return self.values[first]
 
+    def highest(self, holds: NDArray[np.bool_]) -> FloatArray:
+        """Highest threshold at which something holds, (*, m) bool, along each leading axis."""
+        last: IntArray = holds.shape[-1] - 1 - np.argmax(holds[..., ::-1], axis=-1)
+        return self.values[last]
+
+    def highest_normal(self, n_rows: int) -> FloatArray:
+        """The highest so many normal scores, falling; of a curve without leading axes."""
+        ranks = np.arange(1, n_rows + 1)
+        below = np.searchsorted(self.false_alarms[::-1], ranks, side="left")
+        return self.values[len(self.values) - below]
+
+    def resample(self, number: int) -> Roc:
+        """One of the resamples on the leading axis."""
+        own = self.false_alarms[number], self.detections[number]
+        return Roc(self.values, *own, self.n_normal, self.n_anomalous)
+
     def at(self, kept: NDArray[np.bool_] | IntArray) -> Roc:
         """The same curve with these thresholds only."""
         above = self.false_alarms[..., kept], self.detections[..., kept]
@@ -211,7 +230,7 @@ class Resamples(NamedTuple):
 
 def resamples(roc: Roc, n_resamples: int, *, seed: int) -> Iterator[Resamples]:
     """Resamples of the rows within their class, as many at once as memory should hold."""
-    original = _thinned(roc) if len(roc.values) > EXACT_CANDIDATES else roc
+    original = thinned(roc)
     generator = np.random.default_rng(seed)
     at_once = max(1, COUNTS_AT_ONCE // len(original.values))
     for start in range(0, n_resamples, at_once):
@@ -233,22 +252,27 @@ def _redrawn(above: IntArray, n_rows: int, size: int, generator: np.random.Gener
     at = -np.diff(above, prepend=n_rows)  # rows at each threshold, or between it and the last
     occupied = np.flatnonzero(at)
     drawn = np.zeros((size, len(above)), dtype=np.int64)
+    if not n_rows:
+        return drawn
     drawn[:, occupied] = generator.multinomial(n_rows, at[occupied] / n_rows, size=size)
     return n_rows - drawn.cumsum(axis=1)
 
 
-def _thinned(roc: Roc, per_deviation: int = 4) -> Roc:
-    """The curve at thresholds between which no rate moves by more than its standard error / 4.
+def thinned(roc: Roc, per_deviation: int = 4) -> Roc:
+    """A long curve at thresholds between which no rate moves by more than its standard error / 4.
 
     arcsin(sqrt(rate)) has the standard deviation 1 / (2 sqrt(n)) at any rate, so even steps of it
     are as fine as they need to be where rates are near 0.
     """
+    if len(roc.values) <= EXACT_CANDIDATES:
+        return roc
     moves = np.zeros(len(roc.values) - 1, dtype=bool)
     for above, n_rows in (
         (roc.false_alarms, roc.n_normal),
         (roc.detections, roc.n_anomalous),
     ):
-        deviations = 2 * math.sqrt(n_rows) * np.arcsin(np.sqrt(above / n_rows))
+        shares = above / max(n_rows, 1)
+        deviations = 2 * math.sqrt(n_rows) * np.arcsin(np.sqrt(shares))
         moves |= np.diff(np.floor(per_deviation * deviations)) != 0
     return roc.at(np.concatenate([[True], moves]))
 

@@ -10,7 +10,7 @@ import numpy as np
 from vae_anomaly.decisions.rates import FloatArray, IntArray, interval_ends
 from vae_anomaly.errors import InputError
 
-__all__ = ["block_length", "central", "resampled_areas"]
+__all__ = ["MOST_WEIGHED", "block_length", "central", "drawn", "resampled_areas"]
 
 #: Rows times methods times resamples that are weighed at most, which takes some 10 s; but never
 #: fewer resamples than these.
@@ -121,10 +121,10 @@ def _weights(series: IntArray, length: int, n_resamples: int, seed: int) -> Iter
     starts = np.flatnonzero(np.concatenate([[True], np.diff(series) != 0]))
     sizes = np.diff(np.append(starts, len(series)))
     for _ in range(n_resamples):
-        yield np.concatenate([_drawn(int(n), min(length, int(n)), generator) for n in sizes])
+        yield np.concatenate([drawn(int(n), min(length, int(n)), generator) for n in sizes])
 
 
-def _drawn(n: int, length: int, generator: np.random.Generator) -> FloatArray:
+def drawn(n: int, length: int, generator: np.random.Generator) -> FloatArray:
     """(n,) how often each row of one series is drawn, in blocks on a circle."""
     first = np.bincount(generator.integers(n, size=math.ceil(n / length)), minlength=n)
     sums = np.concatenate([[0], np.cumsum(np.concatenate([first[n - length + 1 :], first]))])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vae_anomaly.errors import InputError
 from vae_anomaly.models.classes import ClassVAE
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Batch, Standardizer
+from vae_anomaly.models.standardize import Batch, Standardizer, windowed
 from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.vae import Model
 from vae_anomaly.models.variants import Variant, variant_name
@@ -136,8 +136,29 @@ class Scorer(nn.Module):
             parts = parts.reshape(BLOCK_ROWS, self.window, -1).sum(dim=1)  # a share of a sensor
             score[at] = total[own]
             contributions[at].index_copy_(1, sensors, parts[own])
+        return self._finished(score, contributions, rows, run)
+
+    def differentiable(self, rows: Tensor, run: Tensor) -> Tensor:
+        """Scores (n,) as of `forward`, but for the last bits, through which gradients flow to rows.
+
+        Parameters
+        ----------
+        rows, run : Tensor
+            As for `forward`.
+        """
+        batch, n = self.standardizer(rows), len(rows)
+        total, parts = self._scored(windowed(batch, run, torch.arange(n), self.window))
+        parts = parts.reshape(n, self.window, -1).sum(dim=1)
+        contributions = parts.new_zeros(n, self.standardizer.n_features)
+        contributions = contributions.index_copy(1, self.standardizer.sensors, parts)
+        return self._finished(total, contributions, rows, run)[0]
+
+    def _finished(
+        self, score: Tensor, contributions: Tensor, rows: Tensor, run: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (n,) and contributions (n, d) with what changed constants add, and smoothed."""
         changed, of_change = self.standardizer.changed(rows), self.get_buffer("of_change")
-        score += changed.sum(dim=1) * of_change
+        score = score + changed.sum(dim=1) * of_change
         contributions.index_copy_(1, self.standardizer.constants, changed * of_change)
         return self._smoothed(score, contributions, run)
 

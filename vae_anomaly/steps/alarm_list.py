@@ -15,11 +15,12 @@ from deltalake import DeltaTable
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.decisions.alarm_load import AlarmLoad, alarm_load
+from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.errors import InputError
 from vae_anomaly.steps.said import Said, holding, read_said
 from vae_anomaly.table import Table
 
-__all__ = ["AlarmList", "alarm_list", "alarms_table", "duration_text"]
+__all__ = ["AlarmList", "alarm_list", "alarms_table"]
 
 #: Days that are listed where nobody says how many.
 DAYS = 30.0
@@ -173,21 +174,3 @@ def _load_notes(load: AlarmLoad | None) -> tuple[str, ...]:
     if load.n_chattering:
         notes.append(f"{load.n_chattering} chatter: a longer alarms.rule.clear_after or min_gap_s")
     return tuple(notes)
-
-
-def duration_text(seconds: float) -> str:
-    """A span as people say it.
-
-    Examples
-    --------
-    >>> [duration_text(s) for s in (0, 59, 90, 7200, 200_000)]
-    ['0 s', '59 s', '1.5 min', '2 h', '2.3 d']
-    """
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return (
-                f"{seconds / unit:.2g} {name}"
-                if seconds < 100 * unit
-                else f"{seconds / unit:.0f} {name}"
-            )
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

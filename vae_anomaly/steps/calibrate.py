@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from vae_anomaly.config import AlarmRule, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
+from vae_anomaly.data.parts import Interval
 from vae_anomaly.decisions.budget import BudgetChoice
-from vae_anomaly.decisions.evaluation import rates_at
-from vae_anomaly.decisions.thresholds import Threshold
-from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage, Unit
-from vae_anomaly.steps.budget import chosen_for_budget
-from vae_anomaly.steps.judged import Judged, calibration_rows
+from vae_anomaly.steps.budget import limits_of_budget
+from vae_anomaly.steps.judged import Judged, calibration_rows, of_part
+from vae_anomaly.steps.limits import Limit, limit_of
 from vae_anomaly.steps.train import read_current
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
 __all__ = ["CalibrateReport", "calibrate"]
 
 logger = logging.getLogger(__name__)
-
-#: What a threshold says of its rule, where a budget of alarms chose it.
-BUDGET = "budget"
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,21 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS, version=trained.readings_version)
     parts = calibration_rows(readings, trained.intervals, draft)
+    trained_on = _trained_on(plant, readings, trained.intervals)
     for name in draft.units:
         if name not in parts:
             of = "" if name == EVERY_ASSET else f" of asset '{name}'"
             raise CalibrationError(
                 f"part 'calibrate'{of} has no rows; change parts in plant.yml, or ingest more"
             )
-    scores = {
-        name: score_rows(unit.scorer, parts[name].matrix).score
-        for name, unit in draft.units.items()
-    }
     if plant.calibration.budget is None:
-        package = _by_rule(plant, draft, parts, scores)
+        units = {
+            name: _calibrated(plant, name, unit, parts[name], trained_on)
+            for name, unit in draft.units.items()
+        }
+        package = replace(draft, units=units, alarm_rule=plant.alarms.rule or AlarmRule())
     else:
-        package = _by_budget(plant, draft, parts, scores)
+        package = _by_budget(plant, draft, parts, trained_on)
     package = package.write(folder / "package")
     found = {name: u.calibration for name, u in package.units.items() if u.calibration is not None}
     return CalibrateReport(
@@ -93,77 +93,70 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     )
 
 
-def _by_rule(
-    plant: PlantConfig,
-    draft: ModelPackage,
-    parts: Mapping[str, Judged],
-    scores: Mapping[str, np.ndarray],
-) -> ModelPackage:
-    """Thresholds by the plant's rule, and its alarm rule."""
-    units = {
-        name: _calibrated(plant, name, unit, parts[name], scores[name])
-        for name, unit in draft.units.items()
-    }
-    return replace(draft, units=units, alarm_rule=plant.alarms.rule or AlarmRule())
+def _calibrated(
+    plant: PlantConfig, name: str, unit: Unit, rows: Judged, trained_on: pa.Table | None
+) -> Unit:
+    """A scorer with its threshold by the plant's rule."""
+    score = score_rows(unit.scorer, rows.matrix).score[rows.judged].astype(np.float64)
+    memory = unit.scorer.left_context + 1
+    try:
+        limit = limit_of(plant, score, rows, memory=memory, known=_of_unit(trained_on, name))
+    except CalibrationError as error:
+        of = "" if name == EVERY_ASSET else f"asset '{name}': "
+        raise CalibrationError(f"{of}{error}") from error
+    return _limited(unit, rows, limit)
 
 
 def _by_budget(
     plant: PlantConfig,
     draft: ModelPackage,
     parts: Mapping[str, Judged],
-    scores: Mapping[str, np.ndarray],
+    trained_on: pa.Table | None,
 ) -> ModelPackage:
-    """Thresholds and alarm rule chosen together for the plant's budget."""
-    choice = chosen_for_budget(plant, parts, scores)
-    units = {
-        name: replace(
-            unit, calibration=_priced(plant, choice.thresholds[name], parts[name], scores[name])
-        )
-        for name, unit in draft.units.items()
-    }
-    logger.info("%s", choice.rule.in_words())
-    return replace(draft, units=units, alarm_rule=choice.rule, budget=choice)
+    """Scorers with thresholds, and an alarm rule, that keep the plant's budget."""
+    units = draft.units
+    found = limits_of_budget(
+        plant,
+        {name: parts[name] for name in units},
+        {
+            name: score_rows(unit.scorer, parts[name].matrix).score.astype(np.float64)
+            for name, unit in units.items()
+        },
+        memory=max(unit.scorer.left_context for unit in units.values()) + 1,
+        known={name: table for name in units if (table := _of_unit(trained_on, name)) is not None},
+    )
+    logger.info("%s", found.choice.rule.in_words())
+    limited = {name: _limited(unit, parts[name], found.of[name]) for name, unit in units.items()}
+    return replace(draft, units=limited, alarm_rule=found.choice.rule, budget=found.choice)
 
 
-def _priced(plant: PlantConfig, value: float, rows: Judged, scores: np.ndarray) -> Calibration:
-    """A threshold of the budget, and what it costs row by row."""
-    score = scores[rows.judged].astype(np.float64)
-    point = rates_at(
-        value, score, np.maximum(rows.label, 0), confidence=plant.calibration.confidence,
-        seed=plant.seed,
-    )  # fmt: skip
-    rate, n_normal = point.false_alarm_rate.value, point.n_normal
-    threshold = Threshold(value, BUDGET, rate, n_normal)
-    return Calibration(threshold, point, _reference(rows, score))
-
-
-def _reference(rows: Judged, score: np.ndarray) -> np.ndarray:
-    """Rising scores of the normal rows, which p-values refer to."""
-    return np.sort(score[rows.label <= 0]).astype(np.float32)
-
-
-def _calibrated(
-    plant: PlantConfig, name: str, unit: Unit, rows: Judged, scores: np.ndarray
-) -> Unit:
-    settings = plant.calibration
-    score = scores[rows.judged].astype(np.float64)
-    try:
-        result = set_threshold(
-            score,
-            rows.label,
-            rule=settings.rule,
-            false_alarm_rate=settings.false_alarm_rate,
-            confidence=settings.confidence,
-            bootstrap=settings.bootstrap,
-            seed=plant.seed,
-        )
-    except CalibrationError as error:
-        of = "" if name == EVERY_ASSET else f"asset '{name}': "
-        raise CalibrationError(f"{of}{error}") from error
-    reference = _reference(rows, score)
-    if result.note:
-        logger.info("%s", result.note)
+def _limited(unit: Unit, rows: Judged, limit: Limit) -> Unit:
+    """A scorer with a threshold, and the scores that p-values refer to."""
+    result = limit.calibrated
+    reference = np.sort(limit.scores[rows.label <= 0]).astype(np.float32)
+    if limit.note:
+        logger.info("%s", limit.note)
     return replace(
         unit,
-        calibration=Calibration(result.threshold, result.operating_point, reference, result.note),
+        calibration=Calibration(
+            result.threshold, result.operating_point, reference, limit.note, limit.levels
+        ),
     )
+
+
+def _of_unit(trained_on: pa.Table | None, name: str) -> pa.Table | None:
+    """Rows of what a scorer was trained on."""
+    if trained_on is None or name == EVERY_ASSET:
+        return trained_on
+    return trained_on.filter(pc.field("asset") == name)
+
+
+def _trained_on(
+    plant: PlantConfig, readings: DeltaTable, intervals: Sequence[Interval]
+) -> pa.Table | None:
+    """Mode and asset of the normal rows that the model was trained on, where they matter."""
+    if plant.calibration.per != "mode":
+        return None
+    parts = of_part(readings, intervals, "train", plant.contract).values()
+    normal = [part.table.filter(pa.array(part.judged & (part.matrix.label <= 0))) for part in parts]
+    return pa.concat_tables([table.select(["asset", "mode"]) for table in normal])

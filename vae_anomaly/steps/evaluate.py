@@ -5,25 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PARTS, PlantConfig
+from vae_anomaly.config import PARTS, AlarmRule, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.windows import Matrix
+from vae_anomaly.decisions.alarms import alarms_by
+from vae_anomaly.decisions.episodes import Timeline, timeline
 from vae_anomaly.decisions.evaluation import auroc, rates_at
+from vae_anomaly.decisions.events import EventFigures, event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
-from vae_anomaly.decisions.thresholds import calibrate as set_threshold
 from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.steps.budget import limits_of_budget
 from vae_anomaly.steps.judged import Judged, alone, calibration_rows, of_units, unit_matrices
+from vae_anomaly.steps.limits import limit_of
 from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.units import baseline_fitted
-from vae_anomaly.streaming import EVERY_ASSET, score_rows
+from vae_anomaly.streaming import EVERY_ASSET, levelled, score_rows
 
 __all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
 
@@ -45,6 +50,9 @@ class Figures:
         Only where both classes are there. Its interval is the wider of two, at either end: of rows
         by themselves, and of a bootstrap of blocks of neighbouring rows.
     operating_point : OperatingPoint
+        Row by row.
+    events : EventFigures
+        Fault by fault, by the alarms that the same scores raise.
     lead : Interval or None
         Of a baseline, how far the model's AUROC is above its own on the same resamples.
     """
@@ -52,6 +60,7 @@ class Figures:
     method: str
     auroc: Interval | None
     operating_point: OperatingPoint
+    events: EventFigures
     lead: Interval | None = None
 
 
@@ -81,6 +90,11 @@ class TestRows:
     label: np.ndarray
     flagged: np.ndarray
 
+    def timeline(self, max_gap_s: float | None) -> Timeline:
+        """When the rows of each asset were, in seconds since the first of all."""
+        micros = self.time.astype("datetime64[us]").astype(np.int64)
+        return timeline(self.asset, (micros - micros.min()) / 1e6, max_gap_s=max_gap_s)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -88,7 +102,9 @@ class Evaluation:
 
     Each baseline is what `model: {baseline: name}` in the same plant file would be: fitted on the
     part `train`, with the same window and smoothing, and its threshold set on `calibrate` by the
-    same rule. A random score is drawn row by row.
+    same rule, or with an alarm rule of its own for the same budget; by rule `auto` where the
+    model's is a fixed value, which is in its own unit. A random score is drawn row by row. Alarms
+    are those of the rule without its deadband.
     """
 
     model: Figures
@@ -137,11 +153,13 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    excess = {plant.method: rows.excess}
-    excess |= _baselines(plant, readings, trained, test, calibrate)
-    memory = max(unit.scorer.left_context for unit in package.units.values()) + 1
-    model, *baselines = _compared(plant, excess, rows, memory)
-    return Evaluation(model, tuple(baselines), rows)
+    own, chosen = {plant.method: rows.excess}, {plant.method: package.alarm_rule}
+    baselines = _baselines(plant, readings, trained, test, calibrate, memory=_reach(package) + 1)
+    for method, found in baselines:
+        own[method], chosen[method] = found
+    judge = _judge(plant, rows, _reach(package), chosen)
+    model, *others = _compared(plant, own, rows, judge, memory=_reach(package) + 1)
+    return Evaluation(model, tuple(others), rows)
 
 
 def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Figures | None:
@@ -161,7 +179,13 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    return _figures(plant, "champion", rows.excess, rows.label)
+    judge = _judge(plant, rows, _reach(package), {"champion": package.alarm_rule})
+    return judge("champion", rows.excess)
+
+
+def _reach(package: ModelPackage) -> int:
+    """How many rows before a row its score looks back on."""
+    return max(unit.scorer.left_context for unit in package.units.values())
 
 
 def readings_of(plant: PlantConfig, trained: Trained) -> DeltaTable:
@@ -177,28 +201,33 @@ def n_judged(parts: Mapping[str, Judged]) -> int:
 def _test_rows(
     package: ModelPackage, test: Mapping[str, Judged], calibrate: Mapping[str, Judged]
 ) -> TestRows:
-    scores, flagged = {}, []
+    scores, level, flagged = {}, {}, []
     for name, part in test.items():
         found = score_rows(package.units[name].scorer, part.matrix)
         scores[name] = found.score[part.judged].astype(float)
-        above = scores[name] > package.thresholds[name].value
+        level[name] = levelled(scores[name], part.own_table, package.units[name].levels)
+        above = level[name] > package.thresholds[name].value
         flagged.append(found.contributions[part.judged][above])
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
-    tables = [part.table.filter(pa.array(part.judged)) for part in test.values()]
+    tables = [part.own_table for part in test.values()]
     return TestRows(
         asset=np.concatenate([np.asarray(t["asset"].to_pylist(), dtype=object) for t in tables]),
         time=np.concatenate([t["time"].cast(pa.timestamp("us")).to_numpy() for t in tables]),
         score=np.concatenate(list(scores.values())),
-        excess=pooled(scores, package_scores(package, calibrate), calibrate, limits),
+        excess=pooled(level, package_scores(package, calibrate), calibrate, limits),
         label=np.concatenate([part.label for part in test.values()]),
         flagged=np.concatenate(flagged),
     )
 
 
 def package_scores(package: ModelPackage, rows: Mapping[str, Judged]) -> Scored:
-    """Scores of each unit's rows, left context used and left out."""
+    """Levelled scores of each unit's rows, left context used and left out."""
     return {
-        name: score_rows(package.units[name].scorer, part.matrix).score[part.judged].astype(float)
+        name: levelled(
+            score_rows(package.units[name].scorer, part.matrix).score[part.judged].astype(float),
+            part.own_table,
+            package.units[name].levels,
+        )
         for name, part in rows.items()
     }
 
@@ -215,16 +244,40 @@ def pooled(
     return np.concatenate(pieces)
 
 
-def _figures(plant: PlantConfig, method: str, excess: np.ndarray, label: np.ndarray) -> Figures:
-    if not (label >= 0).any():  # nobody has labelled anything: what is flagged is a false alarm
-        label = np.zeros_like(label)
-    both = bool((label > 0).any() and (label == 0).any())
+#: A method's name and its excess (n,) on the test rows → its figures.
+Judge = Callable[[str, np.ndarray], Figures]
+
+
+def _judge(plant: PlantConfig, rows: TestRows, reach: int, rules: Mapping[str, AlarmRule]) -> Judge:
+    """A function that judges every method by the same rows, row by row and fault by fault."""
     confidence = plant.calibration.confidence
-    area = auroc(excess[label >= 0], label[label >= 0], confidence=confidence) if both else None
-    return Figures(method, area, rates_at(0.0, excess, label, confidence=confidence))
+    times, known = rows.timeline(plant.contract.sampling.max_gap_s), rows.label >= 0
+    both = bool((rows.label > 0).any() and (rows.label == 0).any())
+    # nobody has labelled anything: what is flagged is a false alarm
+    label = rows.label if known.any() else np.zeros_like(rows.label)
+
+    def figures(method: str, excess: np.ndarray) -> Figures:
+        area = auroc(excess[known], rows.label[known], confidence=confidence) if both else None
+        point = rates_at(0.0, excess, label, confidence=confidence)
+        alarms = alarms_by(rules[method], excess > 0, times)
+        events = event_figures(alarms, times, label=rows.label, reach=reach, confidence=confidence)
+        return Figures(method, area, point, events)
+
+    return figures
 
 
 # ------------------------------------------------------------------------------------- baselines
+
+
+class Compared(NamedTuple):
+    """A baseline on the test rows: its excess (n,), and the alarm rule that goes with it."""
+
+    excess: np.ndarray
+    rule: AlarmRule
+
+
+#: Rows of a part → scores (n,) of all of them, left context included.
+Scoring = Callable[[Judged], np.ndarray]
 
 
 def _baselines(
@@ -233,48 +286,77 @@ def _baselines(
     trained: Trained,
     test: Mapping[str, Judged],
     calibrate: Mapping[str, Judged],
-) -> dict[str, np.ndarray]:
-    """Excess (n,) of each baseline on the test rows, and of a random score; not of the model."""
+    *,
+    memory: int,
+) -> Iterator[tuple[str, Compared]]:
+    """Each baseline on the test rows, and a random score; not the model."""
     train, stop = (
         dict(unit_matrices(plant, alone(readings, trained.intervals, part, plant.contract)))
         for part in PARTS[:2]
     )
-    found = {}
     for method in (*BASELINES, CHANCE):
         if method == plant.model.baseline:
             continue
-        on_test: dict[str, np.ndarray] = {}
-        held: dict[str, np.ndarray] = {}
         try:
-            for number, name in enumerate(test):
+            scoring = {
                 # alike draws would add up when pooled
-                rows, seed = (train[name], stop[name]), plant.seed + number
-                score = _scoring(plant, method, *rows, seed=seed)
-                on_test[name], held[name] = score(test[name]), score(calibrate[name])
-            limits = {name: _limit(plant, held[name], calibrate[name].label) for name in held}
+                name: _scoring(plant, method, train[name], stop[name], seed=plant.seed + number)
+                for number, name in enumerate(test)
+            }
+            yield method, _calibrated(plant, scoring, test, calibrate, memory)
         except (CalibrationError, InputError, PartsError) as error:
             logger.warning("baseline %s is left out: %s", method, error)
-            continue
-        found[method] = pooled(on_test, held, calibrate, limits)
-    return found
 
 
-def _scoring(
-    plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, seed: int
-) -> Callable[[Judged], np.ndarray]:
-    """A function from rows to the scores (m,) of those that count."""
+def _calibrated(
+    plant: PlantConfig,
+    scoring: Mapping[str, Scoring],
+    test: Mapping[str, Judged],
+    calibrate: Mapping[str, Judged],
+    memory: int,
+) -> Compared:
+    """A baseline with threshold and alarm rule chosen as the model's are."""
+    parts = {name: part for name, part in calibrate.items() if name in scoring}
+    scores = {name: scoring[name](part) for name, part in parts.items()}
+    on_test = {name: scoring[name](part)[part.judged] for name, part in test.items()}
+    if plant.calibration.budget is not None:
+        found = limits_of_budget(plant, parts, scores, memory=memory)
+        limits, rule = found.of, found.choice.rule
+    else:
+        rule = plant.alarms.rule or AlarmRule()
+        limits = {
+            name: limit_of(
+                _by_rule(plant), scores[name][part.judged], part, memory=memory, bootstrap=100
+            )
+            for name, part in parts.items()
+        }
+    level = {
+        name: levelled(score, test[name].own_table, limits[name].levels)
+        for name, score in on_test.items()
+    }
+    held = {name: limit.scores for name, limit in limits.items()}
+    values = {name: limit.value for name, limit in limits.items()}
+    return Compared(pooled(level, held, calibrate, values), rule)
+
+
+def _scoring(plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, seed: int) -> Scoring:
     if method == CHANCE:
         generator = np.random.default_rng(seed)
-        return lambda rows: generator.random(int(rows.judged.sum()))
+        return lambda rows: generator.random(len(rows.judged))
     scorer = baseline_fitted(plant, method, train, stop, seed=seed).scorer
-    return lambda rows: score_rows(scorer, rows.matrix).score[rows.judged].astype(float)
+    return lambda rows: score_rows(scorer, rows.matrix).score.astype(float)
 
 
 def _compared(
-    plant: PlantConfig, excess: Mapping[str, np.ndarray], rows: TestRows, memory: int
+    plant: PlantConfig,
+    excess: Mapping[str, np.ndarray],
+    rows: TestRows,
+    judge: Judge,
+    *,
+    memory: int,
 ) -> Iterator[Figures]:
     """Figures of each method, the model first, on the same resamples."""
-    figures = [_figures(plant, method, own, rows.label) for method, own in excess.items()]
+    figures = [judge(method, own) for method, own in excess.items()]
     if figures[0].auroc is None:
         yield from figures
         return
@@ -301,15 +383,9 @@ def _compared(
         yield replace(found, auroc=interval, lead=lead)
 
 
-def _limit(plant: PlantConfig, scores: np.ndarray, label: np.ndarray) -> float:
-    """Threshold of a baseline, by the model's rule."""
-    settings = plant.calibration
-    found = set_threshold(
-        scores,
-        label,
-        rule=settings.rule,
-        false_alarm_rate=settings.false_alarm_rate,
-        bootstrap=100,
-        seed=plant.seed,
-    )
-    return found.threshold.value
+def _by_rule(plant: PlantConfig) -> PlantConfig:
+    """The plant with a rule that means something for every score."""
+    if plant.calibration.rule != "fixed":
+        return plant
+    calibration = plant.calibration.model_copy(update={"rule": "auto", "value": None})
+    return plant.model_copy(update={"calibration": calibration})

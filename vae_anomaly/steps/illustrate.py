@@ -45,7 +45,7 @@ def draw(
     if (folder / HISTORIES).is_file():  # not where only the registry still has the package
         _training(read_histories(folder), target)
     calibrate = calibration_rows(readings_of(plant, trained), trained.intervals, package)
-    scores = package_scores(package, calibrate)
+    scores = package_scores(package, calibrate)  # of modes with their own thresholds, levelled
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
     excess = pooled(scores, scores, calibrate, limits)
     label = np.concatenate([part.label for part in calibrate.values()])
@@ -134,8 +134,18 @@ def _test(plant: PlantConfig, target: Path, package: ModelPackage, evaluation: E
 def _thresholds(package: ModelPackage, rows: TestRows) -> dict[str, float]:
     limits = {name: threshold.value for name, threshold in package.thresholds.items()}
     everywhere = limits.get(EVERY_ASSET)
+    if everywhere is None:
+        return limits
     assets = [str(asset) for asset in np.unique(rows.asset)]
-    return limits if everywhere is None else dict.fromkeys(assets, everywhere)
+    levels = package.units[EVERY_ASSET].levels
+    if levels is None:
+        return dict.fromkeys(assets, everywhere)
+    if levels.per == "asset":
+        place = [levels.names.index(name) if name in levels.names else -1 for name in assets]
+    else:  # a line can only be that of one mode: the most frequent
+        place = [int(np.argmax([level.n_rows for level in levels.modes]))] * len(assets)
+    own = levels.limits(everywhere, np.array(place, np.int64))
+    return dict(zip(assets, own.tolist(), strict=True))
 
 
 def write_figures(folder: Path, package: ModelPackage, evaluation: Evaluation | None) -> Path:

@@ -15,10 +15,10 @@ from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.condition import before_stop
 from vae_anomaly.data.parts import Interval, read_part
 from vae_anomaly.data.windows import Matrix, cut, matrix_of
+from vae_anomaly.decisions.modes import known_modes
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.errors import PartsError
-from vae_anomaly.package import ModelPackage
-from vae_anomaly.scoring.scorer import Scorer
+from vae_anomaly.package import ModelPackage, Unit
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
 __all__ = [
@@ -55,6 +55,17 @@ class Judged:
     judged: np.ndarray
     table: pa.Table
     aside: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def own_table(self) -> pa.Table:
+        """The readings behind the rows that count."""
+        return self.table.filter(pa.array(self.judged))
+
+    @property
+    def series(self) -> np.ndarray:
+        """(m,) which series each row that counts is of."""
+        found: np.ndarray = np.cumsum(self.matrix.run == 0)[self.judged]
+        return found
 
     @property
     def label(self) -> np.ndarray:
@@ -122,7 +133,7 @@ def of_units(
     else:
         per_unit = {name: found for name, found in per_asset.items() if name in package.units}
     return {
-        name: _served(found, package.units[name].scorer, package.contract)
+        name: _served(found, package.units[name], package.contract)
         for name, found in per_unit.items()
     }
 
@@ -148,11 +159,13 @@ def _clear(rows: Judged, reach: int) -> Judged:
     return replace(rows, judged=rows.judged & (clear | (label > 0)))
 
 
-def _served(rows: Judged, scorer: Scorer, contract: Contract) -> Judged:
-    """Those of the rows that a scorer gives a score, cut where it gives none."""
-    taken = any_of(
-        set_aside(rows.table, contract, learnt_levels(scorer, contract)), len(rows.judged)
+def _served(rows: Judged, unit: Unit, contract: Contract) -> Judged:
+    """Those of the rows that a unit gives a score, cut where it gives none."""
+    scorer = unit.scorer
+    asides = set_aside(
+        rows.table, contract, learnt_levels(scorer, contract), known_modes(unit.levels)
     )
+    taken = any_of(asides, len(rows.judged))
     matrix = replace(rows.matrix, run=cut(rows.matrix.run, taken))
     return replace(rows, matrix=matrix, judged=rows.judged & is_scored(scorer, matrix) & ~taken)
 

@@ -17,14 +17,15 @@ from vae_anomaly.decisions.budget import History
 from vae_anomaly.decisions.recalibration import Marked, Span
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.alarm_rows import TELLING
 from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.feedback import Feedback
-from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.streaming import EVERY_ASSET, levelled
 
 __all__ = ["marked_rows"]
 
 #: What is read of a verdict.
-COLUMNS = ["line", "asset", "time", "score", "status", "late", "package_digest"]
+COLUMNS = ["line", "asset", "time", "score", "status", "mode", "late", "package_digest"]
 
 #: Parts whose rows are no fresh history: the weights have seen them, or they are looked at once.
 SEEN = ("train", "stop", "test")
@@ -39,7 +40,8 @@ def marked_rows(
 ) -> dict[str, list[Marked]]:
     """Rows that a package's weights have judged, scorer by scorer, one entry an asset.
 
-    Scorers without a normal row that they have not seen are left out.
+    Scores are levelled, as the package's thresholds are. Scorers without a normal row that they
+    have not seen are left out.
 
     Parameters
     ----------
@@ -71,7 +73,8 @@ def marked_rows(
         clear = clear_of_anomalies(
             doubtful.astype(np.int64), np.arange(len(time)), package.units[unit].scorer.left_context
         )
-        score = pc.fill_null(own["score"], np.nan).to_numpy().astype(np.float64)
+        plain = pc.fill_null(own["score"], np.nan).to_numpy().astype(np.float64)
+        score = levelled(plain, own, package.units[unit].levels)
         fresh = tuple(span for span in _spans(said, 0) if not known[_rows(time, span)].all())
         history = History(time, score, judged & ~known & clear)
         events = tuple(_joined(_spans(said, 1)))
@@ -88,7 +91,7 @@ def _verdicts(lake: Lake, digests: Collection[str]) -> pa.Table:
     tells = (
         (pc.field("line") == CHAMPION)
         & ~pc.field("late")
-        & pc.field("status").isin(["normal", "anomaly", "off"])
+        & pc.field("status").isin(TELLING)
         & pc.field("package_digest").isin(sorted(digests))
     )
     batches = rows(lake.open(VERDICTS), columns=COLUMNS)

@@ -207,7 +207,8 @@ def _registered(
         if found.threshold == report.present[name]:
             continue
         calibration = _calibration(plant, found.threshold, rows[name], report.statement)
-        units[name] = replace(units[name], calibration=calibration)
+        levelled = replace(calibration, levels=units[name].levels)
+        units[name] = replace(units[name], calibration=levelled)
     kept = choice is not None and all(
         choice.thresholds[name] == found.threshold for name, found in report.units.items()
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vae_anomaly.config import Gate, PlantConfig, read_mlflow
+from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
@@ -208,7 +211,20 @@ def _metrics(package: ModelPackage, evaluation: Evaluation | None) -> dict[str, 
         found[f"{prefix}false_alarm_rate"] = figures.operating_point.false_alarm_rate.value
         if figures.operating_point.n_anomalous:
             found[f"{prefix}detection_rate"] = figures.operating_point.detection_rate.value
+        found |= {f"{prefix}{name}": value for name, value in _event_metrics(figures.events)}
     return found
+
+
+def _event_metrics(events: EventFigures) -> Iterator[tuple[str, float]]:
+    """Figures of alarms; none that the rows cannot tell, or that is infinite."""
+    named = {
+        "alarms_per_day": events.alarms_per_day,
+        "false_alarms_per_day": events.false_alarms_per_day,
+        "event_detection_rate": events.detection_rate,
+        "event_precision": events.precision,
+        "median_delay_s": events.delay_s,
+    }
+    yield from ((name, found.value) for name, found in named.items() if np.isfinite(found.value))
 
 
 def _tags(
@@ -235,12 +251,13 @@ def _description(
         f"**{plant.name}**: {plant.method_kind}, {len(package.units)} "
         f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
+        f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
         "",
     ]
     if evaluation is not None:
         lines += [
-            "| test part | AUROC | detection rate | false alarm rate |",
-            "|---|---|---|---|",
+            "| test part | AUROC | detection rate | false alarm rate | as alarms |",
+            "|---|---|---|---|---|",
             *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
             "",
             *(f"- {sentence}" for sentence in evaluation.in_words()),
@@ -249,10 +266,21 @@ def _description(
     return "\n".join(lines)
 
 
+def _expected(package: ModelPackage) -> str:
+    """What a budget will cost, as a sentence."""
+    if package.budget is None:
+        return ""
+    return (
+        f" Expected of machines that are well: {package.budget.forecast.per_week:.2g} alarms per "
+        "asset and week."
+    )
+
+
 def _row(figures: Figures) -> str:
     point = figures.operating_point
     area = "–"
     if figures.auroc:
         area = f"{figures.auroc.value:.3f} ({figures.auroc.low:.3f}–{figures.auroc.high:.3f})"
     detected = f"{point.detection_rate.value:.1%}" if point.n_anomalous else "–"
-    return f"| {figures.method} | {area} | {detected} | {point.false_alarm_rate.value:.2%} |"
+    wrong, alarms = f"{point.false_alarm_rate.value:.2%}", figures.events.in_words()
+    return f"| {figures.method} | {area} | {detected} | {wrong} | {alarms} |"

@@ -62,6 +62,8 @@ class ScoreReport:
         How often each sensor came first among the anomalies.
     constant_changed : mapping of str to int
         Rows in which a sensor that was constant in training was not so.
+    sensor_faults : mapping of str to int
+        Rows in which a sensor was at fault itself, by sensor and kind.
     alarms : AlarmReport
         What became of the rows over the threshold.
     """
@@ -73,6 +75,7 @@ class ScoreReport:
     statuses: Mapping[str, int] = field(default_factory=dict)
     top_sensors: Mapping[str, int] = field(default_factory=dict)
     constant_changed: Mapping[str, int] = field(default_factory=dict)
+    sensor_faults: Mapping[str, int] = field(default_factory=dict)
     n_late: int = 0
     alarms: AlarmReport = field(default_factory=AlarmReport)
 
@@ -88,6 +91,7 @@ class _Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     top_sensors: Counter[str] = field(default_factory=Counter)
     constant_changed: Counter[str] = field(default_factory=Counter)
+    sensor_faults: Counter[str] = field(default_factory=Counter)
     n_late: int = 0
 
     def add(self, verdicts: pa.Table) -> None:
@@ -96,6 +100,7 @@ class _Tally:
         tops = verdicts["top_sensors"].drop_null()
         self.top_sensors.update(pc.list_element(tops, 0).to_pylist() if len(tops) else [])
         self.constant_changed.update(pc.list_flatten(verdicts["constant_changed"]).to_pylist())
+        self.sensor_faults.update(pc.list_flatten(verdicts["sensor_faults"]).to_pylist())
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def score(
         on_group(group.last, last)
     report = ScoreReport(
         CHAMPION, champion.version, first, last, dict(tally.statuses), dict(tally.top_sensors),
-        dict(tally.constant_changed), tally.n_late, raise_alarms(plant),
+        dict(tally.constant_changed), dict(tally.sensor_faults), tally.n_late, raise_alarms(plant),
     )  # fmt: skip
     for sensor, n in report.constant_changed.items():
         logger.warning("sensor '%s' was constant in training and has changed in %d rows", sensor, n)

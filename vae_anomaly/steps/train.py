@@ -25,6 +25,7 @@ from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
 from vae_anomaly.steps.feedback import read_feedback, with_feedback
+from vae_anomaly.steps.limits import checked_settings
 from vae_anomaly.steps.survey import Survey, survey
 from vae_anomaly.steps.survey_page import write_survey
 from vae_anomaly.steps.units import CHECKPOINT, FittedUnits, fit_units, judged_together
@@ -129,11 +130,14 @@ def train(
 
     Raises
     ------
+    ConfigError
+        The rule of the threshold is not known, or not asked for what is set.
     PartsError
         A part holds too few rows.
     TrainingError
         The loss became infinite.
     """
+    checked_settings(plant)
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS)
     cut = _cut_parts(plant, lake, readings)

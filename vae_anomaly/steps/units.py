@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from vae_anomaly.config import PARTS, Contract, Part, PlantConfig
 from vae_anomaly.data.as_read import as_read
 from vae_anomaly.data.parts import Interval
+from vae_anomaly.data.sensor_faults import sensor_limits
 from vae_anomaly.data.windows import Matrix, cut
 from vae_anomaly.errors import PartsError
 from vae_anomaly.latent.augmented import FittedAugmented, fit_augmented
@@ -108,9 +109,11 @@ def fit_units(
             continue
         made = _fit_stages(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
         fitted = made.fitted
-        stop = parts["stop"]
-        assert stop is not None  # _too_few saw to it
-        units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop))
+        learnt, stop = parts["train"], parts["stop"]
+        assert learnt is not None  # _too_few saw to it
+        assert stop is not None
+        limits = sensor_limits(learnt, plant.contract.sensors)
+        units[name] = Unit(fitted.scorer, Golden.of(fitted.scorer, stop), limits=limits)
         stages = {first_stage(name): made.first, name: fitted.history}
         for stage, history in stages.items():
             if history is not None and history.checks:  # a baseline has none
