@@ -56,6 +56,15 @@ def test_commands_of_the_page_on_uses_are_understood() -> None:
         assert options.name in USES
 
 
+def test_commands_of_the_page_on_feedback_are_understood() -> None:
+    lines = re.findall(r"^ +(vae-anomaly .*)$", PAGES["feedback.md"], flags=re.MULTILINE)
+    assert {parser().parse_args(shlex.split(line)[1:]).name for line in lines} == {
+        "alarms",
+        "label",
+        "recalibrate",
+    }
+
+
 @pytest.mark.parametrize(
     ("page", "name", "starts", "least"),
     [

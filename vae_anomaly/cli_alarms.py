@@ -1,23 +1,43 @@
-"""Commands for alarms: what was raised."""
+"""Commands for alarms: what was raised, what people say of it, and a threshold by that."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vae_anomaly.errors import InputError
+
 if TYPE_CHECKING:
+    from vae_anomaly.config import PlantConfig
     from vae_anomaly.table import Table
 
 __all__ = ["ALARM_COMMANDS", "add_alarm_options", "alarm_table"]
 
 #: Commands that this module knows.
-ALARM_COMMANDS = ("alarms",)
+ALARM_COMMANDS = ("alarms", "label", "recalibrate")
+
+#: What may be said of an alarm, as it is typed.
+VERDICTS = ("fault", "false-alarm", "maintenance", "unknown")
 
 
 def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
     """Give a command its options."""
-    sub.add_argument("--asset", default="", help="only of this asset")
-    sub.add_argument("--days", type=float, default=30.0, help="up to the last verdict; default 30")
+    if name == "alarms":
+        sub.add_argument("--asset", default="", help="only of this asset")
+        sub.add_argument(
+            "--days", type=float, default=30.0, help="up to the last verdict; default 30"
+        )
+    if name == "label":
+        sub.add_argument("alarms", nargs="*", metavar="ALARM_ID", help="as `alarms` lists them")
+        sub.add_argument("--as", dest="verdict", choices=VERDICTS, help="what the alarms were")
+        sub.add_argument("--fault", default="", help="name of the fault")
+        sub.add_argument("--who", default="", help="who says so; default the login name")
+        sub.add_argument("--comment", default="")
+        sub.add_argument("--from", dest="file", type=Path, help="a CSV file of labels")
+        sub.add_argument("--asset", default="", help="of spans in the file that name none")
+    if name == "recalibrate":
+        sub.add_argument("--dry-run", action="store_true", help="say it, and register nothing")
 
 
 def alarm_table(options: argparse.Namespace) -> Table:
@@ -25,6 +45,31 @@ def alarm_table(options: argparse.Namespace) -> Table:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
+    if options.name == "label":
+        return _label(plant, options)
+    if options.name == "recalibrate":
+        from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
+
+        return recalibrate_table(recalibrate(plant, dry_run=options.dry_run))
     from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 
     return alarms_table(alarm_list(plant, asset=options.asset, days=options.days))
+
+
+def _label(plant: PlantConfig, options: argparse.Namespace) -> Table:
+    from vae_anomaly.steps.label import import_labels, label_alarms, label_table
+
+    if (options.file is None) == (not options.alarms):
+        raise InputError("give the ids of alarms and --as, or a file with --from")
+    if options.file is not None:
+        if options.verdict or options.fault or options.comment:
+            raise InputError("--as, --fault and --comment are for ids; the rows of a file have own")
+        return label_table(import_labels(plant, options.file, asset=options.asset, who=options.who))
+    if options.verdict is None:
+        raise InputError(f"say what the alarms were: --as {'|'.join(VERDICTS)}")
+    return label_table(
+        label_alarms(
+            plant, options.alarms, options.verdict, fault=options.fault, who=options.who,
+            comment=options.comment,
+        )
+    )  # fmt: skip

@@ -29,6 +29,7 @@ __all__ = [
     "UnitFile",
     "read_package_file",
     "sha256",
+    "weights_digest",
 ]
 
 FORMAT_VERSION = 1
@@ -151,3 +152,14 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(package: PackageFile) -> str:
+    """Digest of the scorers alone: equal where packages give equal scores, whatever the threshold.
+
+    Parameters
+    ----------
+    package : PackageFile
+    """
+    scorers = {unit.asset: unit.files["scorer"].sha256 for unit in package.units}
+    return hashlib.sha256(json.dumps(scorers, sort_keys=True).encode()).hexdigest()

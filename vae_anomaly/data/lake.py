@@ -12,6 +12,8 @@ verdicts what a model said of a reading                                the line:
                                                                        readings scored through
 alarms   rows of an asset over the threshold, from the first to the    the line: the version of
          last; a later end is an update of the same row                verdicts taken in
+labels   what a person said of an alarm, or of a span of an asset;     ``said``: the number of the
+         of two entries the one with the higher number holds           last entry
 samples  an accepted row of a file, where readings are formed from     as of readings
          samples
 ======== ============================================================= ==========================
@@ -55,6 +57,7 @@ from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import (
     ALARMS,
     FILES,
+    LABELS,
     PARTS,
     QUARANTINE,
     READINGS,
@@ -71,6 +74,7 @@ __all__ = [
     "ALARMS",
     "FILES",
     "INGEST",
+    "LABELS",
     "PARTS",
     "QUARANTINE",
     "READINGS",

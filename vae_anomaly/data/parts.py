@@ -18,10 +18,15 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PARTS, Part, PartRange
 from vae_anomaly.data.lake import as_timestamp, rows
+from vae_anomaly.data.told import Told
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.errors import PartsError
 
 __all__ = ["Interval", "PartRows", "asset_times", "read_part", "split"]
+
+
+#: Label of a row of which nothing is known.
+UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Interval:
     """Rows of one asset that belong to one part, both ends included.
 
     Times are microseconds since 1970, UTC. Rows from `context_start` on are read as the left
-    context of the first windows, and are not judged.
+    context of the first windows, and are not judged. What people `told` of rows takes the place of
+    their labels, in the left context too.
     """
 
     part: Part
@@ -38,6 +44,7 @@ class Interval:
     start: int
     end: int
     n_rows: int
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,8 +193,25 @@ def read_part(
     ]
     if not pieces:
         raise PartsError("the readings no longer hold the rows of this part; run again")
-    table = sorted_readings(pa.Table.from_batches(pieces))
+    table = _labelled(sorted_readings(pa.Table.from_batches(pieces)), intervals)
     return PartRows(table, _within(table, intervals, context=False))
+
+
+def _labelled(table: pa.Table, intervals: Sequence[Interval]) -> pa.Table:
+    """The rows with the labels that people told."""
+    told = {(i.asset, span) for i in intervals for span in i.told}
+    if not told:
+        return table
+    label = pc.fill_null(table["label"], UNKNOWN).to_numpy().copy()
+    asset = table["asset"].to_numpy()
+    moment = table["time"].cast(pa.int64()).to_numpy()
+    for name in {name for name, _ in told}:
+        own = np.flatnonzero(asset == name)
+        for span in (span for of, span in told if of == name):
+            first, last = np.searchsorted(moment[own], [span.start, span.end])
+            label[own[first:last]] = span.label
+    known = pa.array(label, pa.int32(), mask=label == UNKNOWN)
+    return table.set_column(table.schema.get_field_index("label"), "label", known)
 
 
 def _within(

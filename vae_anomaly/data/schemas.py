@@ -13,6 +13,7 @@ from vae_anomaly.data.times import MOMENT
 __all__ = [
     "ALARMS",
     "FILES",
+    "LABELS",
     "PARTS",
     "QUARANTINE",
     "READINGS",
@@ -30,6 +31,7 @@ FILES: Final = "files"
 PARTS: Final = "parts"
 VERDICTS: Final = "verdicts"
 ALARMS: Final = "alarms"
+LABELS: Final = "labels"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
@@ -129,6 +131,21 @@ TABLES: Mapping[str, pa.Schema] = {
             ("top_directions", _TEXTS),
             ("model_version", pa.string()),
             ("updated_at", MOMENT),
+        ]
+    ),
+    LABELS: pa.schema(
+        [
+            ("number", pa.int64()),
+            ("label_id", pa.string()),
+            ("alarm_id", pa.string()),
+            ("asset", pa.string()),
+            ("start", MOMENT),
+            ("end", MOMENT),
+            ("verdict", pa.string()),
+            ("fault", pa.string()),
+            ("who", pa.string()),
+            ("comment", pa.string()),
+            ("said_at", MOMENT),
         ]
     ),
 }

@@ -30,6 +30,7 @@ __all__ = [
     "BudgetChoice",
     "CurvePoint",
     "History",
+    "smallest_shift",
     "within_budget",
 ]
 
@@ -222,6 +223,14 @@ def within_budget(
         if _shift_of(choice) < WORTH_IT * _shift_of(best):
             best = choice
     return replace(best, curve=tuple(_curve(best, scorers, budget.per_second, multiples)))
+
+
+def smallest_shift(histories: Sequence[History], threshold: float, rule: AlarmRule) -> float | None:
+    """The lasting rise of normal scores that raises an alarm soon, in their standard deviations.
+
+    None where no `SOON_ROWS` normal rows follow one another, or all have the same score.
+    """
+    return _Scorer.of(histories).smallest_shift(threshold, rule)
 
 
 def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:

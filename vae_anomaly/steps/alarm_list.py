@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,6 +17,7 @@ from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.decisions.alarm_load import AlarmLoad, alarm_load
 from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.errors import InputError
+from vae_anomaly.steps.said import Said, holding, read_said
 from vae_anomaly.table import Table
 
 __all__ = ["AlarmList", "alarm_list", "alarms_table"]
@@ -38,6 +40,8 @@ class AlarmList:
         Figures of the standard; None where nothing was scored.
     n_rows_over : int
         Rows over the threshold in the period, without which there would be no alarm.
+    said : mapping of str to Said
+        What people said last of an alarm, by its id.
     """
 
     alarms: pa.Table
@@ -45,6 +49,7 @@ class AlarmList:
     until: datetime
     load: AlarmLoad | None
     n_rows_over: int
+    said: Mapping[str, Said] = field(default_factory=dict)
 
 
 def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> AlarmList:
@@ -86,7 +91,8 @@ def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> Al
         load = alarm_load(
             raised, names.astype(str), alarms["n_raised"].to_numpy(), asset_s=watched.seconds
         )
-    return AlarmList(alarms, since, until, load, watched.n_over)
+    said = {e.alarm_id: e for e in holding(read_said(lake)) if e.alarm_id is not None}
+    return AlarmList(alarms, since, until, load, watched.n_over, said)
 
 
 @dataclass(frozen=True)
@@ -133,12 +139,12 @@ def alarms_table(found: AlarmList) -> Table:
     said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     summary = f"{n} alarm{'' if n == 1 else 's'} of {found.n_rows_over:,} rows over the threshold"
     summary += f", {period}" + (f": {said}." if n else ".")
-    columns = ("alarm", "asset", "since (UTC)", "lasted", "state", "rows", "sensors")
-    lines = tuple(_line(row) for row in found.alarms.to_pylist())
+    columns = ("alarm", "asset", "since (UTC)", "lasted", "state", "rows", "sensors", "said")
+    lines = tuple(_line(row, found.said) for row in found.alarms.to_pylist())
     return Table("Alarms", summary, columns, lines, _load_notes(found.load), ("sensors",))
 
 
-def _line(row: dict[str, object]) -> tuple[str, ...]:
+def _line(row: dict[str, object], said: Mapping[str, Said]) -> tuple[str, ...]:
     start, end = row["start"], row["end"]
     assert isinstance(start, datetime)
     assert isinstance(end, datetime)
@@ -151,6 +157,7 @@ def _line(row: dict[str, object]) -> tuple[str, ...]:
         str(row["state"]),
         f"{row['n_rows']:,}",
         ", ".join(f"{sensor} {way}" for sensor, way in sensors),
+        said[name].in_words() if (name := str(row["alarm_id"])) in said else "",
     )
 
 

@@ -17,8 +17,8 @@ from vae_anomaly.data.exclusions import Excluded
 from vae_anomaly.decisions.alarms import Episode, Evidence, Progress, advance
 from vae_anomaly.explanations import N_TOP
 
-__all__ = ["AlarmRow", "AssetState", "Cause", "OverRow", "alarm_id", "read_states", "take_in",
-           "write_states"]  # fmt: skip
+__all__ = ["TELLING", "AlarmRow", "AssetState", "Cause", "OverRow", "alarm_id", "read_states",
+           "take_in", "write_states"]  # fmt: skip
 
 #: What verdicts must say to say something of alarms: a row that was not scored is as none.
 TELLING = ("normal", "anomaly", "off")

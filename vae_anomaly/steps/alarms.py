@@ -3,15 +3,16 @@
 The line's number is the version of `verdicts` taken in; it is read on the very table object that
 commits. What the next verdicts have to know of each asset stands in a note of the same commit, so
 that a kill cannot part the two. Each commit of verdicts notes the alarm rule of the package that
-judged: a new champion brings its own.
+judged: a new champion brings its own. An alarm that waits for a person is over at the first call
+after somebody has said something of it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -33,7 +34,7 @@ from vae_anomaly.data.lake import (
     until_committed,
     version_groups,
 )
-from vae_anomaly.decisions.alarms import ACTIVE
+from vae_anomaly.decisions.alarms import ACTIVE, answered
 from vae_anomaly.errors import LakeError
 from vae_anomaly.steps.alarm_rows import (
     AlarmRow,
@@ -43,6 +44,7 @@ from vae_anomaly.steps.alarm_rows import (
     take_in,
     write_states,
 )
+from vae_anomaly.steps.said import read_said
 
 __all__ = ["ALARM_RULE", "CHAMPION", "AlarmReport", "raise_alarms"]
 
@@ -114,21 +116,23 @@ def raise_alarms(plant: PlantConfig) -> AlarmReport:
     lake = Lake(plant.lake_path, plant.contract)
     last = lake.open(VERDICTS).version()
     windows = read_exclusions(plant.alarms.maintenance, plant.contract.time.zone)
+    told = {entry.alarm_id for entry in read_said(lake) if entry.alarm_id is not None}
     found: list[_Taken] = []
 
     def attempt() -> bool:
         found.clear()
         table = lake.writable(ALARMS)
         through = _taken_through(table)
-        if through >= last:
-            found.append(_Taken(_states(table, through)))
-            return True
-        taken = _take_in(lake.open(VERDICTS, version=last), through, last, windows,
-                         _states(table, through))  # fmt: skip
+        before = _states(table, through)
+        taken = _answered(before, told)
         found.append(taken)
+        if through < last:
+            _take_in(taken, lake.open(VERDICTS, version=last), through, last, windows)
+        elif taken.states == before:
+            return True
         rows = _table(taken.alarms.values(), lake.schema(ALARMS))
         note = {STATES: write_states(taken.states)}
-        return merge(table, rows, "alarm_id", {CHAMPION: last}, note=note)
+        return merge(table, rows, "alarm_id", {CHAMPION: max(through, last)}, note=note)
 
     until_committed(attempt)
     report = _report(found[0])
@@ -156,15 +160,28 @@ def _states(alarms: DeltaTable, through: int) -> dict[str, AssetState]:
     return read_states(noted)
 
 
+def _answered(states: Mapping[str, AssetState], told: Collection[str]) -> _Taken:
+    """The states once people have answered alarms, and the alarms that are over by that."""
+    taken = _Taken(dict(states))
+    for asset, state in states.items():
+        last = state.progress.last
+        if last is None or last.answered or alarm_id(CHAMPION, asset, last.start) not in told:
+            continue
+        now = answered(last)
+        taken.states[asset] = replace(state, progress=replace(state.progress, last=now))
+        if now.state != last.state:
+            taken.alarms[alarm_id(CHAMPION, asset, last.start)] = AlarmRow(asset, now, state.cause)
+    return taken
+
+
 def _take_in(
+    taken: _Taken,
     verdicts: DeltaTable,
     through: int,
     last: int,
     windows: tuple[Excluded, ...],
-    states: Mapping[str, AssetState],
-) -> _Taken:
-    """Alarms that the versions through + 1..last of the verdicts change."""
-    taken = _Taken(dict(states))
+) -> None:
+    """Let the versions through + 1..last of the verdicts change the alarms."""
     for first, until, rule in _stretches(verdicts, through + 1, last):
         rows = new_rows(verdicts, first, until).filter(pc.field("line") == CHAMPION)
         over = pc.field("status") == "anomaly"
@@ -181,7 +198,6 @@ def _take_in(
                 if known is None or alarm.episode.start != known.start:
                     taken.begun.add(name)
                 taken.alarms[name] = alarm
-    return taken
 
 
 def _stretches(verdicts: DeltaTable, first: int, last: int) -> Iterator[tuple[int, int, AlarmRule]]:

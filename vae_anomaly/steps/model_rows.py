@@ -21,6 +21,7 @@ from vae_anomaly.data.windows import Matrix, matrix_of, sorted_readings
 from vae_anomaly.errors import InputError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.chosen import scorer_of
+from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.judged import joined, of_units
 from vae_anomaly.streaming import EVERY_ASSET, is_scored, learnt_levels
 
@@ -126,10 +127,14 @@ def part_rows(
     known = [row for batch in rows(table, where=where) for row in batch.to_pylist()]
     if not known:
         return None
+    said = read_feedback(lake, numbered=package.contract.label is not None).said
     intervals = tuple(
-        Interval(row["part"], row["asset"], *_span(row["start"], row["end"]), row["n_rows"])
+        Interval(
+            row["part"], row["asset"], *_span(row["start"], row["end"]), row["n_rows"],
+            said.get(row["asset"], ()),
+        )
         for row in known
-    )
+    )  # fmt: skip
     readings = lake.open(READINGS, version=known[0]["readings_version"])
     found = [
         own

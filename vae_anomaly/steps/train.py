@@ -24,6 +24,7 @@ from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
 from vae_anomaly.package import ModelPackage, Provenance
 from vae_anomaly.scoring.scorer import left_context
+from vae_anomaly.steps.feedback import read_feedback, with_feedback
 from vae_anomaly.steps.limits import checked_settings
 from vae_anomaly.steps.survey import Survey, survey
 from vae_anomaly.steps.survey_page import write_survey
@@ -66,6 +67,7 @@ class Trained(BaseModel):
     readings_version: int
     intervals: tuple[Interval, ...]
     excluded: dict[str, int] = {}  # rows of each part that plant.yml takes out of it
+    told: dict[str, int] = {}  # … that alarms without an answer, or what people said, take out
 
     @property
     def short(self) -> str:
@@ -138,12 +140,13 @@ def train(
     checked_settings(plant)
     lake = Lake(plant.lake_path, plant.contract)
     readings = lake.open(READINGS)
-    fingerprint = fingerprint_of(plant, readings)
-    folder = lake.root / "models" / fingerprint[:16]
+    cut = _cut_parts(plant, lake, readings)
+    fingerprint = fingerprint_of(plant, readings, cut.content)
+    folder = _folder(lake, fingerprint)
     tracking = open_tracking(plant)
     known = tracking.find_version(fingerprint)
     resumed = (folder / TRAINED).is_file()
-    trained = _begin(plant, lake, readings, fingerprint, folder)
+    trained = _begin(plant, lake, readings, fingerprint, cut)
     if known is not None:
         trained = _with_run(folder, trained, known.run_id)
         return TrainReport(folder, trained, registered=known.version)
@@ -199,17 +202,18 @@ def read_current(plant: PlantConfig, folder: Path) -> Trained:
     return trained
 
 
-def fingerprint_of(plant: PlantConfig, readings: DeltaTable) -> str:
+def fingerprint_of(plant: PlantConfig, readings: DeltaTable, told: Sequence[JsonValue] = ()) -> str:
     """Hash of everything that decides the weights and the threshold: data, settings, seed.
 
-    The data are known by their content: how many rows of which files the readings hold.
+    The data are known by their content: how many rows of which files the readings hold, and what
+    was `told` of them, if anything was.
     """
     counts: Counter[str] = Counter()
     for batch in rows(readings, columns=["content_id"]):
         for entry in batch["content_id"].value_counts().to_pylist():
             counts[entry["values"]] += entry["counts"]
     data: JsonValue = dict(counts)
-    return settings_digest(plant_settings(plant), data)
+    return settings_digest(plant_settings(plant), data, *([list(told)] if told else []))
 
 
 def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
@@ -227,34 +231,57 @@ def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
 # ---------------------------------------------------------------------------------------- the run
 
 
-def _begin(
-    plant: PlantConfig, lake: Lake, readings: DeltaTable, fingerprint: str, folder: Path
-) -> Trained:
-    """Cut the parts and store them; the same again after a kill."""
-    if (folder / TRAINED).is_file():
-        return read_trained(folder)
+@dataclass(frozen=True)
+class _Parts:
+    """The parts as they are cut; rows of each that exclusions and feedback take out of it."""
+
+    intervals: tuple[Interval, ...]
+    excluded: dict[str, int]
+    told: dict[str, int]
+    content: tuple[JsonValue, ...]
+
+
+def _cut_parts(plant: PlantConfig, lake: Lake, readings: DeltaTable) -> _Parts:
+    """Cut the parts, without what is excluded and what nobody has answered yet."""
     window = judged_together(plant)
-    look_back = left_context(window, plant.smoothing)
     times = asset_times(readings)
     intervals = split(
         times,
         plant.parts.ranges(),
         gap=window,
-        left_context=look_back,
+        left_context=left_context(window, plant.smoothing),
         look_back_s=plant.contract.start_up_s,
     )
     excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
     intervals, lost = without(intervals, excluded, times)
-    until_committed(lambda: _store_parts(lake, fingerprint, readings.version(), intervals))
+    feedback = read_feedback(lake, numbered=plant.contract.label is not None)
+    cut = with_feedback(intervals, feedback, times)
+    return _Parts(cut.intervals, lost, cut.lost, cut.content)
+
+
+def _begin(
+    plant: PlantConfig, lake: Lake, readings: DeltaTable, fingerprint: str, parts: _Parts
+) -> Trained:
+    """Store the parts; the same again after a kill."""
+    if (file := _folder(lake, fingerprint) / TRAINED).is_file():
+        return read_trained(file.parent)
+    version = readings.version()
+    until_committed(lambda: _store_parts(lake, fingerprint, version, parts.intervals))
     return Trained(
         plant=plant.name,
         fingerprint=fingerprint,
         settings_digest=settings_digest(plant_settings(plant)),
         run_id="",
-        readings_version=readings.version(),
-        intervals=intervals,
-        excluded=lost,
+        readings_version=version,
+        intervals=parts.intervals,
+        excluded=parts.excluded,
+        told=parts.told,
     )
+
+
+def _folder(lake: Lake, fingerprint: str) -> Path:
+    """Where a training leaves what it makes."""
+    return lake.root / "models" / fingerprint[:16]
 
 
 def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracking) -> str:
@@ -302,7 +329,7 @@ def _train_draft(
             plant,
             lake.open(READINGS, version=trained.readings_version),
             trained.intervals,
-            excluded=trained.excluded,
+            left_out={"exclusions": trained.excluded, "alarms and what was said": trained.told},
             checkpoints=folder,
             on_check=log.check,
             on_fitted=log.fitted,

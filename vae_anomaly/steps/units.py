@@ -61,7 +61,7 @@ def fit_units(
     readings: DeltaTable,
     intervals: Sequence[Interval],
     *,
-    excluded: Mapping[str, int] | None = None,
+    left_out: Mapping[str, Mapping[str, int]] | None = None,
     checkpoints: Path,
     on_check: Callable[[str, Check], None],
     on_fitted: Callable[[str, History], None],
@@ -74,8 +74,8 @@ def fit_units(
     readings : DeltaTable
         At the version that the intervals were cut from.
     intervals : sequence of Interval
-    excluded : mapping of str to int, optional
-        Rows of each part that exclusions took out; for what the operator is told.
+    left_out : mapping of str to mapping of str to int, optional
+        Rows of each part that were taken out, by cause; for what the operator is told.
     checkpoints : Path
         Folder for one checkpoint a scorer; training goes on from those that are there.
     on_check : callable
@@ -88,9 +88,9 @@ def fit_units(
     PartsError
         A scorer has too few normal rows in one of the parts.
     """
-    left_out = LeftOut(plant.contract, dict(excluded or {}))
+    left = LeftOut(plant.contract, left_out or {})
     matrices = {
-        part: dict(unit_matrices(plant, left_out.alone(readings, intervals, part)))
+        part: dict(unit_matrices(plant, left.alone(readings, intervals, part)))
         for part in PARTS[:2]
     }
     for name in set(matrices["train"]) & set(matrices["stop"]):
@@ -99,12 +99,12 @@ def fit_units(
         )
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
-    notes = left_out.notes()
+    notes = left.notes()
     for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
         parts = {part: matrices[part].get(name) for part in matrices}
         if (lacking := _too_few(name, parts)) is not None:
             if plant.model.per == "plant":
-                raise PartsError(". ".join([lacking, *left_out.notes()]))
+                raise PartsError(". ".join([lacking, *left.notes()]))
             notes.append(f"{lacking}; its rows will not be scored")
             continue
         made = _fit_stages(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
@@ -146,7 +146,7 @@ class LeftOut:
     """What takes rows out of the parts that are learnt from: counts that grow part by part."""
 
     contract: Contract
-    excluded: dict[str, int]
+    before: Mapping[str, Mapping[str, int]]  # by cause and part
     aside: dict[str, Counter[str]] = field(default_factory=dict)
 
     def alone(
@@ -164,9 +164,12 @@ class LeftOut:
 
     def notes(self) -> list[str]:
         """A sentence for each part and cause."""
-        counts = {part: {"exclusions": n} for part, n in self.excluded.items()}
+        counts: dict[str, Counter[str]] = {}
+        for cause, by_part in self.before.items():
+            for part, n in by_part.items():
+                counts.setdefault(part, Counter())[cause] = n
         for part, by_cause in self.aside.items():
-            counts[part] = counts.get(part, {}) | dict(by_cause)
+            counts.setdefault(part, Counter()).update(by_cause)
         return [
             f"part '{part}': {n} rows are left out by {cause}"
             for part, causes in counts.items()

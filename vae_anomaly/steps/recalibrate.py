@@ -1,0 +1,306 @@
+"""What people said of alarms → new thresholds for the same weights, as a new version, at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import JsonValue
+
+from vae_anomaly.config import PlantConfig, read_mlflow, settings_digest
+from vae_anomaly.data.lake import Lake
+from vae_anomaly.decisions.budget import BudgetChoice, within_budget
+from vae_anomaly.decisions.evaluation import rates_at
+from vae_anomaly.decisions.recalibration import Marked, Recalibration, recalibrated
+from vae_anomaly.decisions.thresholds import Threshold
+from vae_anomaly.errors import InputError
+from vae_anomaly.package import Calibration, ModelPackage
+from vae_anomaly.package_file import read_package_file, weights_digest
+from vae_anomaly.steps.feedback import read_feedback
+from vae_anomaly.steps.marked import marked_rows
+from vae_anomaly.steps.register import DECISION, REASONS
+from vae_anomaly.steps.said import FALSE_ALARM, FAULT, holding, read_said
+from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.table import Table
+from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
+
+__all__ = ["RecalibrateReport", "recalibrate", "recalibrate_table"]
+
+logger = logging.getLogger(__name__)
+
+#: What a threshold says of its rule, where people's words about alarms chose it.
+FEEDBACK = "feedback"
+
+#: Tags of a version: the one that it took the place of, and the digest of the weights of both.
+RECALIBRATED_FROM, WEIGHTS = "vae_anomaly.recalibrated_from", "vae_anomaly.weights"
+
+#: Tags that hold for the weights, whatever the threshold.
+OF_WEIGHTS = ("vae_anomaly.plant", "vae_anomaly.variant", "vae_anomaly.per",
+              "vae_anomaly.readings_version", "vae_anomaly.format_version")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RecalibrateReport:
+    """What people's words change.
+
+    Attributes
+    ----------
+    champion : str
+        Version that scored until now.
+    units : mapping of str to Recalibration
+        What becomes of each scorer.
+    present : mapping of str to float
+        Thresholds that scored until now.
+    n_said : int
+        False alarms and faults that people named.
+    version : Version or None
+        The new version; None where nothing changes, or nothing was to be registered.
+    reasons : tuple of str
+        Why it does not score; empty where it does.
+    existed : bool
+        The same words had been used before.
+    """
+
+    champion: str
+    units: Mapping[str, Recalibration]
+    present: Mapping[str, float]
+    n_said: int
+    version: Version | None = None
+    reasons: tuple[str, ...] = ()
+    existed: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether a threshold is another one."""
+        return any(unit.threshold != self.present[name] for name, unit in self.units.items())
+
+    @property
+    def statement(self) -> str:
+        """What it does, in a sentence."""
+        total = {
+            name: sum(getattr(unit, name) for unit in self.units.values())
+            for name in ("n_removed", "n_false", "n_lost", "n_events")
+        }
+        return (
+            f"this removes {total['n_removed']} of {total['n_false']} false alarms and loses "
+            f"{total['n_lost']} of {total['n_events']} confirmed events"
+        )
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """The package that scores, the one that training made of the same weights, and its lineage."""
+
+    champion: Version
+    package: ModelPackage
+    trained: ModelPackage
+    weights: str
+    digests: frozenset[str]
+
+
+def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateReport:
+    """Set the champion's thresholds anew by what people said of its alarms.
+
+    It begins with the thresholds of the training, so that the order in which things were said, and
+    what was recalibrated in between, does not matter, and a word taken back is taken back here.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    dry_run : bool, optional
+        Only say what would be.
+
+    Returns
+    -------
+    RecalibrateReport
+
+    Raises
+    ------
+    InputError
+        Nobody has marked a false alarm or confirmed a fault yet.
+    RegistryError
+        There is no champion, or the registry cannot be reached.
+    CalibrationError
+        The history is too short for the plant's budget.
+    """
+    lake = Lake(plant.lake_path, plant.contract)
+    said = [e for e in holding(read_said(lake)) if e.verdict in (FALSE_ALARM, FAULT)]
+    if not said:
+        raise InputError(
+            "nobody has marked a false alarm or confirmed a fault yet; say what alarms were with "
+            "`vae-anomaly label`"
+        )
+    tracking = open_tracking(plant)
+    judging = _judging(plant, tracking)
+    feedback = read_feedback(lake, numbered=plant.contract.label is not None)
+    rows = marked_rows(plant, lake, judging.package, judging.digests, feedback)
+    floors, choice = _floors(plant, judging.trained, rows)
+    present = {name: t.value for name, t in judging.package.thresholds.items()}
+    units = {
+        name: recalibrated(
+            own, judging.package.alarm_rule, floor=floors[name], present=present[name]
+        )
+        for name, own in rows.items()
+    }
+    report = RecalibrateReport(judging.champion.version, units, present, len(said))
+    if dry_run or not report.changes:
+        return report
+    words: list[JsonValue] = [*sorted(f"{entry.about}: {entry.verdict}" for entry in said)]
+    thresholds: dict[str, JsonValue] = {name: unit.threshold for name, unit in units.items()}
+    fingerprint = settings_digest(judging.package.provenance.fingerprint, words, thresholds)
+    known = tracking.find_version(fingerprint)
+    version = known or _registered(
+        plant, lake, tracking, judging, report, rows, choice, fingerprint
+    )
+    reasons = _decide(plant, tracking, version, report)
+    return replace(report, version=version, reasons=reasons, existed=known is not None)
+
+
+def _judging(plant: PlantConfig, tracking: Tracking) -> _Judging:
+    """The champion, and every registered package with its weights."""
+    champion = tracking.champion()
+    folder = champion_package(plant).folder  # which says what to do where there is none
+    assert champion is not None
+    package = trained = ModelPackage.read(folder)
+    weights = weights_digest(read_package_file(folder))
+    digests = {package.digest}
+    for version in tracking.versions():
+        is_trained = version.fingerprint == package.provenance.fingerprint
+        if is_trained or version.tags.get(WEIGHTS) == weights:
+            digests.add(version.digest)
+        if is_trained:
+            trained = ModelPackage.read(
+                tracking.fetch_package(version, plant.lake_path / "packages")
+            )
+    return _Judging(champion, package, trained, weights, frozenset(digests))
+
+
+def _floors(
+    plant: PlantConfig, trained: ModelPackage, rows: Mapping[str, list[Marked]]
+) -> tuple[dict[str, float], BudgetChoice | None]:
+    """Thresholds to begin with: those of the training, or higher where the budget asks for it."""
+    floors = {name: t.value for name, t in trained.thresholds.items()}
+    if plant.calibration.budget is None or not rows:
+        return floors, None
+    histories = {name: [asset.history for asset in own] for name, own in rows.items()}
+    choice = within_budget(histories, plant.calibration.budget, rules=[trained.alarm_rule])
+    return {n: max(value, choice.thresholds.get(n, value)) for n, value in floors.items()}, choice
+
+
+def _registered(
+    plant: PlantConfig,
+    lake: Lake,
+    tracking: Tracking,
+    judging: _Judging,
+    report: RecalibrateReport,
+    rows: Mapping[str, list[Marked]],
+    choice: BudgetChoice | None,
+    fingerprint: str,
+) -> Version:
+    """Seal the package with its new thresholds, and register it."""
+    package = judging.package
+    units = dict(package.units)
+    for name, found in report.units.items():
+        if found.threshold == report.present[name]:
+            continue
+        calibration = _calibration(plant, found.threshold, rows[name], report.statement)
+        levelled = replace(calibration, levels=units[name].levels)
+        units[name] = replace(units[name], calibration=levelled)
+    kept = choice is not None and all(
+        choice.thresholds[name] == found.threshold for name, found in report.units.items()
+    )
+    provenance = replace(
+        package.provenance, notes=(*judging.trained.provenance.notes, f"{report.statement}.")
+    )
+    folder = lake.root / "models" / fingerprint[:16] / "package"
+    sealed = replace(
+        package, units=units, provenance=provenance, budget=choice if kept else None
+    ).write(folder)
+    tags = {name: judging.champion.tags.get(name, "") for name in OF_WEIGHTS}
+    tags |= {RECALIBRATED_FROM: report.champion, WEIGHTS: judging.weights}
+    if EVERY_ASSET in sealed.thresholds:
+        tags["threshold"] = f"{sealed.thresholds[EVERY_ASSET].value:.4g}"
+    description = (
+        f"**{plant.name}**: the weights of version {report.champion} with thresholds by what "
+        f"people said of {report.n_said} alarms and spans; {report.statement}."
+    )
+    return tracking.register(
+        folder, judging.champion.run_id, fingerprint=fingerprint, tags=tags, description=description
+    )
+
+
+def _calibration(plant: PlantConfig, value: float, rows: list[Marked], note: str) -> Calibration:
+    """A threshold, and what it costs and detects in the history, row by row."""
+    normal = np.concatenate([a.history.score[a.history.is_normal] for a in rows])
+    faulty = np.concatenate([_of_events(a) for a in rows])
+    label = np.repeat([0, 1], [len(normal), len(faulty)])
+    point = rates_at(
+        value, np.concatenate([normal, faulty]), label,
+        confidence=plant.calibration.confidence, seed=plant.seed,
+    )  # fmt: skip
+    threshold = Threshold(value, FEEDBACK, point.false_alarm_rate.value, len(normal))
+    return Calibration(threshold, point, np.sort(normal).astype(np.float32), note)
+
+
+def _of_events(rows: Marked) -> np.ndarray:
+    """Scores of the rows that were judged in confirmed events."""
+    time = rows.history.time
+    inside = np.zeros(len(time), bool)
+    for span in rows.events:
+        inside |= (time >= span.start) & (time < span.end)
+    scores: np.ndarray = rows.history.score[inside & rows.judged]
+    return scores
+
+
+def _decide(
+    plant: PlantConfig, tracking: Tracking, version: Version, report: RecalibrateReport
+) -> tuple[str, ...]:
+    """Let the version score unless a confirmed event is lost; says why it does not."""
+    reasons = []
+    if n_lost := sum(unit.n_lost for unit in report.units.values()):
+        reasons.append(f"{n_lost} confirmed events would be lost")
+    if read_mlflow(plant).gate.promote == "never":
+        reasons.append("mlflow.yml says gate.promote: never; promote it by hand")
+    if reasons:
+        tracking.set_challenger(version)
+    else:
+        tracking.set_champion(version)
+    decision = "refused" if reasons else "promoted"
+    tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
+    logger.info("version %s: %s", version.version, report.statement)
+    return tuple(reasons)
+
+
+def recalibrate_table(report: RecalibrateReport) -> Table:
+    """One line a scorer, and what becomes of it."""
+    lines = tuple(
+        (
+            "every asset" if name == EVERY_ASSET else name,
+            f"{report.present[name]:.4g}",
+            f"{unit.threshold:.4g}",
+            f"{unit.n_removed} of {unit.n_false}",
+            f"{unit.n_lost} of {unit.n_events}",
+            "–" if np.isnan(unit.growth) else f"{unit.growth - 1:+.0%}",
+        )
+        for name, unit in report.units.items()
+    )
+    columns = ("scorer", "threshold", "new threshold", "false alarms removed",
+               "confirmed events lost", "smallest shift found soon")  # fmt: skip
+    notes = (_outcome(report),)
+    statement = report.statement[0].upper() + report.statement[1:]
+    return Table("Recalibration", f"{statement}.", columns, lines, notes)
+
+
+def _outcome(report: RecalibrateReport) -> str:
+    if not report.changes:
+        return f"no threshold changes: version {report.champion} goes on"
+    if report.version is None:
+        return "nothing was registered; the same without --dry-run does it"
+    number = report.version.version
+    known = " (known from before)" if report.existed else ""
+    if report.reasons:
+        return f"version {number}{known} is challenger: {'; '.join(report.reasons)}"
+    return f"version {number}{known} scores from now on, in place of version {report.champion}"
