@@ -34,9 +34,10 @@ from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.decisions.episodes import runs, timeline
 from vae_anomaly.decisions.events import event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
-from vae_anomaly.errors import PartsError, RegistryError
+from vae_anomaly.errors import InputError, PartsError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.evaluate import Figures
+from vae_anomaly.steps.explain import explain_alarm, explain_table
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.register import gate_reasons, register
 from vae_anomaly.steps.score import score
@@ -174,6 +175,32 @@ def test_late_rows_are_judged_marked_and_change_nothing(tmp_path: Path) -> None:
     assert [row for row in after if not row["late"]] == before
     assert lake_content(config.lake_path)["alarms"] == alarms
     assert report.alarms.n_late_over > 0
+
+
+@pytest.mark.slow
+def test_the_peak_of_an_alarm_is_explained_by_the_version_that_raised_it(done: Path) -> None:
+    config = read_plant(done / "plant.yml")
+    alarm = max(lake_content(config.lake_path)["alarms"], key=lambda row: row["peak_score"])
+    found = explain_alarm(config, str(alarm["alarm_id"])[:8])
+    assert (found.alarm_id, found.asset) == (alarm["alarm_id"], alarm["asset"])
+    assert found.change.before == pytest.approx(alarm["peak_score"], rel=1e-5)
+    (verdict,) = (
+        row for row in verdicts(config)
+        if (row["asset"], row["time"]) == (alarm["asset"], alarm["peak_time"])
+    )  # fmt: skip
+    assert found.change.reached
+    assert found.change.after <= verdict["threshold"]
+    assert 0 < len(found.sensors) <= 3
+    own = dict(zip(found.sensors, found.read, strict=True))
+    table = Lake(config.lake_path, config.contract).open(READINGS)
+    (reading,) = (
+        row for batch in rows(table) for row in batch.to_pylist()
+        if (row["asset"], row["time"]) == (alarm["asset"], alarm["peak_time"])
+    )  # fmt: skip
+    assert own == {sensor: reading[sensor] for sensor in own}
+    assert "normal would be" in explain_table(found).columns
+    with pytest.raises(InputError, match="no alarm has the id 'zz'"):
+        explain_alarm(config, "zz")
 
 
 @pytest.mark.slow

@@ -389,6 +389,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
     "score": (_step, "score every reading that has no verdict yet", "vae-anomaly score plant.yml"),
     "alarms": (_alarms, "list the alarms, the latest first, and what they ask of people",
                "vae-anomaly alarms plant.yml --days 7"),
+    "explain": (_alarms, "say which readings would have made the peak of an alarm normal",
+                "vae-anomaly explain plant.yml 9ec0ed"),
     "label": (_alarms, "say what alarms were, or read labels from a file",
               "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'"),
     "recalibrate": (_alarms, "set the thresholds anew by what people said of alarms",

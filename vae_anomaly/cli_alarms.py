@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ALARM_COMMANDS", "add_alarm_options", "alarm_table"]
 
 #: Commands that this module knows.
-ALARM_COMMANDS = ("alarms", "label", "recalibrate")
+ALARM_COMMANDS = ("alarms", "explain", "label", "recalibrate")
 
 #: What may be said of an alarm, as it is typed.
 VERDICTS = ("fault", "false-alarm", "maintenance", "unknown")
@@ -28,6 +28,8 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument(
             "--days", type=float, default=30.0, help="up to the last verdict; default 30"
         )
+    if name == "explain":
+        sub.add_argument("alarm", metavar="ALARM_ID", help="as `alarms` lists them")
     if name == "label":
         sub.add_argument("alarms", nargs="*", metavar="ALARM_ID", help="as `alarms` lists them")
         sub.add_argument("--as", dest="verdict", choices=VERDICTS, help="what the alarms were")
@@ -47,6 +49,10 @@ def alarm_table(options: argparse.Namespace) -> Table:
     plant = read_plant(options.plant)
     if options.name == "label":
         return _label(plant, options)
+    if options.name == "explain":
+        from vae_anomaly.steps.explain import explain_alarm, explain_table
+
+        return explain_table(explain_alarm(plant, options.alarm))
     if options.name == "recalibrate":
         from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
 

@@ -139,7 +139,7 @@ def alarms_table(found: AlarmList) -> Table:
     said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     summary = f"{n} alarm{'' if n == 1 else 's'} of {found.n_rows_over:,} rows over the threshold"
     summary += f", {period}" + (f": {said}." if n else ".")
-    columns = ("alarm", "asset", "since (UTC)", "lasted", "state", "rows", "sensors", "said")
+    columns = ("asset", "alarm", "since (UTC)", "lasted", "state", "rows", "sensors", "said")
     lines = tuple(_line(row, found.said) for row in found.alarms.to_pylist())
     return Table("Alarms", summary, columns, lines, _load_notes(found.load), ("sensors",))
 
@@ -150,8 +150,8 @@ def _line(row: dict[str, object], said: Mapping[str, Said]) -> tuple[str, ...]:
     assert isinstance(end, datetime)
     sensors = zip(row["top_sensors"] or [], row["top_directions"] or [], strict=True)  # type: ignore[call-overload]
     return (
-        str(row["alarm_id"]),
         str(row["asset"]),
+        str(row["alarm_id"]),
         f"{start:%Y-%m-%d %H:%M:%S}",
         duration_text((end - start).total_seconds()),
         str(row["state"]),

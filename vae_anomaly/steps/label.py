@@ -16,7 +16,7 @@ from vae_anomaly.steps.label_file import LabelRow, read_label_file, verdict_of
 from vae_anomaly.steps.said import Alarm, Said, append, content_id, holding, raised_alarms
 from vae_anomaly.table import Table
 
-__all__ = ["LabelReport", "import_labels", "label_alarms", "label_table"]
+__all__ = ["LabelReport", "alarm_named", "import_labels", "label_alarms", "label_table"]
 
 #: Alarms that a message names where an id is not known.
 N_NAMED = 3
@@ -65,7 +65,7 @@ def label_alarms(
         raise InputError(str(error)) from error
     lake = Lake(plant.lake_path, plant.contract)
     known = raised_alarms(lake)
-    alarms = {alarm.alarm_id: alarm for alarm in (_found(known, text) for text in alarm_ids)}
+    alarms = {alarm.alarm_id: alarm for alarm in (alarm_named(known, text) for text in alarm_ids)}
     speaker = who or _login_name()
     entries = [
         Said(a.asset, a.start, a.end, meant, name, fault or None, speaker, comment)
@@ -115,8 +115,14 @@ def import_labels(
     return LabelReport(written, len(found) - len(written))
 
 
-def _found(known: Mapping[str, Alarm], text: str) -> Alarm:
-    """The one alarm whose id begins so."""
+def alarm_named(known: Mapping[str, Alarm], text: str) -> Alarm:
+    """The one alarm whose id begins so.
+
+    Raises
+    ------
+    InputError
+        None does, or several do; the message names some.
+    """
     own = [known[text]] if text in known else [a for i, a in known.items() if i.startswith(text)]
     if len(own) == 1 and text:
         return own[0]
@@ -142,7 +148,7 @@ def _said(row: LabelRow, known: Mapping[str, Alarm], speaker: str, path: Path) -
     words = (row.verdict, row.fault, row.who, row.comment)
     if row.alarm_id:
         try:
-            a = _found(known, row.alarm_id)
+            a = alarm_named(known, row.alarm_id)
         except InputError as error:
             raise SourceError(f"{path}, row {row.number}: {error}") from error
         name = content_id(a.alarm_id, *words)
