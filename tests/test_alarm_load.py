@@ -24,6 +24,11 @@ def test_rate_peak_and_flood_are_those_of_a_count_by_hand() -> None:
     assert found.per_asset_day.value == pytest.approx(4.1)
 
 
+def test_peak_is_of_any_ten_minutes() -> None:
+    raised = np.array([*range(590, 596), *range(601, 607)]) * SECOND
+    assert alarm_load(raised, np.arange(12), np.ones(12), asset_s=DAY).peak == 12
+
+
 def test_chattering_is_of_one_asset() -> None:
     raised = np.array([0, 20, 40, 300, 320, 340, 900]) * SECOND
     asset = np.array(["a", "a", "a", "a", "b", "a", "b"])

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable
 
 from vae_anomaly.config import AlarmRule, Alarms, Contract, Exclusion, PlantConfig, Source
 from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, commit, rows
@@ -208,6 +209,42 @@ def test_what_was_noted_is_gone_is_said(tmp_path: Path) -> None:
     write(plant, stream(0, n=20))
     with pytest.raises(LakeError, match="move the folder alarms aside"):
         raise_alarms(plant)
+
+
+def test_what_is_committed_meanwhile_changes_no_rule(
+    whole: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rival's verdicts under another rule, and a compaction, while the alarms are taken in."""
+    plant = plant_in(tmp_path)
+    lake = Lake(plant.lake_path, plant.contract)
+    write(plant, stream(0).slice(0, 300))
+    write(plant, stream(0).slice(300))
+    opened = Lake.open
+
+    def opened_then_disturbed(self: Lake, name: str, *, version: int | None = None) -> DeltaTable:
+        table = opened(self, name, version=version)
+        if name == VERDICTS and version is not None:
+            monkeypatch.setattr(Lake, "open", opened)
+            write(plant, stream(0).slice(0, 0), AlarmRule())
+            lake.writable(VERDICTS).optimize.compact()
+        return table
+
+    monkeypatch.setattr(Lake, "open", opened_then_disturbed)
+    raise_alarms(plant)
+    assert content(plant) == whole
+
+
+def test_alarms_of_before_the_period_are_listed_and_not_counted_in_its_rate(
+    tmp_path: Path,
+) -> None:
+    plant = plant_in(tmp_path)
+    write(plant, stream(0))
+    raise_alarms(plant)
+    for minutes in (10, 20, 40):
+        found = alarm_list(plant, days=minutes / 1440)
+        raised = [moment >= found.since for moment in found.alarms["raised"].to_pylist()]
+        assert found.load is not None
+        assert found.load.n_alarms == sum(raised)
 
 
 def test_scoring_nothing_raises_nothing(tmp_path: Path) -> None:

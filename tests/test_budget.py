@@ -149,6 +149,28 @@ def test_known_faults_say_what_the_budget_finds_and_how_late() -> None:
     assert (unknown.n_found, unknown.n_faults, unknown.delay_s) == (0, 0, None)
 
 
+def test_a_latched_rule_is_replayed_as_if_somebody_answered() -> None:
+    seen = fleet(15, n_assets=2, weeks=4)
+    plain, latched = (
+        within_budget({"*": seen}, Budget(alarms=2), rules=[AlarmRule(latched=flag)])
+        for flag in (False, True)
+    )
+    assert latched.thresholds == plain.thresholds
+    assert latched.rule.latched
+
+
+def test_a_minimum_gap_joins_no_alarms_of_different_assets() -> None:
+    n = 24 * 7 * 2
+    score = np.random.default_rng(16).random(n)
+    first, second = score.copy(), score.copy()
+    first[-3], second[0] = 5.0, 6.0  # the first is over before its asset ends
+    assets = [History(np.arange(n) * HOUR, own, np.ones(n, bool)) for own in (first, second)]
+    rule = AlarmRule(min_gap_s=86_400)
+    choice = within_budget({"*": assets}, Budget(alarms=0.75), rules=[rule], multiples=())
+    found = [count([rows], choice.thresholds["*"], rule) for rows in assets]
+    assert choice.forecast.n_expected == sum(found) + 1
+
+
 def test_too_short_a_history_is_refused_with_how_much_it_takes() -> None:
     seen = fleet(10, n_assets=2, weeks=0.5)
     with pytest.raises(CalibrationError, match=r"needs at least 30 days of normal rows .* are 7\."):
@@ -206,7 +228,9 @@ def test_budget_is_read_as_people_write_it(text: object, per_week: float) -> Non
     assert budget.per_second * SECONDS["week"] == pytest.approx(per_week)
 
 
-@pytest.mark.parametrize("text", ["few", "2 alarms", "-1 alarms per week", 0, "2 per fortnight"])
+@pytest.mark.parametrize(
+    "text", ["few", "2 alarms", "-1 alarms per week", 0, True, "2 per fortnight"]
+)
 def test_what_is_no_budget_is_refused(text: object) -> None:
     with pytest.raises(ValidationError):
         Budget.model_validate(text)

@@ -372,7 +372,7 @@ def places_table(plant: PlantConfig, file: Path) -> Table:
     mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.lake_path), here.as_posix())
     rows = [
         ("plant file", os.path.relpath(file)),
-        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts,alarms}}"),
+        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts,alarms,labels}}"),
         *(("pictures", os.path.relpath(found)) for found in models[-1:]),
         ("MLflow page", f"mlflow ui --backend-store-uri {mlflow}"),
         ("versions", f"vae-anomaly models {os.path.relpath(file)}"),

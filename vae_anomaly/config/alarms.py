@@ -63,7 +63,7 @@ class AlarmRule(Frozen):
         default=0.0, ge=0, lt=1, description="deadband: clear is what so many normal rows reach"
     )
     min_gap_s: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="raised again within: the same alarm"
+        default=0.0, ge=0, le=SECONDS["year"], description="raised again within: the same alarm"
     )
     latched: bool = Field(default=False, description="stays until a person has answered it")
     re_alarm_s: float = Field(
@@ -85,6 +85,11 @@ class AlarmRule(Frozen):
                 "an out_of of at least raise_after"
             )
         return self
+
+    @property
+    def replayed(self) -> AlarmRule:
+        """The rule where nobody answers: a latched alarm would never be over."""
+        return self.model_copy(update={"latched": False})
 
     def in_words(self) -> str:
         """The rule as a sentence without its full stop."""
@@ -122,7 +127,8 @@ class Budget(Frozen):
                     "week, month or year"
                 )
             return match.groupdict()
-        return {"alarms": given} if isinstance(given, int | float) else given
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        return {"alarms": given} if is_number else given
 
     @property
     def per_second(self) -> float:

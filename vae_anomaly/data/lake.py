@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -363,12 +363,24 @@ def last_note(table: DeltaTable, name: str) -> str | None:
 
 def notes(table: DeltaTable, name: str, first: int = 0) -> dict[int, str]:
     """What the commits of a table note under a name, by version, from a version on."""
-    history = table.history(limit=max(1, table.version() - first + 1))
     return {
-        entry["version"]: entry[name]
-        for entry in history
-        if name in entry and entry["version"] >= first
+        version: entry[name]
+        for version, entry in _commits(table, first).items()
+        if name in entry and first <= version <= table.version()
     }
+
+
+def _commits(table: DeltaTable, first: int) -> dict[int, dict[str, Any]]:
+    """What the log says of each commit, by version, from a version on.
+
+    `DeltaTable.history` reads the latest commits there are and numbers them from the version that
+    is open: so the numbers are right only while nobody commits in between.
+    """
+    while True:
+        latest = DeltaTable(table.table_uri)
+        entries = latest.history(limit=max(1, latest.version() - first + 1))
+        if DeltaTable(table.table_uri).version() == latest.version():
+            return {entry["version"]: entry for entry in entries}
 
 
 def until_committed(attempt: Callable[[], bool]) -> None:
@@ -423,8 +435,7 @@ def version_groups(
     table: DeltaTable, first: int, last: int, *, max_rows: int
 ) -> Iterator[tuple[int, int]]:
     """Split the versions first..last into runs that add about `max_rows` rows each."""
-    entries = table.history(limit=table.version() - first + 1)
-    history = {entry["version"]: entry for entry in entries}
+    history = _commits(table, first)
     start, n_rows = first, 0
     for version in range(first, last + 1):
         added = int(history.get(version, {}).get("operationMetrics", {}).get("num_added_rows", 0))

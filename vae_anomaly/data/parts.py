@@ -22,7 +22,7 @@ from vae_anomaly.data.told import Told
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.errors import PartsError
 
-__all__ = ["Interval", "PartRows", "asset_times", "read_part", "split"]
+__all__ = ["UNKNOWN", "Interval", "PartRows", "asset_times", "read_part", "split"]
 
 
 #: Label of a row of which nothing is known.

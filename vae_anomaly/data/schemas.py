@@ -126,6 +126,7 @@ TABLES: Mapping[str, pa.Schema] = {
             ("n_announced", pa.int64()),
             ("peak_score", pa.float32()),
             ("peak_time", MOMENT),
+            ("peak_version", pa.string()),
             ("top_sensors", _TEXTS),
             ("top_contributions", _NUMBERS),
             ("top_directions", _TEXTS),

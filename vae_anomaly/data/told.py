@@ -21,7 +21,8 @@ class Told:
     ----------
     start, end : int
     label : int
-        0 normal, positive an anomaly (its class); takes the place of the label that a row has.
+        0 normal, positive an anomaly (its class), -1 unlabelled; takes the place of the label
+        that a row has.
     counts : bool
         False for rows that belong to no part, as nobody knows what they are. They have a label
         above 0, so that windows that look back on them set no threshold either.

@@ -88,6 +88,9 @@ def alarm_load(
     per_day = Occurrences(np.array([len(moment)]), np.array([asset_s / DAY_S])).interval()
     since = moment - moment.min(initial=np.iinfo(np.int64).max)
     counts: list[int] = np.bincount(since // int(PERIOD_S * 1e6)).tolist()
+    rising = np.sort(moment)
+    behind = np.searchsorted(rising, rising + int(PERIOD_S * 1e6))
+    peak = int((behind - np.arange(len(rising))).max(initial=0))
     chatters = times >= CHATTER_TIMES
     for name in np.unique(whose):
         own = np.flatnonzero(whose == name)
@@ -96,9 +99,7 @@ def alarm_load(
         close = moment[own[last]] - moment[own[last - CHATTER_TIMES + 1]] <= CHATTER_S * 1e6
         for end in last[close]:
             chatters[own[end - CHATTER_TIMES + 1 : end + 1]] = True
-    return AlarmLoad(
-        len(moment), per_day, int(max(counts, default=0)), _flooded(counts), int(chatters.sum())
-    )
+    return AlarmLoad(len(moment), per_day, peak, _flooded(counts), int(chatters.sum()))
 
 
 def _flooded(counts: Sequence[int]) -> float:

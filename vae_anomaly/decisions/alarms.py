@@ -181,7 +181,7 @@ def alarms_by(rule: AlarmRule, exceeds: Mask, rows: Timeline) -> Episodes:
     for code, name in enumerate(rows.assets.tolist()):
         own = slice(*np.searchsorted(rows.code, [code, code + 1]))
         time, over = micros[own], exceeds[own]
-        for alarm in episodes(Evidence(time, over, ~over, np.zeros_like(over)), rule):
+        for alarm in episodes(Evidence(time, over, ~over, np.zeros_like(over)), rule.replayed):
             last = rows.time_s[own][-1] + rows.lasts_s[own][-1]
             asset.append(name)
             start.append(rows.time_s[own][np.searchsorted(time, alarm.raised)])

@@ -50,6 +50,9 @@ WORTH_IT = 0.95
 #: that grow by a factor.
 MOST_ACTIVE, STEP = 0.2, 1.25
 
+#: Microseconds between the assets of a replay: as long as the minimum gap of a rule can be.
+LONGEST_GAP = int(SECONDS["year"] * 1e6)
+
 #: With fewer alarms than these, nothing is said of how they bunch.
 FEW_ALARMS = 8
 
@@ -253,8 +256,8 @@ def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> N
 class _Scorer:
     """What one scorer said of normal rows, its assets one after another.
 
-    Behind each asset there is a cut, and each begins a `lap` later than the one before: no two rows
-    have the same time.
+    Behind each asset there is a cut, and each begins a `lap` later than the one before, which is
+    longer than any minimum gap: no two rows have the same time, and no two assets an alarm.
     """
 
     rows: History
@@ -266,7 +269,7 @@ class _Scorer:
     @classmethod
     def of(cls, assets: Sequence[History]) -> _Scorer:
         first = min(int(a.time[0]) for a in assets)
-        lap = max(int(a.time[-1]) for a in assets) - first + 2
+        lap = max(int(a.time[-1]) for a in assets) - first + 2 + LONGEST_GAP
         moments = [a.time - first + number * lap for number, a in enumerate(assets)]
         rows = History(
             np.concatenate([np.append(moment, moment[-1:] + 1) for moment in moments]),
@@ -283,12 +286,13 @@ class _Scorer:
         """The alarms of all assets."""
         exceeds = self.rows.is_normal & (self.rows.score > threshold)
         rows = Evidence.of(self.rows.time, exceeds, ~self.rows.is_normal, self.p_value, rule)
-        return episodes(rows, rule)
+        return episodes(rows, rule.replayed)
 
     def lowest_threshold(self, rule: AlarmRule, allowed: int) -> float:
-        """The lowest threshold that, like those above it, raises no more alarms than are allowed.
+        """The lowest threshold come upon from above that raises no more alarms than are allowed.
 
-        Far below it there are few again, as one lasts for ever: so it is come upon from above.
+        Far below it there are few again, as one lasts for ever. Ranks in between are skipped, so
+        that a threshold above it may raise an alarm more.
         """
 
         def holds(rank: int) -> bool:
@@ -310,7 +314,8 @@ class _Scorer:
         rows = self.rows
         usable = rows.is_normal | rows.is_faulty
         exceeds = usable & (rows.score > threshold)
-        found = episodes(Evidence.of(rows.time, exceeds, ~usable, self.p_value, rule), rule)
+        evidence = Evidence.of(rows.time, exceeds, ~usable, self.p_value, rule)
+        found = episodes(evidence, rule.replayed)
         raised = np.array([alarm.raised for alarm in found], np.int64)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], rows.is_faulty, [0]]).astype(int)))
         delays = []

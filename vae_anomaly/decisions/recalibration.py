@@ -164,7 +164,7 @@ class _Replay:
         history = asset.history
         over = asset.judged & (history.score > threshold)
         rows = Evidence.of(history.time, over, ~asset.judged, self._p_value(asset), self.rule)
-        return ((alarm.start, alarm.end) for alarm in episodes(rows, self.rule))
+        return ((alarm.start, alarm.end) for alarm in episodes(rows, self.rule.replayed))
 
     def _p_value(self, asset: Marked) -> FloatArray:
         """(n,) what the off-delay asks for, held against the normal rows of all assets."""

@@ -82,15 +82,14 @@ def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> Al
     alarms = pa.Table.from_batches(batches, lake.schema(ALARMS)).filter(own)
     alarms = alarms.sort_by([("start", "descending")])
     watched = _watched(verdicts, (pc.field("time") >= since) & own)
-    if asset and not watched.seconds:
+    if asset and not watched.n_rows:
         raise InputError(f"no verdict of the last {days:g} days is of asset '{asset}'")
     load = None
     if watched.seconds:
-        raised = alarms["raised"].cast(pa.int64()).to_numpy()
-        names = np.asarray(alarms["asset"].to_pylist(), dtype=object)
-        load = alarm_load(
-            raised, names.astype(str), alarms["n_raised"].to_numpy(), asset_s=watched.seconds
-        )
+        fresh = alarms.filter(pc.field("raised") >= since)  # the others stand since before
+        raised = fresh["raised"].cast(pa.int64()).to_numpy()
+        names = np.asarray(fresh["asset"].to_pylist(), dtype=np.str_)
+        load = alarm_load(raised, names, fresh["n_raised"].to_numpy(), asset_s=watched.seconds)
     said = {e.alarm_id: e for e in holding(read_said(lake)) if e.alarm_id is not None}
     return AlarmList(alarms, since, until, load, watched.n_over, said)
 
@@ -101,6 +100,7 @@ class _Watched:
 
     seconds: float = 0.0
     n_over: int = 0
+    n_rows: int = 0
 
 
 def _latest(verdicts: DeltaTable) -> datetime:
@@ -116,16 +116,17 @@ def _watched(verdicts: DeltaTable, where: pc.Expression) -> _Watched:
     """How long the assets were watched: from the first verdict of each to its last."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    n_over = 0
+    n_over = n_rows = 0
     for batch in rows(verdicts, columns=["asset", "time", "status"], where=where):
         table = pa.Table.from_batches([batch])
+        n_rows += table.num_rows
         n_over += pc.sum(pc.equal(table["status"], "anomaly")).as_py() or 0
         spans = table.group_by("asset").aggregate([("time", "min"), ("time", "max")])
         low, high = (spans[f"time_{end}"].cast(pa.int64()).to_pylist() for end in ("min", "max"))
         for name, a, b in zip(spans["asset"].to_pylist(), low, high, strict=True):
             first[name] = min(a, first.get(name, a))
             last[name] = max(b, last.get(name, b))
-    return _Watched(sum(last[name] - first[name] for name in first) / 1e6, n_over)
+    return _Watched(sum(last[name] - first[name] for name in first) / 1e6, n_over, n_rows)
 
 
 # ------------------------------------------------------------------------------- for the terminal

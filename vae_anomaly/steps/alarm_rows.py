@@ -47,6 +47,7 @@ class Cause:
     n_rows: int = 0
     peak_score: float = 0.0
     peak_time: int = 0
+    peak_version: str = ""
     model_version: str = ""
     contributions: dict[str, float] = field(default_factory=dict)
     directions: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Cause:
         self.model_version = self.model_version or row.model_version
         if not self.n_rows or row.score > self.peak_score:
             self.peak_score, self.peak_time = row.score, row.time
+            self.peak_version = row.model_version
         self.n_rows += 1
         for sensor, share, way in zip(row.sensors, row.contributions, row.directions, strict=True):
             self.contributions[sensor] = self.contributions.get(sensor, 0.0) + share

@@ -268,6 +268,7 @@ def _table(alarms: Iterable[AlarmRow], schema: pa.Schema) -> pa.Table:
                 "n_announced": episode.n_announced,
                 "peak_score": cause.peak_score,
                 "peak_time": moment(cause.peak_time),
+                "peak_version": cause.peak_version,
                 "top_sensors": top,
                 "top_contributions": [cause.contributions[s] / cause.n_rows for s in top],
                 "top_directions": [cause.direction(s) for s in top],

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PlantConfig
+from vae_anomaly.config import PlantConfig, Sensor
 from vae_anomaly.data.lake import ALARMS, READINGS, Lake, as_timestamp, rows
 from vae_anomaly.data.schemas import readings_schema
 from vae_anomaly.data.windows import sorted_readings
@@ -37,8 +36,8 @@ class Explained:
     peak : datetime
     sensors, units : tuple of str
         Of the changed sensors, that first whose change helps most.
-    read, normal : ndarray of shape (k,)
-        What each read at the peak, and would have to read; NaN where it read nothing.
+    read, normal : tuple of str
+        What each read at the peak, and would have to read.
     change : Counterfactual
     """
 
@@ -48,15 +47,15 @@ class Explained:
     peak: datetime
     sensors: tuple[str, ...]
     units: tuple[str, ...]
-    read: np.ndarray
-    normal: np.ndarray
+    read: tuple[str, ...]
+    normal: tuple[str, ...]
     change: Counterfactual
 
 
 def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
     """Find the smallest change of few sensors that makes the peak of an alarm normal.
 
-    By the version that raised the alarm, whichever scores now.
+    By the version that judged the peak, whichever scores now.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
     InputError
         No alarm has this id, or more than one begins so.
     RegistryError
-        The version that raised it is gone.
+        The version that judged it is gone.
     """
     lake = Lake(plant.lake_path, plant.contract)
     name = alarm_named(raised_alarms(lake), alarm_id).alarm_id
@@ -79,7 +78,7 @@ def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
         for row in batch.to_pylist()
         if row["alarm_id"] == name
     )
-    package = chosen(plant, alarm["model_version"]).package
+    package = chosen(plant, alarm["peak_version"]).package
     peak = alarm["peak_time"].replace(tzinfo=UTC)
     table = _up_to(lake.open(READINGS), alarm["asset"], peak, package.left_context + 1)
     for column in readings_schema(package.contract):
@@ -88,16 +87,16 @@ def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
     change = explain(table, package.judges(), package.contract)
     sensors = [package.contract.sensors[number] for number in change.changed]
     last = table.slice(table.num_rows - 1)
-    read = [last[sensor.name][0].as_py() for sensor in sensors]
+    normal = change.values[-1, list(change.changed)]
     return Explained(
         name,
         alarm["asset"],
-        alarm["model_version"],
+        alarm["peak_version"],
         peak,
         tuple(sensor.name for sensor in sensors),
         tuple(sensor.unit or "" for sensor in sensors),
-        np.array([np.nan if value is None else value for value in read], dtype=object),
-        change.values[-1, list(change.changed)],
+        tuple(_text(sensor, last[sensor.name][0].as_py()) for sensor in sensors),
+        tuple(_text(s, value) for s, value in zip(sensors, normal.tolist(), strict=True)),
         change,
     )
 
@@ -117,18 +116,22 @@ def _up_to(readings: DeltaTable, asset: str, peak: datetime, n_rows: int) -> pa.
         look_s *= GROWTH
 
 
+def _text(sensor: Sensor, value: float | str | None) -> str:
+    """A reading as a person writes it; of a categorical sensor the level."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return value
+    return sensor.levels[round(value)] if sensor.kind == "categorical" else f"{value:.4g}"
+
+
 def explain_table(found: Explained) -> Table:
     """What the sensors read at the peak, and what would have been normal."""
-    rows_ = tuple(
-        (sensor, f"{read:.4g}" if isinstance(read, float) else str(read), f"{normal:.4g}", unit)
-        for sensor, read, normal, unit in zip(
-            found.sensors, found.read, found.normal, found.units, strict=True
-        )
-    )
+    lines = tuple(zip(found.sensors, found.read, found.normal, found.units, strict=True))
     change = found.change
     summary = (
         f"{found.alarm_id} of {found.asset} has its peak at {found.peak:%Y-%m-%d %H:%M:%S} UTC: "
         f"score {change.before:.4g}, and {change.after:.4g} if these sensors had read so."
     )
     notes = () if change.reached else ("no change of few sensors makes this row normal",)
-    return Table("Explain", summary, ("sensor", "read", "normal would be", "unit"), rows_, notes)
+    return Table("Explain", summary, ("sensor", "read", "normal would be", "unit"), lines, notes)

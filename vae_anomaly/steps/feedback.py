@@ -2,7 +2,9 @@
 
 ==============  =============================================================================
 fault           the rows are anomalies, of the class of the fault's name
-false alarm     the rows are normal, whatever label they came with
+false alarm     the rows are normal, whatever label they came with; where the plant has no labels of
+                its own they are as unlabelled as all its other normal rows, or a rule with labels
+                would take a handful of false alarms for a fair sample of normal rows
 maintenance,    the rows belong to no part
 unknown
 nothing yet     rows of an alarm that is active or latched are neither trained nor calibrated on; in
@@ -22,7 +24,7 @@ from pydantic import JsonValue
 
 from vae_anomaly.data.exclusions import Excluded, without
 from vae_anomaly.data.lake import ALARMS, Lake
-from vae_anomaly.data.parts import Interval
+from vae_anomaly.data.parts import UNKNOWN, Interval
 from vae_anomaly.data.told import FOREVER, Told, disjoint
 from vae_anomaly.decisions.alarms import ACTIVE, LATCHED
 from vae_anomaly.steps.said import (
@@ -36,6 +38,9 @@ from vae_anomaly.steps.said import (
 )
 
 __all__ = ["Cut", "Feedback", "fault_classes", "read_feedback", "with_feedback"]
+
+#: Label of a normal row.
+NORMAL = 0
 
 #: Class of a fault without a name; named ones follow in the order in which they were first named.
 UNNAMED = 1
@@ -89,7 +94,8 @@ def read_feedback(lake: Lake, *, numbered: bool) -> Feedback:
     classes = fault_classes(entries, numbered=numbered)
     said: dict[str, list[Told]] = {}
     for entry in holding(entries):
-        said.setdefault(entry.asset, []).append(_told(entry, alarms, classes))
+        told = _told(entry, alarms, classes, NORMAL if numbered else UNKNOWN)
+        said.setdefault(entry.asset, []).append(told)
     answered = {entry.alarm_id for entry in entries}
     below: dict[str, list[Told]] = {}
     for alarm in alarms.values():
@@ -133,7 +139,9 @@ def fault_classes(said: Iterable[Said], *, numbered: bool) -> dict[str, int]:
     return classes
 
 
-def _told(entry: Said, alarms: Mapping[str, Alarm], classes: Mapping[str, int]) -> Told:
+def _told(
+    entry: Said, alarms: Mapping[str, Alarm], classes: Mapping[str, int], normal: int
+) -> Told:
     """The span of an entry; that of an alarm as it stands now."""
     start, end = entry.start, entry.end + 1
     alarm = alarms.get(entry.alarm_id or "")
@@ -141,7 +149,7 @@ def _told(entry: Said, alarms: Mapping[str, Alarm], classes: Mapping[str, int]) 
         lasts = alarm.state == ACTIVE and entry.verdict != FALSE_ALARM
         start, end = alarm.start, FOREVER if lasts else alarm.end + 1
     if entry.verdict == FALSE_ALARM:
-        return Told(start, end, 0)
+        return Told(start, end, normal)
     label = UNNAMED if entry.fault is None else classes[entry.fault]
     return Told(start, end, label, counts=entry.verdict == FAULT)
 

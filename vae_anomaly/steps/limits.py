@@ -22,6 +22,9 @@ __all__ = ["Limit", "blocks_of", "checked_settings", "levels_of", "limit_of", "t
 #: What a threshold is when only its place matters: as few resamples as can be.
 FEW = 100
 
+#: Share of the normal rows below the score at which a budget levels modes.
+LEVELLED_AT = 0.95
+
 #: Modes or assets whose thresholds a note names.
 MOST_NAMED = 8
 
@@ -154,6 +157,8 @@ def levels_of(
     normal = rows.label <= 0
 
     def threshold(level: np.ndarray, counts: np.ndarray) -> float:
+        if plant.calibration.budget is not None:  # which has no rate to level at
+            return float(np.quantile(level[counts & normal], LEVELLED_AT))
         found = calibrate(
             level[counts],
             rows.label[counts],

@@ -75,9 +75,11 @@ def marked_rows(
         )
         plain = pc.fill_null(own["score"], np.nan).to_numpy().astype(np.float64)
         score = levelled(plain, own, package.units[unit].levels)
-        fresh = tuple(span for span in _spans(said, 0) if not known[_rows(time, span)].all())
+        fresh = tuple(
+            span for span in _spans(said, faulty=False) if not known[_rows(time, span)].all()
+        )
         history = History(time, score, judged & ~known & clear)
-        events = tuple(_joined(_spans(said, 1)))
+        events = tuple(_joined(_spans(said, faulty=True)))
         found.setdefault(unit, []).append(Marked(history, judged, fresh, events))
     return {
         unit: assets
@@ -145,9 +147,9 @@ def _rows(time: np.ndarray, span: Excluded | Told | Span) -> slice:
     return slice(int(first), int(last))
 
 
-def _spans(told: Sequence[Told], least: int) -> Iterator[Span]:
-    """Spans told to be normal, or with 1 to be faults."""
-    return (Span(t.start, t.end) for t in told if t.counts and min(t.label, 1) == least)
+def _spans(told: Sequence[Told], *, faulty: bool) -> Iterator[Span]:
+    """Spans told to be faults, or to be normal."""
+    return (Span(t.start, t.end) for t in told if t.counts and (t.label > 0) == faulty)
 
 
 def _joined(spans: Iterator[Span]) -> Iterator[Span]:

@@ -16,7 +16,7 @@ from vae_anomaly.decisions.budget import BudgetChoice, within_budget
 from vae_anomaly.decisions.evaluation import rates_at
 from vae_anomaly.decisions.recalibration import Marked, Recalibration, recalibrated
 from vae_anomaly.decisions.thresholds import Threshold
-from vae_anomaly.errors import InputError
+from vae_anomaly.errors import CalibrationError, InputError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.package_file import read_package_file, weights_digest
 from vae_anomaly.steps.feedback import read_feedback
@@ -123,12 +123,11 @@ def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateRepo
         Nobody has marked a false alarm or confirmed a fault yet.
     RegistryError
         There is no champion, or the registry cannot be reached.
-    CalibrationError
-        The history is too short for the plant's budget.
     """
     lake = Lake(plant.lake_path, plant.contract)
-    said = [e for e in holding(read_said(lake)) if e.verdict in (FALSE_ALARM, FAULT)]
-    if not said:
+    ever = read_said(lake)
+    said = [e for e in holding(ever) if e.verdict in (FALSE_ALARM, FAULT)]
+    if not any(e.verdict in (FALSE_ALARM, FAULT) for e in ever):  # a word taken back counts
         raise InputError(
             "nobody has marked a false alarm or confirmed a fault yet; say what alarms were with "
             "`vae-anomaly label`"
@@ -186,7 +185,11 @@ def _floors(
     if plant.calibration.budget is None or not rows:
         return floors, None
     histories = {name: [asset.history for asset in own] for name, own in rows.items()}
-    choice = within_budget(histories, plant.calibration.budget, rules=[trained.alarm_rule])
+    try:
+        choice = within_budget(histories, plant.calibration.budget, rules=[trained.alarm_rule])
+    except CalibrationError as error:  # these weights have not judged for long
+        logger.warning("the budget is that of the training still: %s", error)
+        return floors, None
     return {n: max(value, choice.thresholds.get(n, value)) for n, value in floors.items()}, choice
 
 

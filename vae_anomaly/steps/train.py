@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from vae_anomaly.config import PlantConfig, settings_digest
-from vae_anomaly.data.exclusions import read_exclusions, without
+from vae_anomaly.data.exclusions import Excluded, read_exclusions, without
 from vae_anomaly.data.lake import PARTS, READINGS, Lake, as_timestamp, commit, rows, until_committed
 from vae_anomaly.data.parts import Interval, asset_times, split
 from vae_anomaly.errors import RegistryError, VAEAnomalyError
@@ -222,10 +222,14 @@ def plant_settings(plant: PlantConfig) -> dict[str, JsonValue]:
              "calibration", "seed")  # fmt: skip
     settings: dict[str, JsonValue] = plant.model_dump(mode="json", include=set(names))
     settings["alarm_rule"] = plant.alarms.model_dump(mode="json")["rule"]
-    if plant.exclusions:  # by content: a table that changes makes another training
-        excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
+    if excluded := _excluded(plant):  # by content: a table that changes makes another training
         settings["exclusions"] = [[e.start, e.end, [*e.assets], e.reason] for e in excluded]
     return settings
+
+
+def _excluded(plant: PlantConfig) -> tuple[Excluded, ...]:
+    """Rows that belong to no part: what the plant excludes, and its maintenance."""
+    return read_exclusions([*plant.exclusions, *plant.alarms.maintenance], plant.contract.time.zone)
 
 
 # ---------------------------------------------------------------------------------------- the run
@@ -252,8 +256,7 @@ def _cut_parts(plant: PlantConfig, lake: Lake, readings: DeltaTable) -> _Parts:
         left_context=left_context(window, plant.smoothing),
         look_back_s=plant.contract.start_up_s,
     )
-    excluded = read_exclusions(plant.exclusions, plant.contract.time.zone)
-    intervals, lost = without(intervals, excluded, times)
+    intervals, lost = without(intervals, _excluded(plant), times)
     feedback = read_feedback(lake, numbered=plant.contract.label is not None)
     cut = with_feedback(intervals, feedback, times)
     return _Parts(cut.intervals, lost, cut.lost, cut.content)
