@@ -19,6 +19,9 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 demo: $(READY)  ## a simulated plant, from sensor files to verdicts
 	@$(BIN)/vae-anomaly demo
 
+# a worker a core: threads of its own would only get in the way of the others
+test fast: export OMP_NUM_THREADS := 1
+
 test: lint  ## style, types and every test, slow ones too
 	$(BIN)/python -m pytest -m "" -n auto --dist worksteal
 
