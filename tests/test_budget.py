@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from vae_anomaly.config import SECONDS, AlarmRule, Budget
+from vae_anomaly.config import (
+    SECONDS,
+    AlarmRule,
+    Alarms,
+    Budget,
+    Calibration,
+    Contract,
+    PlantConfig,
+    Source,
+)
+from vae_anomaly.data.windows import Matrix
 from vae_anomaly.decisions.alarms import Evidence, episodes
 from vae_anomaly.decisions.budget import (
     CANDIDATES,
@@ -16,6 +27,9 @@ from vae_anomaly.decisions.budget import (
     within_budget,
 )
 from vae_anomaly.errors import CalibrationError, InputError
+from vae_anomaly.steps.alarm_rows import AssetState, take_in
+from vae_anomaly.steps.budget import limits_of_budget
+from vae_anomaly.steps.judged import Judged
 
 HOUR = 3_600_000_000
 
@@ -169,6 +183,43 @@ def test_a_minimum_gap_joins_no_alarms_of_different_assets() -> None:
     choice = within_budget({"*": assets}, Budget(alarms=0.75), rules=[rule], multiples=())
     found = [count([rows], choice.thresholds["*"], rule) for rows in assets]
     assert choice.forecast.n_expected == sum(found) + 1
+
+
+def test_rows_without_a_value_cut_no_replay_as_they_cut_no_alarm() -> None:
+    """The same rows as a history, and as they are served: as many alarms."""
+    generator = np.random.default_rng(17)
+    n = 24 * 7 * 4
+    values = generator.normal(size=(n, 1))
+    values[generator.random(n) < 0.3] = np.nan
+    time = pa.array(np.arange(n) * HOUR, pa.timestamp("us", "UTC"))
+    label, run = np.full(n, -1), np.arange(n)
+    read = ~np.isnan(values[:, 0])
+    table = pa.table({"asset": pa.repeat("p1", n), "time": time})
+    rows = Judged(Matrix(values, run, label), read, table)
+    score = np.convolve(np.nan_to_num(values[:, 0]), np.ones(5) / 5, "same")
+    plant = PlantConfig(
+        name="p",
+        source=Source(path="incoming"),
+        contract=Contract(time="time", sensors=("flow",)),
+        calibration=Calibration(budget=Budget(alarms=2)),
+        alarms=Alarms(rule=AlarmRule(raise_after=3, out_of=4, clear_after=3)),
+    )
+    found = limits_of_budget(plant, {"*": rows}, {"*": score}, memory=1)
+    rule, limit = found.choice.rule, np.float32(found.of["*"].value)
+    verdicts = pa.table(
+        {
+            "time": time,
+            "status": np.where(read, np.where(score > limit, "anomaly", "normal"), "not_scored"),
+            "score": score,
+            "p_value": pa.array(np.where(read, 0.5, np.nan), mask=~read),
+            "top_sensors": pa.nulls(n, pa.list_(pa.string())),
+            "top_contributions": pa.nulls(n, pa.list_(pa.float64())),
+            "top_directions": pa.nulls(n, pa.list_(pa.string())),
+            "model_version": pa.repeat("1", n),
+        }
+    )
+    served, _ = take_in("p1", verdicts, AssetState(), rule)
+    assert len(served) == found.choice.forecast.n_expected - 1 > 2
 
 
 def test_too_short_a_history_is_refused_with_how_much_it_takes() -> None:
