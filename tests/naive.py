@@ -914,8 +914,9 @@ def event_counts(
     lasts = {}
     for stretch in whole:
         for i in stretch:
-            last = i == stretch[-1]
-            lasts[i] = period_of(rows, rows[i][0]) if last else rows[i + 1][1] - rows[i][1]
+            followed = i + 1 < len(rows) and rows[i + 1][0] == rows[i][0]
+            step = rows[i + 1][1] - rows[i][1] if followed else math.inf
+            lasts[i] = min(period_of(rows, rows[i][0]), step) if i == stretch[-1] else step
     faults = stretches(rows, [y > 0 for y in label], max_gap_s)
     owner: dict[int, int] = {}
     for number, fault in enumerate(faults):

@@ -29,6 +29,7 @@ does both, and tells the caller to look again where another process was first.
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
@@ -350,37 +351,35 @@ def _properties(
 
 def last_note(table: DeltaTable, name: str) -> str | None:
     """What the latest commit that notes something under a name notes; None if none does."""
-    n_back = 8  # the latest few hold it, unless the table was only tidied for long
-    while True:
-        for entry in table.history(limit=n_back):  # the latest first
-            if name in entry:
-                note: str = entry[name]
-                return note
-        if n_back > table.version():
-            return None
-        n_back *= 8
+    for version in range(table.version(), -1, -1):
+        info = _commit_info(table, version)
+        if name in info:
+            return str(info[name])
+    return None
 
 
 def notes(table: DeltaTable, name: str, first: int = 0) -> dict[int, str]:
     """What the commits of a table note under a name, by version, from a version on."""
-    return {
-        version: entry[name]
-        for version, entry in _commits(table, first).items()
-        if name in entry and first <= version <= table.version()
-    }
+    found = {v: _commit_info(table, v) for v in range(first, table.version() + 1)}
+    return {version: str(info[name]) for version, info in found.items() if name in info}
 
 
-def _commits(table: DeltaTable, first: int) -> dict[int, dict[str, Any]]:
-    """What the log says of each commit, by version, from a version on.
+def _commit_info(table: DeltaTable, version: int) -> dict[str, Any]:
+    """What the log says of one commit; nothing where its file is gone.
 
-    `DeltaTable.history` reads the latest commits there are and numbers them from the version that
-    is open: so the numbers are right only while nobody commits in between.
+    `DeltaTable.history` reads the latest commits there are, numbers them back from the version that
+    is open, and finds none under a path with a '#'.
     """
-    while True:
-        latest = DeltaTable(table.table_uri)
-        entries = latest.history(limit=max(1, latest.version() - first + 1))
-        if DeltaTable(table.table_uri).version() == latest.version():
-            return {entry["version"]: entry for entry in entries}
+    file = _path(table) / "_delta_log" / f"{version:020d}.json"
+    try:
+        actions = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return {}
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def _path(table: DeltaTable) -> Path:
+    return Path(unquote(urlsplit(table.table_uri).path))
 
 
 def until_committed(attempt: Callable[[], bool]) -> None:
@@ -422,8 +421,8 @@ def rows(
 
 def dataset(table: DeltaTable) -> pads.Dataset:
     """A table as an Arrow data set; on a native file system, which ends without an abort."""
-    path = unquote(urlsplit(table.table_uri).path)
-    return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(path, pafs.LocalFileSystem()))
+    files = pafs.SubTreeFileSystem(str(_path(table)), pafs.LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=files)
 
 
 def as_timestamp(microseconds: int) -> pa.Scalar:
@@ -435,10 +434,10 @@ def version_groups(
     table: DeltaTable, first: int, last: int, *, max_rows: int
 ) -> Iterator[tuple[int, int]]:
     """Split the versions first..last into runs that add about `max_rows` rows each."""
-    history = _commits(table, first)
     start, n_rows = first, 0
     for version in range(first, last + 1):
-        added = int(history.get(version, {}).get("operationMetrics", {}).get("num_added_rows", 0))
+        metrics = _commit_info(table, version).get("operationMetrics", {})
+        added = int(metrics.get("num_added_rows", 0))
         if n_rows and n_rows + added > max_rows:
             yield start, version - 1
             start, n_rows = version, 0

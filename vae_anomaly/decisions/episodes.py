@@ -74,7 +74,8 @@ class Timeline:
     time_s : ndarray of shape (n,)
         Rising within an asset.
     lasts_s : ndarray of shape (n,)
-        Time until the next row of the stretch; of its last row, a median period of the asset.
+        Time until the next row of the stretch; of its last row, a median period of the asset, or
+        until the next stretch where that is sooner.
     stretch : ndarray of shape (n,)
         Rising number of the stretch without a gap that each row is in.
     """
@@ -170,7 +171,8 @@ def timeline(asset: ArrayLike, time_s: ArrayLike, *, max_gap_s: float | None = N
     period = _periods(step[same], code[1:][same], len(assets))
     limit = GAP_PERIODS * period if max_gap_s is None else np.full(len(assets), max_gap_s)
     joined = same & (step <= limit[code[1:]])
-    lasts = np.append(np.where(joined, step, period[code[:-1]]), period[code[-1]])
+    alone = np.where(same, np.minimum(step, period[code[:-1]]), period[code[:-1]])
+    lasts = np.append(np.where(joined, step, alone), period[code[-1]])
     return Timeline(assets, code, time, lasts, np.concatenate([[0], np.cumsum(~joined)]))
 
 
