@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vae_anomaly import ModelPackage
 from vae_anomaly.config import Exclusion, PlantConfig, read_plant
 from vae_anomaly.data.exclusions import Excluded, read_exclusions, without
-from vae_anomaly.data.lake import VERDICTS, Lake, rows
+from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.data.parts import Interval
 from vae_anomaly.errors import ConfigError, PartsError
 from vae_anomaly.steps.ingest import ingest
@@ -88,6 +88,19 @@ def test_excluded_rows_train_nothing_and_are_scored(tmp_path: Path) -> None:
     inside = [r for r in found if r["asset"] == "a" and r["time"].minute == 1]
     assert len(inside) == n_out
     assert all(r["status"] in ("normal", "anomaly") for r in inside)
+
+
+def test_maintenance_trains_nothing_and_raises_nothing(tmp_path: Path) -> None:
+    path = write_plant(tmp_path)
+    window = "{start: 2026-03-01T00:01:00Z, end: 2026-03-01T00:02:00Z, assets: [a]}"
+    path.write_text(path.read_text() + f"alarms: {{maintenance: [{window}]}}\n")
+    plant = read_plant(path)
+    run_all(plant)
+    assert 40 <= read_trained(latest_trained(plant)).excluded["train"] <= 60
+    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    alarms = [row for batch in rows(table) for row in batch.to_pylist()]
+    assert any(row["asset"] == "a" for row in alarms)
+    assert not any(row["asset"] == "a" and row["raised"].minute == 1 for row in alarms)
 
 
 def test_another_table_is_another_training_and_too_much_of_it_is_said(tmp_path: Path) -> None:
