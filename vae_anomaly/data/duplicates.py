@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.data.lake import rows, rows_before
+from vae_anomaly.data.times import microseconds
 
 __all__ = ["Sorted", "told_apart"]
 
@@ -81,7 +82,7 @@ class _Keys:
     @classmethod
     def of(cls, chunk: pa.Table) -> _Keys:
         known = {name: pc.unique(chunk[name]) for name in KEYS if name in chunk.column_names}
-        moments = _microseconds(chunk["time"])
+        moments = microseconds(chunk["time"])
         times = np.unique(moments)
         code = _codes(chunk, known) * len(times) + np.searchsorted(times, moments)
         return cls(known, times, code, np.argsort(code, kind="stable"))
@@ -98,7 +99,7 @@ class _Keys:
     def find(self, there: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(m,) place in `order` of the first row with the key of each row there; (m,) found."""
         series = _codes(there, self.known)
-        moment = _microseconds(there["time"])
+        moment = microseconds(there["time"])
         rank = np.searchsorted(self.times, moment).clip(max=len(self.times) - 1)
         code = series * len(self.times) + rank
         sorted_code = self.code[self.order]
@@ -179,8 +180,3 @@ def _codes(table: pa.Table, known: dict[str, pa.Array]) -> np.ndarray:
         place = pc.fill_null(pc.index_in(table[name], value_set=names), -1).to_numpy()
         codes = np.where((codes < 0) | (place < 0), -1, codes * len(names) + place)
     return codes
-
-
-def _microseconds(times: pa.ChunkedArray) -> np.ndarray:
-    moments: np.ndarray = times.cast(pa.int64()).to_numpy()
-    return moments

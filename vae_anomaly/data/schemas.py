@@ -20,6 +20,7 @@ __all__ = [
     "SAMPLES",
     "TABLES",
     "VERDICTS",
+    "completed",
     "readings_schema",
     "samples_schema",
 ]
@@ -182,6 +183,14 @@ def readings_schema(contract: Contract) -> pa.Schema:
             *filled,
         ]
     )
+
+
+def completed(table: pa.Table, contract: Contract) -> pa.Table:
+    """Readings with every column of a contract; one that the lake has never had is null."""
+    for column in readings_schema(contract):
+        if column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+    return table
 
 
 def samples_schema(contract: Contract) -> pa.Schema:

@@ -30,7 +30,7 @@ from vae_anomaly.data.cells import (
 )
 from vae_anomaly.errors import ContractError
 
-__all__ = ["MOMENT", "Later", "Micros", "read_times"]
+__all__ = ["MOMENT", "Later", "Micros", "microseconds", "read_times"]
 
 #: Type of a time, everywhere: microseconds in UTC.
 MOMENT = pa.timestamp("us", "UTC")
@@ -92,6 +92,12 @@ class Later(Protocol):
 
         `overlap` is 0 where a time came once, and −1 where a row has none.
         """
+
+
+def microseconds(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """(n,) moments of a column without nulls, as microseconds since 1970."""
+    moments: npt.NDArray[np.int64] = times.cast(pa.int64()).to_numpy()
+    return moments
 
 
 def read_times(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from vae_anomaly.config import Contract
 
-__all__ = ["Matrix", "cut", "matrix_of", "runs", "sorted_readings"]
+__all__ = ["Matrix", "by_asset", "cut", "matrix_of", "runs", "sorted_readings"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,18 @@ def runs(table: pa.Table, max_gap_s: float | None) -> np.ndarray:
         starts[1:] |= np.diff(moment) > max_gap_s * 1e6
     at = np.arange(n)
     return at - np.maximum.accumulate(np.where(starts, at, 0))
+
+
+def by_asset(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Each asset's rows of a table, in the order of time; a view, not a copy, of each."""
+    rows = sorted_readings(table)
+    if not rows.num_rows:
+        return
+    ends = pc.run_end_encode(rows["asset"].combine_chunks())
+    start = 0
+    for asset, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
+        yield asset, rows.slice(start, end - start)
+        start = end
 
 
 def sorted_readings(table: pa.Table) -> pa.Table:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vae_anomaly.config import AlarmRule
-from vae_anomaly.decisions.episodes import Episodes, Timeline
+from vae_anomaly.decisions.episodes import BoolArray, Episodes, Timeline
 from vae_anomaly.decisions.rates import FloatArray, IntArray
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "episodes",
 ]
 
-Mask = NDArray[np.bool_]
 
 #: States of an alarm: rows are over the threshold; it is over; it is over, and waits for a person;
 #: it was cut off by a stop or by maintenance.
@@ -58,13 +56,18 @@ class Evidence:
     """
 
     time: IntArray
-    exceeds: Mask
-    clear: Mask
-    suppressed: Mask
+    exceeds: BoolArray
+    clear: BoolArray
+    suppressed: BoolArray
 
     @classmethod
     def of(
-        cls, time: IntArray, exceeds: Mask, suppressed: Mask, p_value: FloatArray, rule: AlarmRule
+        cls,
+        time: IntArray,
+        exceeds: BoolArray,
+        suppressed: BoolArray,
+        p_value: FloatArray,
+        rule: AlarmRule,
     ) -> Evidence:
         """Evidence of rows that have a score, or are suppressed; `p_value` (n,) of the scores."""
         clear = ~exceeds & ~suppressed & (p_value >= rule.clear_p_value)
@@ -163,7 +166,7 @@ def episodes(rows: Evidence, rule: AlarmRule) -> list[Episode]:
     return advance(rows, rule, Progress()).alarms
 
 
-def alarms_by(rule: AlarmRule, exceeds: Mask, rows: Timeline) -> Episodes:
+def alarms_by(rule: AlarmRule, exceeds: BoolArray, rows: Timeline) -> Episodes:
     """Alarms of rows over their thresholds (n,); each is over with the row that clears it.
 
     Without a deadband: every row that is not over the threshold is clear.
@@ -300,7 +303,7 @@ def _next(places: IntArray, after: int) -> int | None:
     return int(places[at]) if at < len(places) else None
 
 
-def _run_lengths(holds: Mask, before: int) -> IntArray:
+def _run_lengths(holds: BoolArray, before: int) -> IntArray:
     """(n,) how many rows one after another hold, up to each; `before` such rows stand before."""
     at = np.arange(len(holds))
     broken = np.maximum.accumulate(np.where(holds, -1, at)) if len(holds) else at

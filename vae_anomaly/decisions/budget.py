@@ -18,7 +18,8 @@ import numpy as np
 from scipy.stats import nbinom
 
 from vae_anomaly.config import SECONDS, AlarmRule, Budget
-from vae_anomaly.decisions.alarms import Episode, Evidence, Mask, episodes
+from vae_anomaly.decisions.alarms import Episode, Evidence, episodes
+from vae_anomaly.decisions.episodes import BoolArray
 from vae_anomaly.decisions.rates import FloatArray, IntArray, Interval, check_share, interval_ends
 from vae_anomaly.decisions.thresholds import conformal_p_values
 from vae_anomaly.errors import CalibrationError, InputError
@@ -78,8 +79,8 @@ class History:
 
     time: IntArray
     score: FloatArray
-    is_normal: Mask
-    is_faulty: Mask = field(default_factory=lambda: np.zeros(0, bool))
+    is_normal: BoolArray
+    is_faulty: BoolArray = field(default_factory=lambda: np.zeros(0, bool))
 
     @property
     def length_s(self) -> float:
@@ -334,7 +335,7 @@ class _Scorer:
         return float(np.quantile(needed, SOON_SHARE)) / spread
 
 
-def _faulty(asset: History) -> Mask:
+def _faulty(asset: History) -> BoolArray:
     return asset.is_faulty if len(asset.is_faulty) else np.zeros(len(asset.time), bool)
 
 

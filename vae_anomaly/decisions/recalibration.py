@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_anomaly.config import AlarmRule
-from vae_anomaly.decisions.alarms import Evidence, Mask, episodes
+from vae_anomaly.decisions.alarms import Evidence, episodes
 from vae_anomaly.decisions.budget import History, smallest_shift
+from vae_anomaly.decisions.episodes import BoolArray
 from vae_anomaly.decisions.rates import FloatArray
 from vae_anomaly.decisions.thresholds import conformal_p_values
 
@@ -50,7 +51,7 @@ class Marked:
     """
 
     history: History
-    judged: Mask
+    judged: BoolArray
     false_alarms: tuple[Span, ...] = ()
     events: tuple[Span, ...] = ()
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from vae_anomaly.config import AlarmRule
 from vae_anomaly.data.exclusions import Excluded
+from vae_anomaly.data.times import microseconds
 from vae_anomaly.decisions.alarms import Episode, Evidence, Progress, advance
 from vae_anomaly.explanations import N_TOP
 
@@ -138,7 +139,7 @@ def take_in(
         Windows of this asset in which nothing is raised.
     """
     verdicts = verdicts.filter(pc.field("status").isin(TELLING))
-    status, time = verdicts["status"].to_numpy(), _micros(verdicts["time"])
+    status, time = verdicts["status"].to_numpy(), microseconds(verdicts["time"])
     suppressed = status == "off"
     for window in maintenance:
         suppressed |= (time >= window.start) & (time < window.end)
@@ -158,7 +159,7 @@ def take_in(
 
 
 def _over_rows(verdicts: pa.Table) -> Iterator[OverRow]:
-    moments = _micros(verdicts["time"]).tolist()
+    moments = microseconds(verdicts["time"]).tolist()
     columns = (verdicts[name].to_pylist() for name in READ[2:])
     for time, score, _, sensors, contributions, directions, version in zip(
         moments, *columns, strict=True
@@ -167,8 +168,3 @@ def _over_rows(verdicts: pa.Table) -> Iterator[OverRow]:
             time, score, tuple(sensors or ()), tuple(contributions or ()),
             tuple(directions or ()), version,
         )  # fmt: skip
-
-
-def _micros(moments: pa.ChunkedArray) -> np.ndarray:
-    micros: np.ndarray = moments.cast(pa.int64()).to_numpy()
-    return micros

@@ -34,6 +34,7 @@ from vae_anomaly.data.lake import (
     until_committed,
     version_groups,
 )
+from vae_anomaly.data.windows import by_asset
 from vae_anomaly.decisions.alarms import ACTIVE, answered
 from vae_anomaly.errors import LakeError
 from vae_anomaly.steps.alarm_rows import (
@@ -188,7 +189,7 @@ def _take_in(
         taken.counts["late"] += rows.filter(over & pc.field("late")).num_rows
         rows = rows.filter(~pc.field("late"))
         taken.counts["over"] += rows.filter(over).num_rows
-        for asset, own in _by_asset(rows):
+        for asset, own in by_asset(rows):
             here = [w for w in windows if any(fnmatchcase(asset, p) for p in w.assets)]
             before = taken.states.get(asset, AssetState())
             alarms, taken.states[asset] = take_in(asset, own, before, rule, here)
@@ -210,18 +211,6 @@ def _stretches(verdicts: DeltaTable, first: int, last: int) -> Iterator[tuple[in
         cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
         for a, b in zip([0, *cuts], [*cuts, len(own)], strict=True):
             yield begin + a, begin + b - 1, own[a]
-
-
-def _by_asset(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Each asset's rows in the order of time."""
-    rows = rows.sort_by([("asset", "ascending"), ("time", "ascending")]).combine_chunks()
-    if not rows.num_rows:
-        return
-    ends = pc.run_end_encode(rows["asset"].combine_chunks())
-    start = 0
-    for asset, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
-        yield asset, rows.slice(start, end - start)
-        start = end
 
 
 def _report(taken: _Taken) -> AlarmReport:

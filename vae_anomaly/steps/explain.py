@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig, Sensor
 from vae_anomaly.data.lake import ALARMS, READINGS, Lake, as_timestamp, rows
-from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.schemas import completed
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.scoring.counterfactual import Counterfactual
 from vae_anomaly.steps.chosen import chosen
@@ -81,10 +81,7 @@ def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
     package = chosen(plant, alarm["peak_version"]).package
     peak = alarm["peak_time"].replace(tzinfo=UTC)
     table = _up_to(lake.open(READINGS), alarm["asset"], peak, package.left_context + 1)
-    for column in readings_schema(package.contract):
-        if column.name not in table.column_names:  # the lake has never had it: missing throughout
-            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
-    change = explain(table, package.judges(), package.contract)
+    change = explain(completed(table, package.contract), package.judges(), package.contract)
     sensors = [package.contract.sensors[number] for number in change.changed]
     last = table.slice(table.num_rows - 1)
     normal = change.values[-1, list(change.changed)]

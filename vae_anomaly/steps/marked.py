@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.exclusions import Excluded, read_exclusions
 from vae_anomaly.data.lake import PARTS, READINGS, VERDICTS, Lake, rows
+from vae_anomaly.data.times import microseconds
 from vae_anomaly.data.told import Told
+from vae_anomaly.data.windows import by_asset
 from vae_anomaly.decisions.budget import History
 from vae_anomaly.decisions.recalibration import Marked, Span
 from vae_anomaly.decisions.reference import clear_of_anomalies
@@ -59,14 +61,14 @@ def marked_rows(
     windows = read_exclusions(plant.alarms.maintenance, plant.contract.time.zone)
     labelled = _labelled(lake)
     found: dict[str, list[Marked]] = {}
-    for asset, own in _by_asset(table):
+    for asset, own in by_asset(table):
         unit = EVERY_ASSET if EVERY_ASSET in package.units else asset
         if unit not in package.units:
             continue
         here = [w for w in windows if any(fnmatchcase(asset, p) for p in w.assets)]
         judged = (own["status"].to_numpy() != "off") & ~_within(own, here)
         known = _within(own, seen.get(asset, ()))
-        time, said = _micros(own), feedback.said.get(asset, ())
+        time, said = microseconds(own["time"]), feedback.said.get(asset, ())
         doubtful = np.isin(time, labelled.get(asset, ()))
         for span in feedback.with_open.get(asset, ()):
             doubtful[_rows(time, span)] = span.label > 0
@@ -89,7 +91,7 @@ def marked_rows(
 
 
 def _verdicts(lake: Lake, digests: Collection[str]) -> pa.Table:
-    """Verdicts that say something, late ones left out, by asset and time."""
+    """Verdicts that say something, late ones left out."""
     tells = (
         (pc.field("line") == CHAMPION)
         & ~pc.field("late")
@@ -97,16 +99,10 @@ def _verdicts(lake: Lake, digests: Collection[str]) -> pa.Table:
         & pc.field("package_digest").isin(sorted(digests))
     )
     batches = rows(lake.open(VERDICTS), columns=COLUMNS)
-    table = pa.Table.from_batches(
+    return pa.Table.from_batches(
         [batch for batch in (b.filter(tells) for b in batches) if batch.num_rows],
         pa.schema([lake.schema(VERDICTS).field(name) for name in COLUMNS]),
     )
-    return table.sort_by([("asset", "ascending"), ("time", "ascending")])
-
-
-def _by_asset(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    for asset in pc.unique(table["asset"]).to_pylist():
-        yield asset, table.filter(pc.field("asset") == asset)
 
 
 def _seen(lake: Lake, fingerprint: str) -> dict[str, list[Span]]:
@@ -128,14 +124,14 @@ def _labelled(lake: Lake) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {}
     anomalies = rows(lake.open(READINGS), columns=["asset", "time"], where=pc.field("label") > 0)
     for batch in anomalies:
-        for asset, own in _by_asset(pa.Table.from_batches([batch])):
-            found.setdefault(asset, []).append(_micros(own))
+        for asset, own in by_asset(pa.Table.from_batches([batch])):
+            found.setdefault(asset, []).append(microseconds(own["time"]))
     return {asset: np.concatenate(pieces) for asset, pieces in found.items()}
 
 
 def _within(table: pa.Table, spans: Sequence[Excluded | Span]) -> np.ndarray:
     """(n,) whether each row lies in one of the spans."""
-    time = _micros(table)
+    time = microseconds(table["time"])
     inside = np.zeros(len(time), bool)
     for span in spans:
         inside[_rows(time, span)] = True
@@ -164,8 +160,3 @@ def _joined(spans: Iterator[Span]) -> Iterator[Span]:
         last = span
     if last is not None:
         yield last
-
-
-def _micros(table: pa.Table) -> np.ndarray:
-    micros: np.ndarray = table["time"].cast(pa.int64()).to_numpy()
-    return micros

@@ -16,7 +16,7 @@ from vae_anomaly.config import Part
 from vae_anomaly.data.aside import any_of, set_aside
 from vae_anomaly.data.lake import PARTS, READINGS, Lake, rows
 from vae_anomaly.data.parts import Interval
-from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.schemas import completed
 from vae_anomaly.data.windows import Matrix, matrix_of, sorted_readings
 from vae_anomaly.errors import InputError
 from vae_anomaly.package import ModelPackage
@@ -94,11 +94,8 @@ def asset_rows(lake: Lake, package: ModelPackage, asset: str) -> ModelRows:
         raise InputError(
             f"asset '{asset}' has no readings; there are {', '.join(assets_of(readings)) or 'none'}"
         )
-    table = sorted_readings(pa.Table.from_batches(found))
-    for column in readings_schema(package.contract):
-        if column.name not in table.column_names:  # the lake has never had it: missing throughout
-            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     contract = package.contract
+    table = completed(sorted_readings(pa.Table.from_batches(found)), contract)
     taken = any_of(set_aside(table, contract, learnt_levels(scorer, contract)), table.num_rows)
     matrix = matrix_of(table, contract, taken)
     return ModelRows(matrix, table, is_scored(scorer, matrix) & ~taken)

@@ -29,7 +29,7 @@ from vae_anomaly.data.lake import (
     until_committed,
     version_groups,
 )
-from vae_anomaly.data.schemas import readings_schema
+from vae_anomaly.data.schemas import completed
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION, AlarmReport, raise_alarms
 from vae_anomaly.streaming import judge
@@ -200,12 +200,9 @@ def line_verdicts(lake: Lake, package: ModelPackage, first: int, last: int) -> p
     fresh = new_rows(readings, first, last)
     if not fresh.num_rows:
         return lake.schema(VERDICTS).empty_table().drop_columns([*SIGNED_BY, "scored_at"])
-    for column in readings_schema(package.contract):
-        if column.name not in fresh.column_names:  # the lake has never had it: missing throughout
-            fresh = fresh.append_column(column, pa.nulls(fresh.num_rows, column.type))
     table = with_left_context(
         readings,
-        fresh,
+        completed(fresh, package.contract),
         package.left_context,
         package.contract.sampling.max_gap_s,
         package.contract.start_up_s,
