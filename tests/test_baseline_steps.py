@@ -21,8 +21,9 @@ from vae_anomaly.errors import ConfigError
 from vae_anomaly.report import evaluation_table
 from vae_anomaly.scoring.baselines import BASELINES
 from vae_anomaly.steps.calibrate import calibrate
-from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate
-from vae_anomaly.steps.evaluate import TestRows as Rows
+from vae_anomaly.steps.evaluate import Evaluation, evaluate
+from vae_anomaly.steps.figures import Areas, Figures
+from vae_anomaly.steps.figures import TestRows as Rows
 from vae_anomaly.steps.register import register
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import latest_trained, read_trained, train
@@ -72,6 +73,10 @@ def test_a_baseline_can_take_the_place_of_a_champion_and_the_run_says_how_they_c
     for prefix in ("test_", "baseline/pca/test_", "baseline/random/test_"):
         assert run.metrics[f"{prefix}alarms_per_day"] >= run.metrics[f"{prefix}event_precision"]
         assert 0 <= run.metrics[f"{prefix}event_detection_rate"] <= 1
+        for area in ("auroc", "average_precision", "vus_pr"):
+            low, value, high = (run.metrics[f"{prefix}{area}{e}"] for e in ("_low", "", "_high"))
+            assert 0 <= low <= value <= high <= 1
+    assert run.metrics["test_vus_pr"] > run.metrics["baseline/random/test_vus_pr"]
     assert report.version.tags["vae_anomaly.variant"] == "mahalanobis"
     sealed = {p.suffix for p in (trained.folder / "package").iterdir()}
     assert sealed == {".json", ".safetensors"}
@@ -85,6 +90,7 @@ def test_a_baseline_can_take_the_place_of_a_champion_and_the_run_says_how_they_c
     figures = json.loads((trained.folder / "figures/test.json").read_text())
     assert {f["method"] for f in figures["baselines"]} == {*BASELINES, "random"} - {"mahalanobis"}
     assert figures["in_words"]
+    assert figures["model"]["areas"]["average_precision"]["value"] > 0
 
 
 @pytest.mark.slow
@@ -146,7 +152,8 @@ def test_a_name_that_is_no_baseline_is_refused_before_training(tmp_path: Path) -
 def figures(method: str, area: float, lead: tuple[float, float] | None = None) -> Figures:
     point = rates_at(0.5, [0.0, 1.0], [0, 1])
     ahead = None if lead is None else Interval(sum(lead) / 2, *lead)
-    return Figures(method, Interval(area, area - 0.01, area + 0.01), point, one_hour(), ahead)
+    found = Interval(area, area - 0.01, area + 0.01)
+    return Figures(method, Areas(found, found, found), point, one_hour(), ahead)
 
 
 def one_hour() -> EventFigures:
@@ -158,7 +165,10 @@ def one_hour() -> EventFigures:
 
 def evaluation(*baselines: Figures) -> Evaluation:
     nothing = np.zeros(2)
-    test = Rows(np.array(["a", "a"]), nothing, nothing, nothing, np.array([0, 1]), np.zeros((0, 1)))
+    test = Rows(
+        np.array(["a", "a"]), nothing, np.zeros(2, int), nothing, nothing, np.array([0, 1]),
+        np.zeros((0, 1)), 10,
+    )  # fmt: skip
     return Evaluation(figures("gaussian", 0.9), baselines, test)
 
 
@@ -186,7 +196,8 @@ def test_test_rows_are_timed_in_seconds_since_the_first_of_all_assets() -> None:
     time = np.array(["2026-01-01T00:01", "2026-01-01T00:02", "2026-01-01T00:00"], "datetime64[us]")
     nothing = np.zeros(3)
     asset = np.array(["a", "a", "b"], dtype=object)
-    found = Rows(asset, time, nothing, nothing, nothing, np.zeros((0, 1))).timeline(None)
+    rows = Rows(asset, time, np.zeros(3, int), nothing, nothing, nothing, np.zeros((0, 1)), 10)
+    found = rows.timeline(None)
     assert found.time_s.tolist() == [60, 120, 0]
     assert found.lasts_s.tolist() == [60, 60, 60]
     assert found.assets.tolist() == ["a", "b"]
@@ -199,5 +210,5 @@ def test_every_method_says_what_its_alarms_find_and_cost() -> None:
 
 
 def test_without_labels_nothing_is_compared_in_words() -> None:
-    found = evaluation(replace(figures("pca", 0.9), auroc=None))
-    assert replace(found, model=replace(found.model, auroc=None)).in_words() == ()
+    found = evaluation(replace(figures("pca", 0.9), areas=None))
+    assert replace(found, model=replace(found.model, areas=None)).in_words() == ()

@@ -18,6 +18,7 @@ from vae_anomaly.decisions.dependence import (
     effect_of_events,
     events_of,
 )
+from vae_anomaly.decisions.evaluation import rates_at
 from vae_anomaly.decisions.rates import FloatArray, exact_roc
 from vae_anomaly.decisions.thresholds import Target, calibrate
 from vae_anomaly.errors import InputError
@@ -139,6 +140,31 @@ def test_intervals_hold_where_neighbours_are_alike(coefficient: float, n: int) -
     )
     assert by_blocks >= binom.ppf(3e-5, 200, 0.9)
     assert coefficient < 0.9 or by_rows < 140
+
+
+# the same error rate; rows that the threshold was not chosen from
+def test_rates_on_fresh_rows_hold_where_neighbours_are_alike() -> None:
+    series, labels, threshold = np.zeros(2000, int), np.zeros(2000, int), float(norm.isf(0.02))
+    hold = {False: 0, True: 0}
+    for seed in range(200):
+        scores = autoregressive(0.9, 2000, [7, seed])
+        blocks = Blocks(series, max(correlated_rows(scores, series), 13))
+        for by_blocks in hold:
+            own = blocks if by_blocks else None
+            rate = rates_at(threshold, scores, labels, blocks=own).false_alarm_rate
+            hold[by_blocks] += rate.low <= 0.02 <= rate.high
+    print(f"by rows {hold[False] / 2:g} %, by blocks {hold[True] / 2:g} %")
+    assert hold[True] >= binom.ppf(3e-5, 200, 0.9)
+    assert hold[False] < 140
+
+
+def test_unlabelled_rows_of_a_block_are_no_evidence() -> None:
+    scores, labels = np.tile([1.0, 3.0], 50), np.repeat([0, -1, 1, -1], 25)
+    blocks = Blocks(np.repeat([0, 1], 50), 5)
+    with_unknown = rates_at(2.0, scores, labels, blocks=blocks)
+    known = labels >= 0
+    alone = rates_at(2.0, scores[known], labels[known], blocks=Blocks(blocks.series[known], 5))
+    assert with_unknown == alone
 
 
 # a tenth of the rows anomalous in events of 20, alike within them; 90 % hold: as above

@@ -186,6 +186,21 @@ def test_roc_points_refuse_one_class_and_too_few_points() -> None:
         roc_points([1.0, 2.0], [0, 1], max_points=2)
 
 
+def test_average_precision_of_few_faults_is_less_sure_than_of_as_many_rows() -> None:
+    scores, labels = np.arange(100.0), np.repeat([0, 1], [60, 40])
+    scores[70:80] = 0.5
+    rows_alone, faults = (
+        average_precision(scores, labels),
+        average_precision(scores, labels, n_trials=4),
+    )
+    assert rows_alone.value == faults.value
+    assert faults.low < rows_alone.low < rows_alone.high < faults.high
+    assert average_precision(scores, labels, n_trials=40) == rows_alone
+    for n_trials in (0, 41):
+        with pytest.raises(InputError, match="give 1 to 40"):
+            average_precision(scores, labels, n_trials=n_trials)
+
+
 # ------------------------------------------------------------------------------- at one threshold
 
 

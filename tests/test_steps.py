@@ -36,8 +36,8 @@ from vae_anomaly.decisions.events import event_figures
 from vae_anomaly.decisions.rates import Interval, OperatingPoint
 from vae_anomaly.errors import InputError, PartsError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
-from vae_anomaly.steps.evaluate import Figures
 from vae_anomaly.steps.explain import explain_alarm, explain_table
+from vae_anomaly.steps.figures import Areas, Figures
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.register import gate_reasons, register
 from vae_anomaly.steps.score import score
@@ -320,7 +320,8 @@ def figures(far: float, detected: float, area: float, *, n_anomalous: int = 100)
     )
     rows = timeline(["a"], [0.0])
     events = event_figures(runs([False], rows), rows, label=[0])
-    return Figures("x", exactly(area) if n_anomalous else None, point, events)
+    areas = Areas(*[exactly(area)] * 3) if n_anomalous else None
+    return Figures("x", areas, point, events)
 
 
 @pytest.mark.parametrize(

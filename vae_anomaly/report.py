@@ -22,7 +22,8 @@ from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.alarms import AlarmReport
 from vae_anomaly.steps.calibrate import CalibrateReport
-from vae_anomaly.steps.evaluate import Evaluation, Figures
+from vae_anomaly.steps.evaluate import Evaluation
+from vae_anomaly.steps.figures import Areas, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
@@ -286,7 +287,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",
-        ("method", "AUROC", "detected", "false alarms" if labelled else "flagged"),
+        (
+            "method",
+            "AUROC",
+            "AUPRC",
+            "VUS-PR",
+            "detected",
+            "false alarms" if labelled else "flagged",
+        ),
         tuple(_figures_row(f) for f in figures),
         (*(f"alarms of {f.method}: {f.events.in_words()}" for f in figures), *notes),
     )
@@ -296,9 +304,20 @@ def _figures_row(figures: Figures) -> tuple[str, ...]:
     point = figures.operating_point
     return (
         figures.method,
-        figure_text(figures.auroc, "{:.3f}") if figures.auroc else "no labels",
+        *(_area_texts(figures.areas)),
         share_text(point.detection_rate, 1),
         share_text(point.false_alarm_rate, 2),
+    )
+
+
+def _area_texts(areas: Areas | None) -> tuple[str, str, str]:
+    """AUROC with its interval, as the two others have it in the figures of the run."""
+    if areas is None:
+        return "no labels", "–", "–"
+    return (
+        figure_text(areas.auroc, "{:.3f}"),
+        f"{areas.average_precision.value:.3f}",
+        f"{areas.vus_pr.value:.3f}",
     )
 
 

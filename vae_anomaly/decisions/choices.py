@@ -11,10 +11,9 @@ from scipy.stats import beta
 
 from vae_anomaly.decisions.dependence import (
     Blocks,
+    Effects,
     block_resamples,
-    effect_of_blocks,
-    effect_of_events,
-    events_of,
+    effects_at,
 )
 from vae_anomaly.decisions.histogram import Histogram, binned_roc
 from vae_anomaly.decisions.rates import (
@@ -29,19 +28,11 @@ from vae_anomaly.decisions.rates import (
 )
 from vae_anomaly.decisions.rules import Rule, Target, lowest_within
 
-__all__ = ["Choice", "Effects", "Sample", "of_order_statistic", "of_resamples"]
+__all__ = ["Choice", "Sample", "of_order_statistic", "of_resamples"]
 
 #: Of more rows than these, the curve is that of histograms: it takes a tenth of the time and
 #: memory, and its thresholds are a thousandth higher at most.
 EXACT_ROWS = 5_000_000
-
-
-@dataclass(frozen=True)
-class Effects:
-    """Design effects on the shares of normal and of anomalous rows above a threshold."""
-
-    normal: float = 1.0
-    anomalous: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +62,7 @@ class Sample:
         """How alike the rows of a block or an event are at a threshold."""
         if self.blocks is None:
             return Effects()
-        series, normal = self.blocks.series, self.labels == 0
-        return Effects(
-            effect_of_blocks(self.scores[normal], series[normal], threshold, self.blocks.length),
-            effect_of_events(self.scores[~normal] > threshold, events_of(self.labels, series)),
-        )
+        return effects_at(threshold, self.scores, self.labels, self.blocks)
 
     def resamples(self, roc: Roc, n_resamples: int, *, seed: int) -> Iterator[Resamples]:
         """Resamples of the rows' curve, by blocks and events where rows belong together."""

@@ -18,7 +18,16 @@ from vae_anomaly.decisions.rates import FloatArray, IntArray, Resamples, Roc, th
 from vae_anomaly.decisions.resampling import MOST_WEIGHED, drawn
 from vae_anomaly.errors import InputError
 
-__all__ = ["Blocks", "block_resamples", "correlated_rows", "effect_of_blocks", "effect_of_events"]
+__all__ = [
+    "Blocks",
+    "Effects",
+    "block_resamples",
+    "correlated_rows",
+    "effect_of_blocks",
+    "effect_of_events",
+    "effects_at",
+    "events_of",
+]
 
 #: The effect is measured where so many rows lie above, lower than the threshold if need be: a few
 #: rows that happen to lie apart do not show that they would always.
@@ -49,6 +58,32 @@ class Blocks:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise InputError(f"blocks of {self.length} rows; give 1 or more")
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Design effects on the shares of normal and of anomalous rows above a threshold."""
+
+    normal: float = 1.0
+    anomalous: float = 1.0
+
+
+def effects_at(threshold: float, scores: FloatArray, labels: IntArray, blocks: Blocks) -> Effects:
+    """How alike the normal rows of a block, and the anomalous ones of an event, are there.
+
+    Parameters
+    ----------
+    threshold : float
+    scores, labels : ndarray of shape (n,)
+        Labels are 0 normal and positive anomalous; no others.
+    blocks : Blocks
+        Of these rows.
+    """
+    series, normal = blocks.series, labels == 0
+    return Effects(
+        effect_of_blocks(scores[normal], series[normal], threshold, blocks.length),
+        effect_of_events(scores[~normal] > threshold, events_of(labels, series)),
+    )
 
 
 def correlated_rows(scores: FloatArray, series: IntArray, *, most: int = 1000) -> int:

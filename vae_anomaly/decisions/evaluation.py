@@ -19,6 +19,7 @@ from scipy.special import ndtri
 from scipy.stats import beta, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from vae_anomaly.decisions.dependence import Blocks, Effects, effects_at
 from vae_anomaly.decisions.rates import (
     FloatArray,
     IntArray,
@@ -158,12 +159,17 @@ def auroc(scores: ArrayLike, labels: ArrayLike, *, confidence: float = 0.95) -> 
 
 
 def average_precision(
-    scores: ArrayLike, labels: ArrayLike, *, confidence: float = 0.95
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_trials: int | None = None,
+    confidence: float = 0.95,
 ) -> Interval:
     """Mean precision over the anomalous rows, for the share of anomalies that these rows have.
 
     The interval is Jeffreys' for that share of as many trials as there are anomalous rows: the
-    binomial model of Boyd et al., kept from being empty at 0 and 1. Coverage 94 to 100 %.
+    binomial model of Boyd et al., kept from being empty at 0 and 1. Coverage 94 to 100 %. Where
+    the rows of one fault resemble each other, each fault is one trial.
 
     Parameters
     ----------
@@ -171,6 +177,8 @@ def average_precision(
         Anomaly scores; higher is more anomalous.
     labels : array-like of shape (n,), integers
         0 normal, positive anomalous; negative (unknown) rows are left out.
+    n_trials : int, optional
+        Faults that the anomalous rows are of; by default each row is one.
     confidence : float
         Of the interval.
 
@@ -181,7 +189,7 @@ def average_precision(
     Raises
     ------
     InputError
-        A class is missing, or a score is NaN.
+        A class is missing, a score is NaN, or there are more trials than rows.
 
     References
     ----------
@@ -196,7 +204,9 @@ def average_precision(
     check_share("confidence", confidence)
     normal, anomalous = _two_classes(scores, labels, "average precision")
     value = float(average_precision_score(*_ranked(normal, anomalous)))
-    n = len(anomalous)
+    n = len(anomalous) if n_trials is None else n_trials
+    if not 1 <= n <= len(anomalous):
+        raise InputError(f"n_trials={n}; give 1 to {len(anomalous)}, the number of anomalous rows")
     low, high = beta.ppf(interval_ends(confidence), n * value + 0.5, n * (1 - value) + 0.5)
     return Interval(value, min(float(low), value), 1.0 if value == 1 else max(float(high), value))
 
@@ -209,6 +219,7 @@ def rates_at(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
+    blocks: Blocks | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> OperatingPoint:
@@ -222,6 +233,8 @@ def rates_at(
         Anomaly scores; higher is more anomalous.
     labels : array-like of shape (n,), integers
         0 normal, positive anomalous; negative (unknown) rows are left out.
+    blocks : Blocks, optional
+        Which rows belong together, so that they are less evidence; none where each is by itself.
     confidence : float
         Of the intervals.
     seed : int
@@ -246,10 +259,19 @@ def rates_at(
     row_scores, row_labels = checked_scores(scores, labels)
     above = row_scores > _not_nan(threshold)
     is_normal, is_anomalous = row_labels == 0, row_labels > 0
+    effects = Effects()
+    if blocks is not None:
+        known = row_labels >= 0
+        own = Blocks(blocks.series[known], blocks.length)
+        effects = effects_at(threshold, row_scores[known], row_labels[known], own)
+    normal, anomalous = (
+        Share(int(above[rows].sum()), int(rows.sum()), design_effect=effect)
+        for rows, effect in ((is_normal, effects.normal), (is_anomalous, effects.anomalous))
+    )
     return operating_point(
         Interval(threshold, threshold, threshold),
-        Share(int(above[is_normal].sum()), int(is_normal.sum())),
-        Share(int(above[is_anomalous].sum()), int(is_anomalous.sum())),
+        normal,
+        anomalous,
         confidence=confidence,
         seed=seed,
     )

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_anomaly.decisions.choices import Choice, Effects, Sample, of_order_statistic, of_resamples
+from vae_anomaly.decisions.choices import Choice, Sample, of_order_statistic, of_resamples
 from vae_anomaly.decisions.conformal import (
     beta_binomial_interval,
     conformal_p_values,
@@ -39,7 +39,7 @@ from vae_anomaly.decisions.conformal import (
     rows_needed,
     supported_false_alarm_rate,
 )
-from vae_anomaly.decisions.dependence import Blocks
+from vae_anomaly.decisions.dependence import Blocks, Effects
 from vae_anomaly.decisions.histogram import Histogram, binned_roc
 from vae_anomaly.decisions.rates import (
     UNKNOWN,

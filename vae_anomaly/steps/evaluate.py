@@ -4,96 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PARTS, AlarmRule, PlantConfig
+from vae_anomaly.config import PARTS, AlarmRule, Contract, PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake
 from vae_anomaly.data.windows import Matrix
-from vae_anomaly.decisions.alarms import alarms_by
-from vae_anomaly.decisions.episodes import Timeline, timeline
-from vae_anomaly.decisions.evaluation import auroc, rates_at
-from vae_anomaly.decisions.events import EventFigures, event_figures
-from vae_anomaly.decisions.rates import Interval, OperatingPoint
-from vae_anomaly.decisions.resampling import block_length, central, resampled_areas
+from vae_anomaly.decisions.vus import NO_PERIOD, period
 from vae_anomaly.errors import CalibrationError, InputError, PartsError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
 from vae_anomaly.steps.budget import limits_of_budget
+from vae_anomaly.steps.figures import Figures, TestRows, compared, judge_of
 from vae_anomaly.steps.judged import Judged, alone, calibration_rows, of_units, unit_matrices
 from vae_anomaly.steps.limits import limit_of
 from vae_anomaly.steps.train import Trained
 from vae_anomaly.steps.units import baseline_fitted
 from vae_anomaly.streaming import EVERY_ASSET, levelled, score_rows
 
-__all__ = ["Evaluation", "Figures", "TestRows", "evaluate", "figures_of"]
-
+__all__ = ["Evaluation", "evaluate", "figures_of"]
 
 logger = logging.getLogger(__name__)
 
 #: A scorer's name → its scores of the rows of one part.
 Scored = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one method reaches on the test part.
-
-    Attributes
-    ----------
-    method : str
-    auroc : Interval or None
-        Only where both classes are there. Its interval is the wider of two, at either end: of rows
-        by themselves, and of a bootstrap of blocks of neighbouring rows.
-    operating_point : OperatingPoint
-        Row by row.
-    events : EventFigures
-        Fault by fault, by the alarms that the same scores raise.
-    lead : Interval or None
-        Of a baseline, how far the model's AUROC is above its own on the same resamples.
-    """
-
-    method: str
-    auroc: Interval | None
-    operating_point: OperatingPoint
-    events: EventFigures
-    lead: Interval | None = None
-
-
-@dataclass(frozen=True)
-class TestRows:
-    """The test part as the model sees it; all of shape (n,), but `flagged`.
-
-    Attributes
-    ----------
-    asset, time : ndarray
-        Names, and UTC as datetime64[us].
-    score : ndarray
-        In the model's own unit.
-    excess : ndarray
-        Score above its scorer's threshold, in spreads of the calibration scores, so that the
-        scorers of several assets can be pooled.
-    label : ndarray
-        0 normal, positive an anomaly (its class), −1 unknown.
-    flagged : ndarray of shape (m, d)
-        Contributions of each sensor to the score of the rows above the threshold.
-    """
-
-    asset: np.ndarray
-    time: np.ndarray
-    score: np.ndarray
-    excess: np.ndarray
-    label: np.ndarray
-    flagged: np.ndarray
-
-    def timeline(self, max_gap_s: float | None) -> Timeline:
-        """When the rows of each asset were, in seconds since the first of all."""
-        micros = self.time.astype("datetime64[us]").astype(np.int64)
-        return timeline(self.asset, (micros - micros.min()) / 1e6, max_gap_s=max_gap_s)
 
 
 @dataclass(frozen=True)
@@ -157,8 +95,8 @@ def evaluate(plant: PlantConfig, trained: Trained, package: ModelPackage) -> Eva
     baselines = _baselines(plant, readings, trained, test, calibrate, memory=_reach(package) + 1)
     for method, found in baselines:
         own[method], chosen[method] = found
-    judge = _judge(plant, rows, _reach(package), chosen)
-    model, *others = _compared(plant, own, rows, judge, memory=_reach(package) + 1)
+    judge = judge_of(plant, rows, _reach(package), chosen)
+    model, *others = compared(plant, own, rows, judge, memory=_reach(package) + 1)
     return Evaluation(model, tuple(others), rows)
 
 
@@ -179,7 +117,7 @@ def figures_of(plant: PlantConfig, trained: Trained, package: ModelPackage) -> F
         return None
     calibrate = calibration_rows(readings, trained.intervals, package)
     rows = _test_rows(package, test, calibrate)
-    judge = _judge(plant, rows, _reach(package), {"champion": package.alarm_rule})
+    judge = judge_of(plant, rows, _reach(package), {"champion": package.alarm_rule})
     return judge("champion", rows.excess)
 
 
@@ -213,11 +151,30 @@ def _test_rows(
     return TestRows(
         asset=np.concatenate([np.asarray(t["asset"].to_pylist(), dtype=object) for t in tables]),
         time=np.concatenate([t["time"].cast(pa.timestamp("us")).to_numpy() for t in tables]),
+        series=_series(test),
         score=np.concatenate(list(scores.values())),
         excess=pooled(level, package_scores(package, calibrate), calibrate, limits),
         label=np.concatenate([part.label for part in test.values()]),
         flagged=np.concatenate(flagged),
+        period=_period(tables[0], package.contract),
     )
+
+
+def _series(parts: Mapping[str, Judged]) -> np.ndarray:
+    """(n,) series of each row, those of one scorer behind those of another."""
+    pieces, before = [], 0
+    for part in parts.values():
+        pieces.append(part.series + before)
+        before = int(pieces[-1].max(initial=before)) + 1
+    return np.concatenate(pieces)
+
+
+def _period(rows: pa.Table, contract: Contract) -> int:
+    """Rows in which the first sensor repeats itself, as TSB-AD looks for it."""
+    number = next((s.name for s in contract.sensors if s.kind != "categorical"), None)
+    if number is None or not len(value := rows[number].drop_null().to_numpy()):
+        return NO_PERIOD
+    return period(value.astype(float))
 
 
 def package_scores(package: ModelPackage, rows: Mapping[str, Judged]) -> Scored:
@@ -242,28 +199,6 @@ def pooled(
         spread = float(np.std(normal)) if len(normal) else 0.0
         pieces.append((score - limits[name]) / (spread or 1.0))
     return np.concatenate(pieces)
-
-
-#: A method's name and its excess (n,) on the test rows → its figures.
-Judge = Callable[[str, np.ndarray], Figures]
-
-
-def _judge(plant: PlantConfig, rows: TestRows, reach: int, rules: Mapping[str, AlarmRule]) -> Judge:
-    """A function that judges every method by the same rows, row by row and fault by fault."""
-    confidence = plant.calibration.confidence
-    times, known = rows.timeline(plant.contract.sampling.max_gap_s), rows.label >= 0
-    both = bool((rows.label > 0).any() and (rows.label == 0).any())
-    # nobody has labelled anything: what is flagged is a false alarm
-    label = rows.label if known.any() else np.zeros_like(rows.label)
-
-    def figures(method: str, excess: np.ndarray) -> Figures:
-        area = auroc(excess[known], rows.label[known], confidence=confidence) if both else None
-        point = rates_at(0.0, excess, label, confidence=confidence)
-        alarms = alarms_by(rules[method], excess > 0, times)
-        events = event_figures(alarms, times, label=rows.label, reach=reach, confidence=confidence)
-        return Figures(method, area, point, events)
-
-    return figures
 
 
 # ------------------------------------------------------------------------------------- baselines
@@ -345,42 +280,6 @@ def _scoring(plant: PlantConfig, method: str, train: Matrix, stop: Matrix, *, se
         return lambda rows: generator.random(len(rows.judged))
     scorer = baseline_fitted(plant, method, train, stop, seed=seed).scorer
     return lambda rows: score_rows(scorer, rows.matrix).score.astype(float)
-
-
-def _compared(
-    plant: PlantConfig,
-    excess: Mapping[str, np.ndarray],
-    rows: TestRows,
-    judge: Judge,
-    *,
-    memory: int,
-) -> Iterator[Figures]:
-    """Figures of each method, the model first, on the same resamples."""
-    figures = [judge(method, own) for method, own in excess.items()]
-    if figures[0].auroc is None:
-        yield from figures
-        return
-    known = rows.label >= 0
-    label = rows.label[known]
-    areas = resampled_areas(
-        {method: own[known] for method, own in excess.items()},
-        label,
-        np.unique(rows.asset[known], return_inverse=True)[1],
-        length=block_length(label, memory=memory),
-        n_resamples=plant.calibration.bootstrap,
-        seed=plant.seed,
-    )
-    confidence, ours = plant.calibration.confidence, figures[0].auroc
-    for found in figures:
-        assert found.auroc is not None  # all have the same labels
-        own, resampled = found.auroc, areas[found.method]
-        low, high = central(resampled, confidence)
-        interval = Interval(own.value, float(np.fmin(own.low, low)), float(np.fmax(own.high, high)))
-        lead = None
-        if found is not figures[0]:
-            ends = central(areas[figures[0].method] - resampled, confidence)
-            lead = Interval(ours.value - own.value, *ends)
-        yield replace(found, auroc=interval, lead=lead)
 
 
 def _by_rule(plant: PlantConfig) -> PlantConfig:

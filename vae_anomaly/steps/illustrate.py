@@ -17,11 +17,11 @@ from vae_anomaly.models.training import History
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.evaluate import (
     Evaluation,
-    TestRows,
     package_scores,
     pooled,
     readings_of,
 )
+from vae_anomaly.steps.figures import TestRows
 from vae_anomaly.steps.judged import calibration_rows
 from vae_anomaly.steps.train import HISTORIES, Trained, read_histories
 from vae_anomaly.streaming import EVERY_ASSET

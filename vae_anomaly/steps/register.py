@@ -14,7 +14,8 @@ from vae_anomaly.config import Gate, PlantConfig, read_mlflow
 from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
-from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
+from vae_anomaly.steps.evaluate import Evaluation, evaluate, figures_of
+from vae_anomaly.steps.figures import Figures
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
 from vae_anomaly.steps.train import Trained, read_current
@@ -204,10 +205,11 @@ def _metrics(package: ModelPackage, evaluation: Evaluation | None) -> dict[str, 
     for figures in (evaluation.model, *evaluation.baselines) if evaluation else ():
         own = evaluation is not None and figures is evaluation.model
         prefix = "test_" if own else f"baseline/{figures.method}/test_"
-        if figures.auroc is not None:
-            found[f"{prefix}auroc"] = figures.auroc.value
-            found[f"{prefix}auroc_low"] = figures.auroc.low
-            found[f"{prefix}auroc_high"] = figures.auroc.high
+        if figures.areas is not None:
+            for name, area in vars(figures.areas).items():
+                found[f"{prefix}{name}"] = area.value
+                found[f"{prefix}{name}_low"] = area.low
+                found[f"{prefix}{name}_high"] = area.high
         found[f"{prefix}false_alarm_rate"] = figures.operating_point.false_alarm_rate.value
         if figures.operating_point.n_anomalous:
             found[f"{prefix}detection_rate"] = figures.operating_point.detection_rate.value
