@@ -1,6 +1,7 @@
 """What thresholds promise and keep, on simulated scores of which the truth is known.
 
     python benchmarks/thresholds.py --out benchmarks/results/thresholds.md
+    python benchmarks/thresholds.py --picture docs/images/modes.png
 
 Scores are drawn from laws of light, heavy, skewed and bounded tails; the false alarm rate of a
 threshold is that of fresh rows, or the law's own. Takes some minutes of one processor.
@@ -25,6 +26,7 @@ from vae_anomaly.decisions.histogram import Histogram
 from vae_anomaly.decisions.modes import fit_levels
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.decisions.thresholds import Target, calibrate, calibrate_histograms
+from vae_anomaly.pictures import mode_rates
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,6 +146,30 @@ def modes(n_seeds: int) -> Iterator[tuple[str, ...]]:
         for name, found in rates.items():
             mean = np.mean(found, axis=0)
             yield f"{shift:g}, {spread:g}", name, *(f"{rate:.1%}" for rate in mean)
+
+
+def draw_modes(path: Path, n_seeds: int) -> None:
+    """Draw those of modes five spreads apart; the ends hold nine of ten repetitions."""
+    place = np.repeat(np.arange(len(MODE_ROWS)), MODE_ROWS)
+    rates: dict[str, list[Floats]] = {}
+    for seed in range(n_seeds):
+        for name, own in fleet(place, 5.0, 0.5, seed):
+            rates.setdefault(name, []).append(own)
+    names = ("one threshold for all", "one by its own rows", "levelled")
+    mode_rates(
+        path,
+        [f"mode {i + 1}" for i in range(len(MODE_ROWS))],
+        MODE_ROWS,
+        {
+            name: [
+                Interval(*map(float, (own.mean(), *np.quantile(own, [0.05, 0.95]))))
+                for own in np.transpose(found)
+            ]
+            for name, found in zip(names, rates.values(), strict=True)
+        },
+        asked=0.01,
+        subject="modes five spreads apart",
+    )
 
 
 def fleet(
@@ -272,7 +298,11 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--picture", type=Path, help="draw the modes, and nothing else")
     given = parser.parse_args()
+    if given.picture is not None:
+        draw_modes(given.picture, given.seeds)
+        return
     text = page(given.seeds)
     print(text)
     if given.out is not None:

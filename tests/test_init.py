@@ -125,6 +125,25 @@ def test_few_rows_get_the_false_alarm_rate_that_they_support(tmp_path: Path) -> 
     assert plant.calibration.false_alarm_rate == pytest.approx(1 / 20, abs=0.001)
 
 
+@pytest.mark.parametrize(
+    ("n_days", "budget"),
+    [(80, "1 alarm per asset per week"), (20, "1 alarm per asset per day"), (5, None)],
+)
+def test_budget_is_what_the_rows_support(n_days: int, budget: str | None, tmp_path: Path) -> None:
+    # a fifth of the rows calibrate, and they have to last for two periods of the budget
+    n = n_days * 24
+    flow = np.random.default_rng(0).normal(50, 2, size=n)
+    lines = [f"{START + at * timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ},{flow[at]}" for at in range(n)]
+    (tmp_path / "a.csv").write_text("\n".join(["time,flow", *lines]) + "\n")
+    found = init([str(tmp_path / "a.csv")], tmp_path / "plant.yml").plant.calibration.budget
+    assert (found and found.in_words()) == budget
+
+
+def test_steps_without_times_get_no_budget(tmp_path: Path, flow: np.ndarray) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(["flow", *map(str, flow)]) + "\n")
+    assert init([str(tmp_path / "a.csv")], tmp_path / "plant.yml").plant.calibration.budget is None
+
+
 def test_several_files_are_one_glob(tmp_path: Path, flow: np.ndarray) -> None:
     files = [write_csv(tmp_path / f"{name}.csv", flow=flow) for name in "abc"]
     (tmp_path / "notes.txt").write_text("call Jim")
@@ -192,7 +211,7 @@ def test_command_writes_prints_and_refuses(tmp_path: Path, flow: np.ndarray) -> 
     assert not out.exists()
     done = command("init", path, "--out", out, "--name", "line4")
     assert done.returncode == 0, done.stderr
-    assert "is written" in done.stdout
+    assert "is written" in " ".join(done.stdout.split())
     assert read_plant(out).name == "line4"
     again = command("init", path, "--out", out)
     assert again.returncode == 1

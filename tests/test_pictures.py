@@ -19,12 +19,14 @@ from vae_anomaly.decisions.rates import UNKNOWN, Interval
 from vae_anomaly.errors import InputError
 from vae_anomaly.pictures import (
     baseline_bars,
+    budget_curve,
     cell_states,
     image_grid,
     image_reconstructions,
     image_rows,
     interpolation_lines,
     latent_map,
+    mode_rates,
     reconstruction_band,
     roc_picture,
     rows_per_hour,
@@ -101,6 +103,29 @@ WAVES = np.sin(np.arange(30)[:, None] / 5 + np.linspace(0, 2, 9)[:, None, None])
 READ = np.where(GENERATOR.random((600, 8)) < 0.02, np.nan, GENERATOR.normal(size=(600, 8)))
 
 PICTURES: dict[str, Draw] = {
+    "budget": partial(
+        budget_curve,
+        alarms_per_week=[0.25, 0.5, 1, 2, 4],
+        smallest_shift=[5, 4, 3.5, 3, 2],
+        chosen=2,
+        found=[3, 5, 8, 9, 9],
+        n_faults=26,
+        subject="plant",
+    ),
+    "budget, one and nothing known": partial(
+        budget_curve, alarms_per_week=[1.0], smallest_shift=[math.nan], chosen=0
+    ),
+    "modes": partial(
+        mode_rates,
+        modes=[f"grade $_{i}$" for i in range(30)],
+        n_rows=list(range(30, 0, -1)),
+        rates={"one threshold": [EVERYWHERE] * 30, "levelled": [Interval(0.01, 0, 0.02)] * 30},
+        asked=0.01,
+        subject="plant",
+    ),
+    "modes, one": partial(
+        mode_rates, modes=["run"], n_rows=[9], rates={"one": [Interval(0, 0, 0)]}, asked=0.01
+    ),
     "roc": curve(FAULTY.tolist(), LABELS.tolist(), 20.0),
     "roc, one row a class": curve([1.0, 2.0], [0, 1], 1.5),
     "roc, all scores equal": curve([1.0] * 9, [0] * 8 + [1], 1.0),
@@ -383,6 +408,12 @@ def test_importing_and_drawing_leave_matplotlib_as_it_was(tmp_path: Path) -> Non
         (partial(score_histogram, scores=[], labels=[]), "no scores to draw"),
         (series(np.empty(0), 1.0), "no scores to draw"),
         (partial(baseline_bars, names=[], figures=[], highlighted=""), "no methods to draw"),
+        (partial(budget_curve, alarms_per_week=[], smallest_shift=[], chosen=0), "no budgets"),
+        (partial(mode_rates, modes=[], n_rows=[], rates={}, asked=0.01), "no modes to draw"),
+        (
+            partial(mode_rates, modes=["a"], n_rows=[1], rates={"x": []}, asked=0.01),
+            "each with a rate a mode",
+        ),
         (partial(sensor_shares, sensors=["a"], contributions=np.zeros((3, 2))), r"give \(n, 1\)"),
         (partial(sensor_shares, sensors=["a"], contributions=np.zeros((0, 1))), "draw nothing"),
         (series(np.ones(5), {"pump-01": 1.0}), "asset 'pump-00' has no threshold"),

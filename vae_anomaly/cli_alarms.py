@@ -40,6 +40,10 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--asset", default="", help="of spans in the file that name none")
     if name == "recalibrate":
         sub.add_argument("--dry-run", action="store_true", help="say it, and register nothing")
+        sub.add_argument(
+            "--most-growth", type=float, default=0.15, metavar="SHARE",
+            help="by how much the smallest shift may grow that is found soon; default 0.15",
+        )  # fmt: skip
 
 
 def alarm_table(options: argparse.Namespace) -> Table:
@@ -56,7 +60,9 @@ def alarm_table(options: argparse.Namespace) -> Table:
     if options.name == "recalibrate":
         from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
 
-        return recalibrate_table(recalibrate(plant, dry_run=options.dry_run))
+        return recalibrate_table(
+            recalibrate(plant, dry_run=options.dry_run, most_growth=options.most_growth)
+        )
     from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 
     return alarms_table(alarm_list(plant, asset=options.asset, days=options.days))

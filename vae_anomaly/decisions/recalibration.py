@@ -3,11 +3,12 @@
 Marked alarms are replayed through the real alarm logic. An alarm is silenced by the threshold at
 its level: the highest score that as many rows reach as its on-delay asks for, among as many as it
 looks at. From the lowest on, the threshold rises from level to level until a confirmed event would
-be lost, or the smallest lasting shift that is found soon would grow by more than a quarter.
+be lost, or the smallest lasting shift that is found soon would grow by too much.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,12 +21,14 @@ from vae_anomaly.decisions.budget import History, smallest_shift
 from vae_anomaly.decisions.episodes import BoolArray
 from vae_anomaly.decisions.rates import FloatArray
 from vae_anomaly.decisions.thresholds import conformal_p_values
+from vae_anomaly.errors import InputError
 
 __all__ = ["MOST_GROWTH", "Marked", "Recalibration", "Span", "recalibrated"]
 
-#: How much larger the smallest lasting shift may become that is found soon: what a threshold gains
-#: in quiet it loses in sight, and beyond a quarter the marks of a few days would decide too much.
-MOST_GROWTH = 1.25
+#: By how much the smallest lasting shift may grow that is found soon, as a share of it: what a
+#: threshold gains in quiet it loses in sight. In twelve simulated plants 15 % cost no event of the
+#: next week, and 25 % one of 64 (benchmarks/results/feedback.md).
+MOST_GROWTH = 0.15
 
 
 class Span(NamedTuple):
@@ -82,7 +85,12 @@ class Recalibration:
 
 
 def recalibrated(
-    rows: Sequence[Marked], rule: AlarmRule, *, floor: float, present: float
+    rows: Sequence[Marked],
+    rule: AlarmRule,
+    *,
+    floor: float,
+    present: float,
+    most_growth: float = MOST_GROWTH,
 ) -> Recalibration:
     """The threshold of one scorer by what people said of its alarms.
 
@@ -96,10 +104,17 @@ def recalibrated(
         Threshold to begin with, which is not gone below.
     present : float
         The one that is in use, which the counts are held against.
+    most_growth : float
+        By how much the smallest lasting shift may grow that is found soon, as a share of it.
 
     Returns
     -------
     Recalibration
+
+    Raises
+    ------
+    InputError
+        The growth is below 0 or no number.
 
     Examples
     --------
@@ -113,10 +128,14 @@ def recalibrated(
     >>> found.threshold, found.n_removed, found.n_lost, round(found.growth, 2)
     (3.2, 1, 0, 1.1)
     """
+    if not 0 <= most_growth < math.inf:
+        raise InputError(
+            f"most_growth={most_growth:g} is no share; 0.15 lets the smallest shift grow by 15 %"
+        )
     replay = _Replay(rows, rule)
     before, at_floor = replay.raised(present), replay.raised(floor)
     chosen, found = floor, at_floor
-    allowed = replay.shift(floor) * MOST_GROWTH
+    allowed = replay.shift(floor) * (1 + most_growth)
     for level in replay.levels(floor):
         if not replay.shift(level) <= allowed:  # neither where one of them is not known
             break

@@ -13,6 +13,7 @@ input gives the same file.
     surveys      rows per hour; what became of each sensor's cells
     bars         the model beside the baselines; the sensors behind the anomalies
     compared     generated rows beside real ones
+    rates        what other budgets of alarms find; false alarms of each operating mode
     images       a grid; strips and traversals; input, reconstruction and difference
     latents      a map of the rows; what each latent does to the sensors
     signals      sensors on the way from one row to another; readings in their expected band
@@ -28,6 +29,7 @@ from vae_anomaly.pictures.curves import roc_picture, training_curves
 from vae_anomaly.pictures.histograms import score_histogram
 from vae_anomaly.pictures.images import image_grid, image_reconstructions, image_rows
 from vae_anomaly.pictures.latents import latent_map, traversal_lines
+from vae_anomaly.pictures.rates import budget_curve, mode_rates
 from vae_anomaly.pictures.signals import interpolation_lines, reconstruction_band
 from vae_anomaly.pictures.surveys import cell_states, rows_per_hour
 from vae_anomaly.pictures.timelines import timeline
@@ -36,6 +38,7 @@ from vae_anomaly.pictures.words import Estimate
 __all__ = [
     "Estimate",
     "baseline_bars",
+    "budget_curve",
     "cell_states",
     "compared_rows",
     "image_grid",
@@ -43,6 +46,7 @@ __all__ = [
     "image_rows",
     "interpolation_lines",
     "latent_map",
+    "mode_rates",
     "reconstruction_band",
     "roc_picture",
     "rows_per_hour",

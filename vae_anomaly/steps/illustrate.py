@@ -12,9 +12,11 @@ import numpy as np
 
 from vae_anomaly import pictures
 from vae_anomaly.config import PlantConfig
+from vae_anomaly.decisions.budget import BudgetChoice
 from vae_anomaly.decisions.evaluation import auroc, detection_by_class, roc_points
+from vae_anomaly.decisions.rates import Share
 from vae_anomaly.models.training import History
-from vae_anomaly.package import ModelPackage
+from vae_anomaly.package import ModelPackage, Unit
 from vae_anomaly.steps.evaluate import (
     Evaluation,
     package_scores,
@@ -22,9 +24,9 @@ from vae_anomaly.steps.evaluate import (
     readings_of,
 )
 from vae_anomaly.steps.figures import TestRows
-from vae_anomaly.steps.judged import calibration_rows
+from vae_anomaly.steps.judged import Judged, calibration_rows
 from vae_anomaly.steps.train import HISTORIES, Trained, read_histories
-from vae_anomaly.streaming import EVERY_ASSET
+from vae_anomaly.streaming import EVERY_ASSET, places, score_rows
 
 __all__ = ["draw", "write_figures"]
 
@@ -52,6 +54,12 @@ def draw(
     _histogram(target / "calibration_scores.png", package, scores, label, plant.name)
     if (label > 0).any() and (label == 0).any():
         _roc(target / "roc_calibrate.png", excess, label, f"{plant.name}, part calibrate")
+    if package.budget is not None:
+        _budget(target / "budget.png", package.budget, plant.name)
+    if (unit := package.units.get(EVERY_ASSET)) is not None and unit.levels is not None:
+        _levels(
+            target / f"rates_by_{unit.levels.per}.png", unit, calibrate[EVERY_ASSET], plant.name
+        )
     if evaluation is not None:
         _test(plant, target, package, evaluation)
     return target
@@ -69,6 +77,51 @@ def _training(histories: Mapping[str, History], target: Path) -> None:
             best_step=found.best_step,
             subject="" if name == EVERY_ASSET else name,
         )
+
+
+def _budget(path: Path, budget: BudgetChoice, plant_name: str) -> None:
+    """What other budgets would find."""
+    points = budget.curve
+    asked = budget.forecast.per_week
+    if not points:
+        return
+    pictures.budget_curve(
+        path,
+        [point.alarms_per_week for point in points],
+        [np.nan if p.smallest_shift is None else p.smallest_shift for p in points],
+        chosen=int(np.argmin([abs(point.alarms_per_week - asked) for point in points])),
+        found=[point.n_found for point in points],
+        n_faults=budget.n_faults,
+        subject=f"{plant_name}, part calibrate",
+    )
+
+
+def _levels(path: Path, unit: Unit, rows: Judged, plant_name: str) -> None:
+    """False alarms in each mode, beside those of one threshold with as many of them in all."""
+    levels, calibration = unit.levels, unit.calibration
+    assert levels is not None
+    assert calibration is not None
+    normal = rows.label <= 0
+    score = score_rows(unit.scorer, rows.matrix).score[rows.judged][normal].astype(float)
+    place = places(rows.own_table, levels.per, levels.names)[normal]
+    level = levels.levelled(score, place)
+    over = {"levelled": level > calibration.threshold.value}
+    rate = float(over["levelled"].mean())
+    over = {"one threshold for all": score > np.quantile(score, 1 - rate), **over}
+    shown = [i for i in range(len(levels.names)) if (place == i).any()]
+    pictures.mode_rates(
+        path,
+        [levels.names[i] for i in shown],
+        [int((place == i).sum()) for i in shown],
+        {
+            name: [
+                Share(int(own[place == i].sum()), int((place == i).sum())).interval() for i in shown
+            ]
+            for name, own in over.items()
+        },
+        asked=rate,
+        subject=f"{plant_name}, part calibrate",
+    )
 
 
 def _histogram(

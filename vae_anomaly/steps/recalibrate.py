@@ -13,8 +13,10 @@ from pydantic import JsonValue
 from vae_anomaly.config import PlantConfig, read_mlflow, settings_digest
 from vae_anomaly.data.lake import Lake
 from vae_anomaly.decisions.budget import BudgetChoice, within_budget
+from vae_anomaly.decisions.dependence import Blocks, correlated_rows
 from vae_anomaly.decisions.evaluation import rates_at
-from vae_anomaly.decisions.recalibration import Marked, Recalibration, recalibrated
+from vae_anomaly.decisions.recalibration import MOST_GROWTH, Marked, Recalibration, recalibrated
+from vae_anomaly.decisions.resampling import block_length
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import CalibrationError, InputError
 from vae_anomaly.package import Calibration, ModelPackage
@@ -101,7 +103,9 @@ class _Judging:
     digests: frozenset[str]
 
 
-def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateReport:
+def recalibrate(
+    plant: PlantConfig, *, dry_run: bool = False, most_growth: float = MOST_GROWTH
+) -> RecalibrateReport:
     """Set the champion's thresholds anew by what people said of its alarms.
 
     It begins with the thresholds of the training, so that the order in which things were said, and
@@ -112,6 +116,8 @@ def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateRepo
     plant : PlantConfig
     dry_run : bool, optional
         Only say what would be.
+    most_growth : float, optional
+        What quiet may cost: by how much the smallest lasting shift may grow that is found soon.
 
     Returns
     -------
@@ -120,7 +126,7 @@ def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateRepo
     Raises
     ------
     InputError
-        Nobody has marked a false alarm or confirmed a fault yet.
+        Nobody has marked a false alarm or confirmed a fault yet, or the growth is no share.
     RegistryError
         There is no champion, or the registry cannot be reached.
     """
@@ -140,7 +146,11 @@ def recalibrate(plant: PlantConfig, *, dry_run: bool = False) -> RecalibrateRepo
     present = {name: t.value for name, t in judging.package.thresholds.items()}
     units = {
         name: recalibrated(
-            own, judging.package.alarm_rule, floor=floors[name], present=present[name]
+            own,
+            judging.package.alarm_rule,
+            floor=floors[name],
+            present=present[name],
+            most_growth=most_growth,
         )
         for name, own in rows.items()
     }
@@ -209,7 +219,10 @@ def _registered(
     for name, found in report.units.items():
         if found.threshold == report.present[name]:
             continue
-        calibration = _calibration(plant, found.threshold, rows[name], report.statement)
+        memory = units[name].scorer.left_context + 1
+        calibration = _calibration(
+            plant, found.threshold, rows[name], report.statement, memory=memory
+        )
         levelled = replace(calibration, levels=units[name].levels)
         units[name] = replace(units[name], calibration=levelled)
     kept = choice is not None and all(
@@ -235,27 +248,37 @@ def _registered(
     )
 
 
-def _calibration(plant: PlantConfig, value: float, rows: list[Marked], note: str) -> Calibration:
+def _calibration(
+    plant: PlantConfig, value: float, rows: list[Marked], note: str, *, memory: int
+) -> Calibration:
     """A threshold, and what it costs and detects in the history, row by row."""
-    normal = np.concatenate([a.history.score[a.history.is_normal] for a in rows])
-    faulty = np.concatenate([_of_events(a) for a in rows])
-    label = np.repeat([0, 1], [len(normal), len(faulty)])
+    faulty = [_in_events(asset) for asset in rows]
+    known = [asset.history.is_normal | own for asset, own in zip(rows, faulty, strict=True)]
+    score, label = (
+        np.concatenate([values[own] for values, own in zip(of_assets, known, strict=True)])
+        for of_assets in ([asset.history.score for asset in rows], faulty)
+    )
+    label, series = (
+        label.astype(np.int64),
+        np.repeat(np.arange(len(rows)), [k.sum() for k in known]),
+    )
+    normal = label == 0
+    shown = correlated_rows(score[normal], series[normal])
+    blocks = Blocks(series, max(shown, block_length(label, memory=memory)))
     point = rates_at(
-        value, np.concatenate([normal, faulty]), label,
-        confidence=plant.calibration.confidence, seed=plant.seed,
-    )  # fmt: skip
-    threshold = Threshold(value, FEEDBACK, point.false_alarm_rate.value, len(normal))
-    return Calibration(threshold, point, np.sort(normal).astype(np.float32), note)
+        value, score, label, blocks=blocks, confidence=plant.calibration.confidence, seed=plant.seed
+    )
+    threshold = Threshold(value, FEEDBACK, point.false_alarm_rate.value, int(normal.sum()))
+    return Calibration(threshold, point, np.sort(score[normal]).astype(np.float32), note)
 
 
-def _of_events(rows: Marked) -> np.ndarray:
-    """Scores of the rows that were judged in confirmed events."""
+def _in_events(rows: Marked) -> np.ndarray:
+    """(n,) rows that were judged in confirmed events."""
     time = rows.history.time
     inside = np.zeros(len(time), bool)
     for span in rows.events:
         inside |= (time >= span.start) & (time < span.end)
-    scores: np.ndarray = rows.history.score[inside & rows.judged]
-    return scores
+    return inside & rows.judged & ~rows.history.is_normal
 
 
 def _decide(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
-from vae_anomaly.config import MISSING_TEXTS, PARTS
+from vae_anomaly.config import MISSING_TEXTS, PARTS, Budget
 from vae_anomaly.data.infer.entries import Entry, Value
 from vae_anomaly.data.infer.findings import Findings
 from vae_anomaly.data.infer.shares import ROWS_FOR_DEFAULT
@@ -17,6 +17,10 @@ from vae_anomaly.data.infer.shares import ROWS_FOR_DEFAULT
 __all__ = ["plant_text", "scalar"]
 
 WIDTH = 96
+
+#: Alarms that a budget allows in as long a time as the calibration rows: one is the least that can
+#: be promised, and some rows will turn out to be of a machine that is off.
+SUPPORT = 2.0
 
 
 def plant_text(found: Findings, *, name: str, path: str, title: str) -> str:
@@ -236,9 +240,30 @@ def _parts(found: Findings) -> Iterable[str]:
 
 def _calibration(found: Findings) -> Iterable[str]:
     usable = found.usable
+    if (budget := _budget(found)) is not None:
+        yield "calibration:"
+        yield "  # threshold and alarm rule are chosen for so many alarms of an asset that is well;"
+        yield "  # in its place, a share of normal rows: false_alarm_rate: 0.01"
+        yield f"  budget: {budget.in_words()}"
+        return
     if usable.n_calibrate >= ROWS_FOR_DEFAULT or not found.sample.is_whole:
         return
     yield "calibration:"
     n = usable.n_calibrate
     yield f"  # the {n} normal rows of the part `calibrate` support no lower rate; 0.01 needs 99"
     yield f"  false_alarm_rate: {min(usable.false_alarm_rate, 0.5):g}"
+
+
+def _budget(found: Findings) -> Budget | None:
+    """One alarm a week, or a day, where the calibration rows of all assets last for twice that.
+
+    None where they do not, or where rows have no times: a week of them means nothing.
+    """
+    if found.time.step_s is not None:
+        return None
+    n_tags = len(found.sensors) if found.long is not None else 1
+    lasts_s = found.usable.n_calibrate * found.pace.period_s / n_tags
+    for budget in (Budget(alarms=1, per="week"), Budget(alarms=1, per="day")):
+        if lasts_s * budget.per_second >= SUPPORT:
+            return budget
+    return None
