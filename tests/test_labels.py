@@ -18,7 +18,7 @@ from vae_anomaly.decisions.alarms import LATCHED
 from vae_anomaly.errors import InputError, LakeError, SourceError
 from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 from vae_anomaly.steps.alarms import raise_alarms
-from vae_anomaly.steps.label import import_labels, label_alarms, label_table
+from vae_anomaly.steps.label import import_labels, label_alarms, label_failure, label_table
 from vae_anomaly.steps.said import Said, append, holding, read_said
 
 LATCHING = AlarmRule(clear_after=2, latched=True)
@@ -251,6 +251,50 @@ def test_the_list_shows_what_people_said(
     assert name in shown[0]
 
 
+def test_the_list_says_how_early_alarms_told_of_failures(tmp_path: Path) -> None:
+    plant = alarmed(tmp_path)
+    assert alarm_list(plant, days=1).foretold is None
+    # the last alarm of the asset that has most, and its failure just before that is over
+    alarms = [row for row in content(plant) if row["asset"] == "a"]
+    last = max(alarms, key=lambda row: row["raised"])
+    failed = last["raised"] + timedelta(minutes=1)
+    report = label_failure(plant, "a", failed.isoformat(), fault="seal", who="ada")
+    assert report.written[0].in_words() == "failure: seal"
+    assert label_failure(plant, "a", failed.isoformat(), fault="seal", who="ada").n_known == 1
+    found = alarm_list(plant, days=1, horizon_days=5 / 1440)
+    assert found.foretold is not None
+    assert (found.foretold.n_failures, found.foretold.n_warned) == (1, 1)
+    assert found.foretold.leads_s == (60.0,)
+    others = [row for row in content(plant) if row["alarm_id"] != last["alarm_id"]]
+    near = [r for r in others if r["asset"] == "a" and r["raised"] > failed - timedelta(minutes=5)]
+    assert found.foretold.n_false == len(others) - len(near)
+    assert "1 of 1 failures foretold" in alarms_table(found).markdown()
+    # a failure is no alarm's, and what was told of it leaves the alarm as it was
+    assert {row["state"] for row in content(plant)} == {row["state"] for row in content(plant)}
+    only_b = alarm_list(plant, asset="b", days=1)
+    assert only_b.foretold is None, "nobody told of a failure of b"
+
+
+def test_a_failure_is_of_an_asset_at_a_moment(tmp_path: Path) -> None:
+    plant = alarmed(tmp_path)
+    name = str(content(plant)[0]["alarm_id"])
+    with pytest.raises(InputError, match="not of an alarm"):
+        label_alarms(plant, [name], "failure", who="ada")
+    with pytest.raises(InputError, match="asset 'z' is not known; allowed: a, b, c"):
+        label_failure(plant, "z", "2026-03-01T00:10", who="ada")
+    with pytest.raises(InputError, match="'soon' is not a time"):
+        label_failure(plant, "a", "soon", who="ada")
+    file = tmp_path / "labels.csv"
+    file.write_text(f"alarm_id,verdict\n{name},failure\n")
+    with pytest.raises(SourceError, match="a failure is of an asset at a moment"):
+        import_labels(plant, file, who="ada")
+    file.write_text("asset,start,end,verdict\na,2026-03-01T00:10,,failure\n")
+    (entry,) = import_labels(plant, file, who="ada").written
+    assert entry.start == entry.end == (BEGIN + 10 * MINUTE).timestamp() * 1e6
+    with pytest.raises(InputError, match="horizon_days=0 is no period"):
+        alarm_list(plant, horizon_days=0)
+
+
 def test_command_labels_alarms_and_refuses_half_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,11 +308,17 @@ def test_command_labels_alarms_and_refuses_half_a_sentence(
     assert main(["label", str(file), first, second, "--as", "false-alarm", "--who", "ada"]) == 0
     assert "2 labels written" in capsys.readouterr().out
     assert [entry.verdict for entry in said(plant)] == ["false_alarm"] * 2
+    at = ["--asset", "a", "--at", "2026-03-01T00:10"]
+    assert main(["label", str(file), "--as", "failure", *at, "--who", "ada"]) == 0
+    assert "moment" in capsys.readouterr().out
     for wrong in (
         [],
         [first],
         [first, "--from", str(file)],
         ["--from", str(file), "--as", "fault"],
+        [first, "--as", "failure"],
+        ["--as", "failure", "--asset", "a"],
+        [first, "--as", "fault", "--at", "2026-03-01"],
     ):
         assert main(["label", str(file), *wrong]) == 1
         assert "error: " in capsys.readouterr().err

@@ -18,7 +18,7 @@ __all__ = ["ALARM_COMMANDS", "add_alarm_options", "alarm_table"]
 ALARM_COMMANDS = ("alarms", "explain", "label", "recalibrate")
 
 #: What may be said of an alarm, as it is typed.
-VERDICTS = ("fault", "false-alarm", "maintenance", "unknown")
+VERDICTS = ("fault", "false-alarm", "maintenance", "unknown", "failure")
 
 
 def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
@@ -28,6 +28,10 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument(
             "--days", type=float, default=30.0, help="up to the last verdict; default 30"
         )
+        sub.add_argument(
+            "--horizon", type=float, default=7.0, metavar="DAYS",
+            help="how long before a failure an alarm is of use; default 7",
+        )  # fmt: skip
     if name == "explain":
         sub.add_argument("alarm", metavar="ALARM_ID", help="as `alarms` lists them")
     if name == "label":
@@ -37,7 +41,10 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--who", default="", help="who says so; default the login name")
         sub.add_argument("--comment", default="")
         sub.add_argument("--from", dest="file", type=Path, help="a CSV file of labels")
-        sub.add_argument("--asset", default="", help="of spans in the file that name none")
+        sub.add_argument(
+            "--asset", default="", help="that failed; of spans in the file that name none"
+        )
+        sub.add_argument("--at", default="", metavar="TIME", help="when it failed, in ISO 8601")
     if name == "recalibrate":
         sub.add_argument("--dry-run", action="store_true", help="say it, and register nothing")
         sub.add_argument(
@@ -65,12 +72,25 @@ def alarm_table(options: argparse.Namespace) -> Table:
         )
     from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 
-    return alarms_table(alarm_list(plant, asset=options.asset, days=options.days))
+    return alarms_table(
+        alarm_list(plant, asset=options.asset, days=options.days, horizon_days=options.horizon)
+    )
 
 
 def _label(plant: PlantConfig, options: argparse.Namespace) -> Table:
-    from vae_anomaly.steps.label import import_labels, label_alarms, label_table
+    from vae_anomaly.steps.label import import_labels, label_alarms, label_failure, label_table
 
+    if options.verdict == "failure":
+        if options.alarms or options.file is not None or not (options.asset and options.at):
+            raise InputError("a failure is of an asset at a moment: give --asset and --at, no ids")
+        return label_table(
+            label_failure(
+                plant, options.asset, options.at, fault=options.fault, who=options.who,
+                comment=options.comment,
+            )
+        )  # fmt: skip
+    if options.at:
+        raise InputError("--at is for a failure; an alarm is named by its id")
     if (options.file is None) == (not options.alarms):
         raise InputError("give the ids of alarms and --as, or a file with --from")
     if options.file is not None:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.config import PlantConfig
+from vae_anomaly.config import SECONDS, PlantConfig
 from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.decisions.alarm_load import AlarmLoad, alarm_load
 from vae_anomaly.decisions.events import duration_text
+from vae_anomaly.decisions.lead_times import LeadTimes
 from vae_anomaly.errors import InputError
+from vae_anomaly.steps.failures import foretold
 from vae_anomaly.steps.said import Said, holding, read_said
 from vae_anomaly.table import Table
 
@@ -24,6 +26,9 @@ __all__ = ["AlarmList", "alarm_list", "alarms_table"]
 
 #: Days that are listed where nobody says how many.
 DAYS = 30.0
+
+#: Days before a failure from which on an alarm is of use, where nobody says how many.
+HORIZON_DAYS = 7.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class AlarmList:
         Rows over the threshold in the period, without which there would be no alarm.
     said : mapping of str to Said
         What people said last of an alarm, by its id.
+    foretold : LeadTimes or None
+        How early they told of failures; None where nobody told of one.
     """
 
     alarms: pa.Table
@@ -50,9 +57,12 @@ class AlarmList:
     load: AlarmLoad | None
     n_rows_over: int
     said: Mapping[str, Said] = field(default_factory=dict)
+    foretold: LeadTimes | None = None
 
 
-def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> AlarmList:
+def alarm_list(
+    plant: PlantConfig, *, asset: str = "", days: float = DAYS, horizon_days: float = HORIZON_DAYS
+) -> AlarmList:
     """Alarms of the last days that have verdicts.
 
     Parameters
@@ -62,16 +72,19 @@ def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> Al
         Only of this one; all by default.
     days : float
         Up to the last verdict.
+    horizon_days : float
+        How long before a failure an alarm is of use.
 
     Raises
     ------
     LakeError
         Nothing has been scored yet.
     InputError
-        The number of days is not above 0, or no verdict is of the asset.
+        A number of days is not above 0, or no verdict is of the asset.
     """
-    if not days > 0:
-        raise InputError(f"days={days:g} is no period; give a number above 0")
+    for name, value in (("days", days), ("horizon_days", horizon_days)):
+        if not value > 0:
+            raise InputError(f"{name}={value:g} is no period; give a number above 0")
     lake = Lake(plant.lake_path, plant.contract)
     table, verdicts = lake.open(ALARMS), lake.open(VERDICTS)
     until = _latest(verdicts)
@@ -81,17 +94,21 @@ def alarm_list(plant: PlantConfig, *, asset: str = "", days: float = DAYS) -> Al
     # a MERGE writes texts in a layout that a scan cannot compare: so they are compared behind it
     alarms = pa.Table.from_batches(batches, lake.schema(ALARMS)).filter(own)
     alarms = alarms.sort_by([("start", "descending")])
-    watched = _watched(verdicts, (pc.field("time") >= since) & own)
+    period = (pc.field("time") >= since) & own
+    watched = _watched(verdicts, period)
     if asset and not watched.n_rows:
         raise InputError(f"no verdict of the last {days:g} days is of asset '{asset}'")
     load = None
+    fresh = alarms.filter(pc.field("raised") >= since)  # the others stand since before
     if watched.seconds:
-        fresh = alarms.filter(pc.field("raised") >= since)  # the others stand since before
         raised = fresh["raised"].cast(pa.int64()).to_numpy()
         names = np.asarray(fresh["asset"].to_pylist(), dtype=np.str_)
         load = alarm_load(raised, names, fresh["n_raised"].to_numpy(), asset_s=watched.seconds)
-    said = {e.alarm_id: e for e in holding(read_said(lake)) if e.alarm_id is not None}
-    return AlarmList(alarms, since, until, load, watched.n_over, said)
+    entries = holding(read_said(lake))
+    said = {e.alarm_id: e for e in entries if e.alarm_id is not None}
+    horizon_s = horizon_days * SECONDS["day"]
+    told = foretold(plant, lake, fresh, entries, period, horizon_s=horizon_s)
+    return AlarmList(alarms, since, until, load, watched.n_over, said, told)
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,10 @@ def alarms_table(found: AlarmList) -> Table:
     summary += f", {period}" + (f": {said}." if n else ".")
     columns = ("asset", "alarm", "since (UTC)", "lasted", "state", "rows", "sensors", "said")
     lines = tuple(_line(row, found.said) for row in found.alarms.to_pylist())
-    return Table("Alarms", summary, columns, lines, _load_notes(found.load), ("sensors",))
+    notes = _load_notes(found.load)
+    if found.foretold is not None:
+        notes = (*notes, found.foretold.in_words())
+    return Table("Alarms", summary, columns, lines, notes, ("sensors",))
 
 
 def _line(row: dict[str, object], said: Mapping[str, Said]) -> tuple[str, ...]:

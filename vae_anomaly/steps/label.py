@@ -6,17 +6,33 @@ import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake, rows
 from vae_anomaly.errors import InputError, SourceError, closest
-from vae_anomaly.steps.label_file import LabelRow, read_label_file, verdict_of
-from vae_anomaly.steps.said import Alarm, Said, append, content_id, holding, raised_alarms
+from vae_anomaly.steps.label_file import LabelRow, moment_of, read_label_file, verdict_of
+from vae_anomaly.steps.said import (
+    FAILURE,
+    Alarm,
+    Said,
+    append,
+    content_id,
+    holding,
+    raised_alarms,
+)
 from vae_anomaly.table import Table
 
-__all__ = ["LabelReport", "alarm_named", "import_labels", "label_alarms", "label_table"]
+__all__ = [
+    "LabelReport",
+    "alarm_named",
+    "import_labels",
+    "label_alarms",
+    "label_failure",
+    "label_table",
+]
 
 #: Alarms that a message names where an id is not known.
 N_NAMED = 3
@@ -63,6 +79,8 @@ def label_alarms(
         meant = verdict_of(verdict, fault)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if meant == FAILURE:
+        raise InputError("a failure is of an asset at a moment, not of an alarm; say both of them")
     lake = Lake(plant.lake_path, plant.contract)
     known = raised_alarms(lake)
     alarms = {alarm.alarm_id: alarm for alarm in (alarm_named(known, text) for text in alarm_ids)}
@@ -71,6 +89,46 @@ def label_alarms(
         Said(a.asset, a.start, a.end, meant, name, fault or None, speaker, comment)
         for name, a in alarms.items()
     ]
+
+    return _told(lake, entries)
+
+
+def label_failure(
+    plant: PlantConfig, asset: str, at: str, *, fault: str = "", who: str = "", comment: str = ""
+) -> LabelReport:
+    """Say when a machine failed; `alarms` tells from then on how early its alarms were.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    asset : str
+    at : str
+        A time in ISO 8601; without a zone of its own in the contract's.
+    fault : str, optional
+        Name of what failed.
+    who : str, optional
+        Who says so; the login name by default.
+    comment : str, optional
+
+    Raises
+    ------
+    InputError
+        The asset is not known, or the text is no time.
+    """
+    lake = Lake(plant.lake_path, plant.contract)
+    if asset not in (assets := _assets(lake)):
+        given = f"asset '{asset}' is not known" if asset else "no asset is named"
+        raise InputError(f"{given}; {closest(asset, assets)}")
+    moment = moment_of(at, ZoneInfo(plant.contract.time.zone))
+    if moment is None:
+        raise InputError(f"'{at}' is not a time in ISO 8601, such as 2026-03-09T10:00:00Z")
+    speaker = who or _login_name()
+    entry = Said(asset, moment, moment, FAILURE, None, fault or None, speaker, comment)
+    return _told(lake, [entry])
+
+
+def _told(lake: Lake, entries: Sequence[Said]) -> LabelReport:
+    """Write the entries that do not hold already in the same words."""
 
     def unsaid(before: Sequence[Said]) -> list[Said]:
         last = {entry.about: _words(entry) for entry in holding(before)}
@@ -177,13 +235,23 @@ def _login_name() -> str:
         raise InputError("this process has no login name; say who with --who") from error
 
 
+def _what(entry: Said) -> str:
+    return entry.alarm_id or ("span" if entry.end > entry.start else "moment")
+
+
 def label_table(report: LabelReport) -> Table:
     """What was said, one entry a line."""
     n = len(report.written)
     summary = f"{n} label{'' if n == 1 else 's'} written"
     summary += f"; {report.n_known} had been said before." if report.n_known else "."
     lines = tuple(
-        (entry.alarm_id or "span", entry.asset, entry.in_words(), entry.who, entry.comment)
+        (
+            entry.alarm_id or ("span" if entry.end > entry.start else "moment"),
+            entry.asset,
+            entry.in_words(),
+            entry.who,
+            entry.comment,
+        )
         for entry in report.written
     )
     notes = ("`vae-anomaly recalibrate` uses them at once; the next training does, too.",)

@@ -10,9 +10,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from vae_anomaly.errors import SourceError, closest
-from vae_anomaly.steps.said import FAULT, VERDICTS_OF_PEOPLE, Verdict
+from vae_anomaly.steps.said import FAILURE, FAULT, VERDICTS_OF_PEOPLE, Verdict
 
-__all__ = ["LabelRow", "read_label_file", "verdict_of"]
+__all__ = ["LabelRow", "moment_of", "read_label_file", "verdict_of"]
 
 #: Columns of our own files; `verdict` must be there, and an alarm or a span.
 COLUMNS = ("alarm_id", "asset", "start", "end", "verdict", "fault", "who", "comment")
@@ -83,7 +83,7 @@ def _entries(
     if not cells:
         return
     header = cells[0][1]
-    is_spans = len(header) == 2 and all(_moment(cell, zone) is not None for cell in header)
+    is_spans = len(header) == 2 and all(moment_of(cell, zone) is not None for cell in header)
     names = ["start", "end"] if is_spans else header
     for name in names:
         if name not in COLUMNS:
@@ -122,12 +122,20 @@ def _row(
         who=entry.get("who", ""), comment=entry.get("comment", ""),
     )  # fmt: skip
     if row.alarm_id:
+        if verdict == FAILURE:
+            raise SourceError(
+                f"{where}: a failure is of an asset at a moment, not of an alarm; give asset and "
+                "start in place of alarm_id"
+            )
         return row
     named = entry.get("asset") or asset
     if named not in assets:
         given = f"asset '{named}' is not known" if named else "no asset is named"
         raise SourceError(f"{where}: {given}; {closest(named, assets)}; or give --asset")
-    start, end = (_known_moment(entry.get(name, ""), zone, where) for name in ("start", "end"))
+    cells = entry.get("start", ""), entry.get("end", "")
+    if verdict == FAILURE and not cells[1]:
+        cells = cells[0], cells[0]
+    start, end = (_known_moment(cell, zone, where) for cell in cells)
     if start > end:
         raise SourceError(f"{where}: start {entry['start']} is behind end {entry['end']}")
     return replace(row, asset=named, start=start, end=end)
@@ -144,14 +152,14 @@ def verdict_of(text: str, fault: str = "") -> Verdict:
     verdict = text.lower().replace("-", "_").replace(" ", "_")
     for known in VERDICTS_OF_PEOPLE:
         if verdict == known:
-            if fault and known != FAULT:
+            if fault and known not in (FAULT, FAILURE):
                 raise ValueError(f"fault '{fault}' is named, but the verdict is '{text}'")
             return known
     raise ValueError(f"verdict '{text}' is not known; {closest(verdict, VERDICTS_OF_PEOPLE)}")
 
 
 def _known_moment(cell: str, zone: ZoneInfo, where: str) -> int:
-    moment = _moment(cell, zone)
+    moment = moment_of(cell, zone)
     if moment is None:
         raise SourceError(
             f"{where}: '{cell}' is not a time in ISO 8601, such as 2026-03-09T10:00:00Z; "
@@ -160,7 +168,7 @@ def _known_moment(cell: str, zone: ZoneInfo, where: str) -> int:
     return moment
 
 
-def _moment(cell: str, zone: ZoneInfo) -> int | None:
+def moment_of(cell: str, zone: ZoneInfo) -> int | None:
     """Microseconds since 1970 of a time; None of anything else."""
     try:
         moment = datetime.fromisoformat(cell)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from vae_anomaly.data.lake import ALARMS, LABELS, Lake, as_timestamp, commit, rows, until_committed
 
 __all__ = [
+    "FAILURE",
     "FALSE_ALARM",
     "FAULT",
     "VERDICTS_OF_PEOPLE",
@@ -27,13 +28,18 @@ __all__ = [
     "read_said",
 ]
 
-Verdict = Literal["fault", "false_alarm", "maintenance", "unknown"]
+Verdict = Literal["fault", "false_alarm", "maintenance", "unknown", "failure"]
 
 FAULT: Final = "fault"
 FALSE_ALARM: Final = "false_alarm"
 
-#: What people may say of an alarm.
-VERDICTS_OF_PEOPLE: tuple[Verdict, ...] = ("fault", "false_alarm", "maintenance", "unknown")
+#: Said of a moment: that the machine failed then. It is about no alarm.
+FAILURE: Final = "failure"
+
+#: What people may say of an alarm, a span or, of a failure, a moment.
+VERDICTS_OF_PEOPLE: tuple[Verdict, ...] = (
+    "fault", "false_alarm", "maintenance", "unknown", "failure",
+)  # fmt: skip
 
 #: Transaction that each commit raises to the number of its last entry: two at once cannot both be
 #: first, so that the order of what was said is the same for everybody who reads it.
