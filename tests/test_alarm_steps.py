@@ -189,6 +189,29 @@ def test_a_new_champion_brings_its_own_rule(tmp_path: Path) -> None:
     assert any(row["n_rows"] == 2 for row in content(plant))
 
 
+def test_an_alarm_names_who_raised_it_and_who_gave_its_peak(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    verdicts = stream(1, n=40, assets="a").to_pylist()
+    for minute in range(10, 30):
+        score = 20.0 if minute == 25 else 6.0
+        verdicts[minute] |= {
+            "status": "anomaly",
+            "score": score,
+            "p_value": 0.001,
+            "top_sensors": [],
+            "top_contributions": [],
+            "top_directions": [],
+        }
+    for minute in range(20, 40):
+        verdicts[minute]["model_version"] = "2"
+    for part in (verdicts[:20], verdicts[20:]):
+        write(plant, pa.Table.from_pylist(part, schema=TABLES[VERDICTS]))
+        raise_alarms(plant)
+    (alarm,) = (row for row in content(plant) if row["peak_score"] == 20.0)
+    assert (alarm["model_version"], alarm["peak_version"]) == ("1", "2")
+    assert alarm["peak_time"] == BEGIN + 25 * MINUTE
+
+
 def test_maintenance_of_an_asset_raises_nothing_there(tmp_path: Path) -> None:
     window = Exclusion(start=BEGIN, end=BEGIN + 200 * MINUTE, assets=("a*",))
     plant = plant_in(tmp_path, window)
