@@ -125,7 +125,7 @@ def test_two_plants_in_one_registry_do_not_meet(
     assert fans.find_version(A) is None
     assert fans.find_run(A) is None
     assert fans.versions() == ()
-    pumps.set_champion(register(pumps, package))
+    pumps.set_alias("champion", register(pumps, package))
     assert fans.champion() is None
 
 
@@ -335,19 +335,27 @@ def test_package_without_a_threshold_or_damaged_is_not_registered(
     assert tracking.versions() == ()
 
 
-def test_aliases_move_and_a_champion_is_no_challenger(tracking: Tracking, package: Path) -> None:
+def test_aliases_move_and_go(tracking: Tracking, package: Path) -> None:
     one, two = register(tracking, package), register(tracking, package, B)
-    tracking.set_champion(one)
+    tracking.set_alias("champion", one)
     tracking.set_challenger(two)
     assert [version.aliases for version in tracking.versions()] == [("champion",), ("challenger",)]
-    tracking.set_champion(two)
-    champion = tracking.champion()
-    assert champion == tracking.find_version(B)
-    assert champion is not None
-    assert champion.aliases == ("champion",)
-    assert tracking.challenger() is None
+    tracking.set_alias("champion", two)
     tracking.set_alias("previous", one)
-    assert tracking.versions()[0].aliases == ("previous",)
+    tracking.drop_alias("challenger")
+    champion, previous = tracking.champion(), tracking.previous()
+    assert champion is not None
+    assert previous is not None
+    assert (champion.version, champion.aliases) == ("2", ("champion",))
+    assert previous.version == "1"
+    assert tracking.challenger() is None
+
+
+def test_the_registered_model_keeps_notes(tracking: Tracking, package: Path) -> None:
+    assert tracking.note("x") == ""
+    register(tracking, package)
+    tracking.set_note("x", "1 of a")
+    assert (tracking.note("x"), tracking.note("y")) == ("1 of a", "")
 
 
 # -------------------------------------------------------------------------------- packages on disk
@@ -395,7 +403,7 @@ def test_champion_goes_on_from_the_cache_while_mlflow_is_gone(
     with pytest.raises(RegistryError, match="no version with the alias 'champion'"):
         champion_package(plant)
     tracking = open_tracking(plant)
-    tracking.set_champion(register(tracking, package))
+    tracking.set_alias("champion", register(tracking, package))
     online = champion_package(plant)
     assert (online.version, online.cached) == ("1", False)
     assert cached_champion(plant.lake_path / "packages") == tracking.champion()
@@ -477,7 +485,7 @@ if {killed_before!r}:
     setattr(MlflowClient, {killed_before!r}, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
 tracking = open_tracking(plant_in(Path({lake!r})))
 version = register(tracking, Path({package!r}))
-tracking.set_champion(version)
+tracking.set_alias("champion", version)
 tracking.fetch_package(tracking.champion(), Path({lake!r}, "packages"))
 assert version.version == "1", version
 """
@@ -611,7 +619,7 @@ def test_whole_life_on_a_real_server(
     version = register(tracking, package)
     assert (version.version, version.run_id) == ("1", run_id)
     assert register(tracking, package) == version
-    tracking.set_champion(version)
+    tracking.set_alias("champion", version)
     tracking.finish_run(run_id)
     online = champion_package(plant)
     assert contents(online.folder) == contents(package)

@@ -15,19 +15,31 @@ from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
+from vae_anomaly.steps.gate import (
+    DECISION,
+    PROMOTED,
+    REASONS,
+    WAITING,
+    Ruling,
+    as_json,
+    note_ruling,
+    on_test_part,
+    ruling,
+)
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
+from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.steps.units import judged_together
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
 
-__all__ = ["RegisterReport", "gate_reasons", "register"]
+__all__ = ["RegisterReport", "register"]
 
 logger = logging.getLogger(__name__)
 
-#: Tags of a version that the gate has judged: "promoted" or "refused", and why, as a JSON list.
-DECISION, REASONS = "vae_anomaly.decision", "vae_anomaly.reasons"
+#: Why a version waits of which nobody knows how it does beside the champion.
+NOT_COMPARED = "the two were not compared on the same test part; promote it by hand"
 
 
 @dataclass(frozen=True)
@@ -102,12 +114,11 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
         tags=_tags(plant, trained, package, figures),
         description=_description(plant, trained, package, evaluation),
     )
-    reasons = _decide(plant, trained, tracking, version, evaluation, settings.gate)
-    decision = "refused" if reasons else "promoted"
-    tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
+    said = _ruled(plant, trained, tracking, version, evaluation)
+    note_ruling(tracking, version, said)
     tracking.finish_run(trained.run_id)
-    alias = settings.challenger if reasons else settings.champion
-    return RegisterReport(version, alias, reasons, evaluation)
+    alias = settings.champion if said.decision == PROMOTED else settings.challenger
+    return RegisterReport(version, alias, said.reasons, evaluation)
 
 
 def _sealed(
@@ -121,68 +132,48 @@ def _sealed(
     raise RegistryError(f"{folder.name} has no threshold yet; run `vae-anomaly calibrate` first")
 
 
-def _decide(
+def _ruled(
     plant: PlantConfig,
     trained: Trained,
     tracking: Tracking,
     version: Version,
     evaluation: Evaluation | None,
-    gate: Gate,
-) -> tuple[str, ...]:
-    """Give the version its alias; says why it did not become champion."""
+) -> Ruling:
+    """Give the version its alias; what the gate says of it."""
     champion = tracking.champion()
     if champion is None or champion.version == version.version:
-        tracking.set_champion(version)
-        return ()
+        why = f"trained on version {trained.readings_version} of the readings"
+        set_champion(plant, tracking, version, action="first", why=why)
+        return Ruling(PROMOTED)
     tracking.set_challenger(version)
+    said = _compared(plant, trained, evaluation, tracking.config.gate)
+    if said.decision != PROMOTED:
+        logger.warning("version %s stays challenger: %s", version.version, "; ".join(said.reasons))
+        return said
+    set_champion(
+        plant, tracking, version, action="promoted", why="no worse on the test part",
+        gate=as_json(said.figures),
+    )  # fmt: skip
+    return said
+
+
+def _compared(
+    plant: PlantConfig, trained: Trained, evaluation: Evaluation | None, gate: Gate
+) -> Ruling:
+    """What the gate says of the new version beside the champion, on the same test part."""
     theirs = None
     try:
-        package = ModelPackage.read(champion_package(plant).folder)
-        theirs = figures_of(plant, trained, package)
+        theirs = figures_of(plant, trained, ModelPackage.read(champion_package(plant).folder))
     except PackageError as error:
         logger.warning("the champion cannot be compared: %s", error)
-    reasons = gate_reasons(gate, evaluation.model if evaluation else None, theirs)
-    if reasons:
-        logger.warning("version %s stays challenger: %s", version.version, "; ".join(reasons))
-    else:
-        tracking.set_champion(version)
-    return reasons
-
-
-def gate_reasons(gate: Gate, ours: Figures | None, theirs: Figures | None) -> tuple[str, ...]:
-    """Why a challenger may not become champion; empty when the gate holds.
-
-    Both figures are of the same test part. Without labels there, only false alarms, that is
-    flagged rows, can be compared.
-    """
-    if gate.promote == "never":
-        return ("mlflow.yml says gate.promote: never; promote it by hand",)
-    if ours is None or theirs is None:
-        return ("the two were not compared on the same test part; promote it by hand",)
-    reasons = []
-    mine, other = ours.operating_point, theirs.operating_point
-    far, champion_far = mine.false_alarm_rate.value, other.false_alarm_rate.value
-    if far > gate.max_false_alarm_rate:
-        reasons.append(
-            f"false alarm rate {far:.2%} is above max_false_alarm_rate "
-            f"{gate.max_false_alarm_rate:.2%}"
-        )
-    if mine.n_normal and far > max(champion_far * gate.max_false_alarm_ratio, 1 / mine.n_normal):
-        reasons.append(
-            f"false alarm rate {far:.2%} is more than {gate.max_false_alarm_ratio:g} times the "
-            f"champion's {champion_far:.2%}"
-        )
-    if mine.n_anomalous:
-        lost = other.detection_rate.value - mine.detection_rate.value
-        if lost > gate.max_detection_loss:
-            reasons.append(
-                f"detection rate {mine.detection_rate.value:.1%} is {lost:.1%} below the champion's"
-            )
-    if ours.auroc is not None and theirs.auroc is not None:
-        lost = theirs.auroc.value - ours.auroc.value
-        if lost > gate.max_auroc_loss:
-            reasons.append(f"AUROC {ours.auroc.value:.3f} is {lost:.3f} below the champion's")
-    return tuple(reasons)
+    if evaluation is None or theirs is None:
+        return Ruling(WAITING, (NOT_COMPARED,))
+    waits = [f"it judges {gate.shadow_days:g} days of an asset beside the champion first"]
+    return ruling(
+        gate,
+        on_test_part(gate, evaluation.model, theirs, plant.calibration.budget),
+        missing=waits if gate.shadow_days else (),
+    )
 
 
 # -------------------------------------------------------------------- what a person reads in MLflow
