@@ -23,9 +23,10 @@ import sealed
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from judged_plant import plant_in
 from mlflow.utils import validation
 
-from vae_anomaly.config import MlflowConfig, PlantConfig, Source
+from vae_anomaly.config import MlflowConfig, PlantConfig
 from vae_anomaly.errors import PackageError, RegistryError, RegistryUnreachableError
 from vae_anomaly.tracking import (
     Tracking,
@@ -39,22 +40,6 @@ from vae_anomaly.tracking.names import MAX_VALUE, cut, flat, key
 
 ROOT = Path(__file__).parents[1]
 A, B = "a" * 64, "b" * 64
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_settings_of_the_developer() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        yield
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow database; the seconds that it takes are spent once."""
-    lake = tmp_path_factory.mktemp("template")
-    open_tracking(plant_in(lake, "template"))
-    return lake / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture
@@ -74,12 +59,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sealed") / "package"
     sealed.seal(folder)
     return folder
-
-
-def plant_in(lake: Path, name: str = "pumps") -> PlantConfig:
-    return PlantConfig(
-        name=name, lake=str(lake), source=Source(path="*.csv"), contract=sealed.CONTRACT
-    )
 
 
 def register(tracking: Tracking, package: Path, fingerprint: str = A) -> Version:

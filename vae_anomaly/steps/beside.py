@@ -84,6 +84,8 @@ def beside_champion(
         The margins.
     """
     lake = Lake(plant.lake_path, plant.contract)
+    if lake.found(VERDICTS) is None:
+        return Beside()
     champion = ModelPackage.read(champion_package(plant).folder)
     lines = {shadow_line(version.version): package, CHAMPION: champion}
     told = read_feedback(lake, numbered=plant.contract.label is not None).said
