@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judged_plant import plant_in
 from mlflow.utils import validation
+from mlflow_server import running, wait_for
 
 from vae_anomaly.config import MlflowConfig, PlantConfig
 from vae_anomaly.errors import PackageError, RegistryError, RegistryUnreachableError
@@ -547,30 +547,8 @@ def server(tmp_path: Path, database: Path) -> Iterator[tuple[str, subprocess.Pop
     store.mkdir()
     shutil.copy(database, store / "mlflow.db")
     uri = dead_server()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", uri.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db"]
-    command += ["--artifacts-destination", str(store / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, cwd=store, start_new_session=True
-        )
-    try:
+    with running(store, int(uri.rpartition(":")[2])) as process:
         yield uri, process
-    finally:
-        with suppress(ProcessLookupError):  # the test killed it
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def wait_for(plant: PlantConfig) -> Tracking:
-    for _ in range(120):
-        try:
-            return open_tracking(plant)
-        except RegistryUnreachableError:
-            time.sleep(0.5)
-    raise AssertionError("the server did not start within a minute")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ Each line goes through the alarm logic with the rule of its own package, and nob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -23,7 +23,7 @@ from vae_anomaly.decisions.alarms import Evidence, episodes
 from vae_anomaly.decisions.comparison import WEEK, Comparison, alarms_compared, faults_compared
 from vae_anomaly.decisions.episodes import BoolArray, timeline
 from vae_anomaly.decisions.occurrences import DAY_S, by_asset_day
-from vae_anomaly.decisions.rates import FloatArray, IntArray
+from vae_anomaly.decisions.rates import FloatArray, IntArray, Interval, Share
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarm_rows import TELLING
 from vae_anomaly.steps.alarms import CHAMPION
@@ -46,11 +46,12 @@ class Beside:
 
 @dataclass(frozen=True)
 class _Side:
-    """One line on the rows of one asset: alarms of each day, and which faults it found."""
+    """One line on the rows of one asset: alarms of each day, faults found, rows flagged."""
 
     counts: IntArray
     days: FloatArray
     found: BoolArray
+    over: Share
 
 
 def shadow_line(version: str) -> str:
@@ -137,7 +138,9 @@ def _sides(
         at = np.searchsorted(both, raised)
         by_day = by_asset_day(timed, at[~faulty[at]], ~(suppressed | faulty))
         found = [bool(((raised >= f.start) & (raised < f.end)).any()) for f in faults]
-        sides.append(_Side(by_day.counts, by_day.days, np.array(found, np.bool_)))
+        well = ~(suppressed | faulty)
+        over = Share(int((rows.exceeds & well).sum()), int(well.sum()))
+        sides.append(_Side(by_day.counts, by_day.days, np.array(found, np.bool_), over))
     return tuple(sides)
 
 
@@ -177,4 +180,23 @@ def _compared(plant: PlantConfig, gate: Gate, pairs: Sequence[tuple[_Side, ...]]
                 figure="confirmed faults found in service", seed=plant.seed,
             )
         )  # fmt: skip
+    mine, other = (_joined(side.over for side in line) for line in (ours, theirs))
+    figures.append(_flagged(gate, mine, other))
     return Beside(tuple(figures), float(days.sum()))
+
+
+def _joined(shares: Iterable[Share]) -> Interval:
+    each = list(shares)
+    return Share(sum(s.count for s in each), sum(s.total for s in each)).interval()
+
+
+def _flagged(gate: Gate, mine: Interval, other: Interval) -> Comparison:
+    """Rows over the threshold outside of faults: an alarm that always stands is but one alarm."""
+    allowed = max(gate.max_false_alarm_rate, other.value * gate.max_false_alarm_ratio)
+    reason = ""
+    if mine.value > allowed:
+        reason = (
+            f"rows over the threshold in service: {mine.value:.2%} against {other.value:.2%}, and "
+            f"{allowed:.2%} may be"
+        )
+    return Comparison("rows over the threshold in service", mine, other, reason=reason)

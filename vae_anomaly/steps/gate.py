@@ -92,7 +92,9 @@ def on_test_part(
     Without labels there, only false alarms, that is flagged rows, can be compared. A plant with a
     budget asks for few alarms, and not for few rows over the threshold.
     """
-    found = [_alarm_rate(gate, ours, theirs, budget)] if budget else [_row_rate(gate, ours, theirs)]
+    found = [_row_rate(gate, ours, theirs, by_ratio=budget is None)]
+    if budget is not None:
+        found.append(_alarm_rate(gate, ours, theirs, budget))
     mine, other = ours.operating_point, theirs.operating_point
     if mine.n_anomalous:
         found.append(
@@ -114,13 +116,14 @@ def on_test_part(
     return tuple(found)
 
 
-def _row_rate(gate: Gate, ours: Figures, theirs: Figures) -> Comparison:
+def _row_rate(gate: Gate, ours: Figures, theirs: Figures, *, by_ratio: bool) -> Comparison:
     mine, other = (f.operating_point.false_alarm_rate for f in (ours, theirs))
     n_normal = ours.operating_point.n_normal
     reasons = []
     if mine.value > gate.max_false_alarm_rate:
         reasons.append(f"above max_false_alarm_rate {gate.max_false_alarm_rate:.2%}")
-    if n_normal and mine.value > max(other.value * gate.max_false_alarm_ratio, 1 / n_normal):
+    limit = max(other.value * gate.max_false_alarm_ratio, 1 / n_normal) if n_normal else np.inf
+    if by_ratio and mine.value > limit:
         reasons.append(
             f"more than {gate.max_false_alarm_ratio:g} times the champion's {other.value:.2%}"
         )

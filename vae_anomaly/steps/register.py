@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vae_anomaly.config import Gate, PlantConfig, read_mlflow
 from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
-from vae_anomaly.steps.evaluate import Evaluation, Figures, evaluate, figures_of
+from vae_anomaly.steps.evaluate import Evaluation, evaluate, figures_of
 from vae_anomaly.steps.gate import (
     DECISION,
     PROMOTED,
@@ -30,7 +30,7 @@ from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
 from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.steps.train import Trained, read_current
-from vae_anomaly.steps.units import judged_together
+from vae_anomaly.steps.version_page import version_page, version_tags
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
 
@@ -66,7 +66,7 @@ class RegisterReport:
     existed: bool = False
 
 
-def register(plant: PlantConfig, folder: Path) -> RegisterReport:
+def register(plant: PlantConfig, folder: Path, *, link: str = "") -> RegisterReport:
     """Register a sealed package, look at the test part once, and decide who scores.
 
     The first version becomes champion. A later one becomes challenger, and champion only if the
@@ -78,6 +78,8 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     plant : PlantConfig
     folder : Path
         What `train` and `calibrate` left.
+    link : str, optional
+        Page of the flow run, for the version's page.
 
     Returns
     -------
@@ -111,8 +113,8 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
         folder / "package",
         trained.run_id,
         fingerprint=trained.fingerprint,
-        tags=_tags(plant, trained, package, figures),
-        description=_description(plant, trained, package, evaluation),
+        tags=version_tags(plant, trained, package, figures, link=link),
+        description=version_page(plant, trained, package, evaluation, link=link),
     )
     said = _ruled(plant, trained, tracking, version, evaluation)
     note_ruling(tracking, version, said)
@@ -216,62 +218,3 @@ def _event_metrics(events: EventFigures) -> Iterator[tuple[str, float]]:
         "median_delay_s": events.delay_s,
     }
     yield from ((name, found.value) for name, found in named.items() if np.isfinite(found.value))
-
-
-def _tags(
-    plant: PlantConfig, trained: Trained, package: ModelPackage, figures: Mapping[str, float]
-) -> dict[str, str]:
-    tags = {
-        "vae_anomaly.plant": plant.name,
-        "vae_anomaly.variant": plant.method,
-        "vae_anomaly.per": plant.model.per,
-        "vae_anomaly.readings_version": str(trained.readings_version),
-        "vae_anomaly.package_digest": package.digest,
-        "vae_anomaly.format_version": str(package.format_version),
-    }
-    shown = ("threshold", "test_auroc", "test_false_alarm_rate", "test_detection_rate")
-    return tags | {name: f"{figures[name]:.4g}" for name in shown if name in figures}
-
-
-def _description(
-    plant: PlantConfig, trained: Trained, package: ModelPackage, evaluation: Evaluation | None
-) -> str:
-    """Markdown that MLflow shows on the version's page."""
-    rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
-    lines = [
-        f"**{plant.name}**: {plant.method_kind}, {len(package.units)} "
-        f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
-        f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
-        f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
-        "",
-    ]
-    if evaluation is not None:
-        lines += [
-            "| test part | AUROC | detection rate | false alarm rate | as alarms |",
-            "|---|---|---|---|---|",
-            *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
-            "",
-            *(f"- {sentence}" for sentence in evaluation.in_words()),
-        ]
-    lines += [f"- {note}" for note in package.provenance.notes]
-    return "\n".join(lines)
-
-
-def _expected(package: ModelPackage) -> str:
-    """What a budget will cost, as a sentence."""
-    if package.budget is None:
-        return ""
-    return (
-        f" Expected of machines that are well: {package.budget.forecast.per_week:.2g} alarms per "
-        "asset and week."
-    )
-
-
-def _row(figures: Figures) -> str:
-    point = figures.operating_point
-    area = "–"
-    if figures.auroc:
-        area = f"{figures.auroc.value:.3f} ({figures.auroc.low:.3f}–{figures.auroc.high:.3f})"
-    detected = f"{point.detection_rate.value:.1%}" if point.n_anomalous else "–"
-    wrong, alarms = f"{point.false_alarm_rate.value:.2%}", figures.events.in_words()
-    return f"| {figures.method} | {area} | {detected} | {wrong} | {alarms} |"
