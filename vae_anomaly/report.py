@@ -379,12 +379,11 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
             _percent(v.tags.get("test_detection_rate")),
             _percent(v.tags.get("test_false_alarm_rate")),
             v.tags.get(DECISION, "–"),
-            v.digest[:8],
         )
         for v in reversed(versions)
     )
     columns = ("version", "alias", "created (UTC)", "readings", "threshold", "AUROC", "detected",
-               "false alarms", "gate", "package")  # fmt: skip
+               "false alarms", "gate")  # fmt: skip
     notes = tuple(
         f"version {v.version}: {reason}"
         for v in reversed(versions)
