@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
 from pipelines.parameters import FolderParameters, may_pass
 from vae_anomaly.report import register_table
@@ -22,7 +23,8 @@ from vae_anomaly.steps.train import latest_trained
 def register_version(parameters: FolderParameters) -> RegisterReport:
     """Register the package, look at the test part once, and decide who scores."""
     plant = parameters.read()
-    return register_package(plant, parameters.folder or latest_trained(plant))
+    folder = parameters.folder or latest_trained(plant)
+    return register_package(plant, folder, link=flow_run.ui_url or "")
 
 
 @flow(name="register", flow_run_name="register {parameters.plant.stem}")

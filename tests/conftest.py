@@ -19,6 +19,27 @@ settings.register_profile("vae_anomaly", deadline=None)
 settings.load_profile("vae_anomaly")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_of_the_developer() -> Iterator[None]:
+    """Tests go to the registries that they make themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database; the seconds that it takes are spent once."""
+    from judged_plant import plant_in
+
+    from vae_anomaly.tracking import open_tracking
+
+    lake = tmp_path_factory.mktemp("template")
+    open_tracking(plant_in(lake, "template"))
+    return lake / "mlflow" / "mlflow.db"
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Address of a PostgreSQL of this session's own, on loopback.

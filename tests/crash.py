@@ -41,8 +41,8 @@ POINTS = {
         "os.replace",
     ),
     "calibrate": ("os.replace",),
-    "register": ("vae_anomaly.steps.register._decide",),
-    "score": ("vae_anomaly.steps.score.commit", "vae_anomaly.steps.alarms.merge"),
+    "register": ("vae_anomaly.steps.register._ruled",),
+    "score": ("vae_anomaly.steps.lines.commit", "vae_anomaly.steps.alarms.merge"),
 }
 
 #: The same of an ingest that forms readings from samples.

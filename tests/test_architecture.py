@@ -55,7 +55,7 @@ LEVELS = (
     ("mlflow_model", "steps"),
     ("report", "progress"),
     ("demo",),
-    ("cli", "cli_alarms", "cli_uses", "__main__"),
+    ("cli", "cli_alarms", "cli_models", "cli_uses", "__main__"),
 )
 
 #: Within these, a neighbour of the same level is another room: no imports between them.

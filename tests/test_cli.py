@@ -72,7 +72,11 @@ def test_help_and_a_wrong_file_answer_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("demo", "init")])
 def test_wrong_plant_file_is_said_in_one_piece(name: str, tmp_path: Path) -> None:
-    more = ["9ec0ed"] if name == "explain" else []
+    more = {
+        "explain": ["9ec0ed"],
+        "archive": ["3"],
+        "backfill": ["--from", "2026-03-01", "--to", "2026-03-02"],
+    }.get(name, [])
     missing = command(name, tmp_path / "nothing.yml", *more)
     assert missing.returncode == 1
     assert missing.stderr.startswith("error: ")

@@ -25,6 +25,7 @@ from vae_anomaly.errors import InputError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.label import label_alarms
+from vae_anomaly.steps.promote import promote
 from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
 from vae_anomaly.steps.register import register
 from vae_anomaly.steps.said import raised_alarms
@@ -74,7 +75,7 @@ def test_marks_of_one_week_cut_the_false_alarms_of_the_next_one(tmp_path: Path) 
     assert not again.changes
     assert len(open_tracking(plant).versions()) == 2
     # after a step back, the same words find the same version
-    open_tracking(plant).set_champion(first)
+    promote(plant, first.version)
     back = recalibrate(plant)
     assert back.existed
     assert back.version is not None

@@ -38,8 +38,9 @@ from vae_anomaly.errors import InputError, PartsError, RegistryError
 from vae_anomaly.steps.calibrate import calibrate
 from vae_anomaly.steps.explain import explain_alarm, explain_table
 from vae_anomaly.steps.figures import Areas, Figures
+from vae_anomaly.steps.gate import PROMOTED, WAITING, on_test_part, ruling
 from vae_anomaly.steps.ingest import ingest
-from vae_anomaly.steps.register import gate_reasons, register
+from vae_anomaly.steps.register import register
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import latest_trained, train
 from vae_anomaly.tracking import open_tracking
@@ -144,7 +145,7 @@ def test_scored_file_by_file_the_verdicts_are_the_same(done: Path, tmp_path: Pat
     champion = ModelPackage.read(latest_trained(whole) / "package")
     pieces = read_plant(write_plant(tmp_path, n_files=0))
     lake = Lake(pieces.lake_path, pieces.contract)
-    from vae_anomaly.steps.score import line_verdicts
+    from vae_anomaly.steps.lines import line_verdicts
 
     found: list[Row] = []
     through = -1
@@ -332,17 +333,24 @@ def figures(far: float, detected: float, area: float, *, n_anomalous: int = 100)
         (figures(0.016, 0.90, 0.95), ("1.5 times the champion's",)),
         (figures(0.01, 0.87, 0.95), ("detection rate 87.0% is 3.0% below",)),
         (figures(0.01, 0.90, 0.93), ("AUROC 0.930 is 0.020 below",)),
-        (figures(0.07, 0.80, 0.90), ("above max", "1.5 times", "detection", "AUROC")),
+        (
+            figures(0.07, 0.80, 0.90),
+            ("above max_false_alarm_rate 5.00% and", "detection", "AUROC"),
+        ),
         (figures(0.01, float("nan"), 0.0, n_anomalous=0), ()),
     ],
 )
 def test_gate_holds_or_says_what_is_worse(ours: Figures, expected: tuple[str, ...]) -> None:
-    reasons = gate_reasons(Gate(), ours, figures(0.01, 0.90, 0.95))
+    said = ruling(Gate(), on_test_part(Gate(), ours, figures(0.01, 0.90, 0.95)))
+    assert (said.decision == PROMOTED) == (not expected)
+    reasons = said.reasons
     assert len(reasons) == len(expected)
     for reason, part in zip(reasons, expected, strict=True):
         assert part in reason
 
 
-def test_gate_without_a_comparison_promotes_nobody() -> None:
-    assert gate_reasons(Gate(), None, None)
-    assert gate_reasons(Gate(promote="never"), figures(0, 1, 1), figures(1, 0, 0))
+def test_gate_without_evidence_promotes_nobody() -> None:
+    better = on_test_part(Gate(), figures(0, 1, 1), figures(1, 0, 0))
+    assert ruling(Gate(), better).decision == PROMOTED
+    assert ruling(Gate(promote="manual"), better).decision == WAITING
+    assert ruling(Gate(), better, missing=["a week beside the champion"]).decision == WAITING

@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +22,11 @@ import sealed
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from judged_plant import plant_in
 from mlflow.utils import validation
+from mlflow_server import running, wait_for
 
-from vae_anomaly.config import MlflowConfig, PlantConfig, Source
+from vae_anomaly.config import MlflowConfig, PlantConfig
 from vae_anomaly.errors import PackageError, RegistryError, RegistryUnreachableError
 from vae_anomaly.tracking import (
     Tracking,
@@ -39,22 +40,6 @@ from vae_anomaly.tracking.names import MAX_VALUE, cut, flat, key
 
 ROOT = Path(__file__).parents[1]
 A, B = "a" * 64, "b" * 64
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_settings_of_the_developer() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        yield
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow database; the seconds that it takes are spent once."""
-    lake = tmp_path_factory.mktemp("template")
-    open_tracking(plant_in(lake, "template"))
-    return lake / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture
@@ -74,12 +59,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sealed") / "package"
     sealed.seal(folder)
     return folder
-
-
-def plant_in(lake: Path, name: str = "pumps") -> PlantConfig:
-    return PlantConfig(
-        name=name, lake=str(lake), source=Source(path="*.csv"), contract=sealed.CONTRACT
-    )
 
 
 def register(tracking: Tracking, package: Path, fingerprint: str = A) -> Version:
@@ -125,7 +104,7 @@ def test_two_plants_in_one_registry_do_not_meet(
     assert fans.find_version(A) is None
     assert fans.find_run(A) is None
     assert fans.versions() == ()
-    pumps.set_champion(register(pumps, package))
+    pumps.set_alias("champion", register(pumps, package))
     assert fans.champion() is None
 
 
@@ -335,19 +314,27 @@ def test_package_without_a_threshold_or_damaged_is_not_registered(
     assert tracking.versions() == ()
 
 
-def test_aliases_move_and_a_champion_is_no_challenger(tracking: Tracking, package: Path) -> None:
+def test_aliases_move_and_go(tracking: Tracking, package: Path) -> None:
     one, two = register(tracking, package), register(tracking, package, B)
-    tracking.set_champion(one)
+    tracking.set_alias("champion", one)
     tracking.set_challenger(two)
     assert [version.aliases for version in tracking.versions()] == [("champion",), ("challenger",)]
-    tracking.set_champion(two)
-    champion = tracking.champion()
-    assert champion == tracking.find_version(B)
-    assert champion is not None
-    assert champion.aliases == ("champion",)
-    assert tracking.challenger() is None
+    tracking.set_alias("champion", two)
     tracking.set_alias("previous", one)
-    assert tracking.versions()[0].aliases == ("previous",)
+    tracking.drop_alias("challenger")
+    champion, previous = tracking.champion(), tracking.previous()
+    assert champion is not None
+    assert previous is not None
+    assert (champion.version, champion.aliases) == ("2", ("champion",))
+    assert previous.version == "1"
+    assert tracking.challenger() is None
+
+
+def test_the_registered_model_keeps_notes(tracking: Tracking, package: Path) -> None:
+    assert tracking.note("x") == ""
+    register(tracking, package)
+    tracking.set_note("x", "1 of a")
+    assert (tracking.note("x"), tracking.note("y")) == ("1 of a", "")
 
 
 # -------------------------------------------------------------------------------- packages on disk
@@ -395,7 +382,7 @@ def test_champion_goes_on_from_the_cache_while_mlflow_is_gone(
     with pytest.raises(RegistryError, match="no version with the alias 'champion'"):
         champion_package(plant)
     tracking = open_tracking(plant)
-    tracking.set_champion(register(tracking, package))
+    tracking.set_alias("champion", register(tracking, package))
     online = champion_package(plant)
     assert (online.version, online.cached) == ("1", False)
     assert cached_champion(plant.lake_path / "packages") == tracking.champion()
@@ -477,7 +464,7 @@ if {killed_before!r}:
     setattr(MlflowClient, {killed_before!r}, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
 tracking = open_tracking(plant_in(Path({lake!r})))
 version = register(tracking, Path({package!r}))
-tracking.set_champion(version)
+tracking.set_alias("champion", version)
 tracking.fetch_package(tracking.champion(), Path({lake!r}, "packages"))
 assert version.version == "1", version
 """
@@ -560,30 +547,8 @@ def server(tmp_path: Path, database: Path) -> Iterator[tuple[str, subprocess.Pop
     store.mkdir()
     shutil.copy(database, store / "mlflow.db")
     uri = dead_server()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", uri.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db"]
-    command += ["--artifacts-destination", str(store / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, cwd=store, start_new_session=True
-        )
-    try:
+    with running(store, int(uri.rpartition(":")[2])) as process:
         yield uri, process
-    finally:
-        with suppress(ProcessLookupError):  # the test killed it
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def wait_for(plant: PlantConfig) -> Tracking:
-    for _ in range(120):
-        try:
-            return open_tracking(plant)
-        except RegistryUnreachableError:
-            time.sleep(0.5)
-    raise AssertionError("the server did not start within a minute")
 
 
 @pytest.mark.slow
@@ -611,7 +576,7 @@ def test_whole_life_on_a_real_server(
     version = register(tracking, package)
     assert (version.version, version.run_id) == ("1", run_id)
     assert register(tracking, package) == version
-    tracking.set_champion(version)
+    tracking.set_alias("champion", version)
     tracking.finish_run(run_id)
     online = champion_package(plant)
     assert contents(online.folder) == contents(package)

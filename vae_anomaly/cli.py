@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_anomaly.cli_alarms import ALARM_COMMANDS, add_alarm_options, alarm_table
+from vae_anomaly.cli_models import MODEL_COMMANDS, add_model_options, model_table
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
@@ -114,6 +115,9 @@ def parser() -> argparse.ArgumentParser:
             continue
         if name in ALARM_COMMANDS:
             add_alarm_options(sub, name)
+            continue
+        if name in MODEL_COMMANDS:
+            add_model_options(sub, name)
             continue
         if name in ("check", "ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
@@ -316,13 +320,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from vae_anomaly.config import read_mlflow, read_plant
-
-    plant = read_plant(options.plant)
-    from vae_anomaly.report import models_table
-    from vae_anomaly.tracking import open_tracking
-
-    _show(models_table(read_mlflow(plant).model_name, open_tracking(plant).versions()))
+    _show(model_table(options))
 
 
 def _survey(options: argparse.Namespace) -> None:
@@ -399,6 +397,16 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",
                "vae-anomaly models plant.yml"),
+    "promote": (_models, "let a version score from now on, by default the challenger",
+                "vae-anomaly promote plant.yml 7 --why 'new bearings'"),
+    "rollback": (_models, "let the version score again that scored before",
+                 "vae-anomaly rollback plant.yml --why 'too many alarms'"),
+    "archive": (_models, "take a version out of use", "vae-anomaly archive plant.yml 3"),
+    "history": (_models, "list who scored when, or say which model judged an asset",
+                "vae-anomaly history plant.yml --asset pump-7 --at 2026-03-03"),
+    "backfill": (_models, "judge readings of the past with any version, beside the champion",
+                 "vae-anomaly backfill plant.yml --from 2026-03-01 --to 2026-03-08 "
+                 "--model-version 7"),
     "generate": (_use, "draw new rows of the plant from a model, as a table and a picture",
                  "vae-anomaly generate plant.yml --n 1000 --out rows.csv --context speed=1200"),
     "interpolate": (_use, "go from one reading to another through the latent space",

@@ -22,7 +22,7 @@ from vae_anomaly.report import Table, figure_text, places_table, share_text
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.register import RegisterReport
-from vae_anomaly.steps.score import ScoreReport
+from vae_anomaly.steps.score import CHAMPION, ScoreReport
 
 __all__ = ["Demo", "more_rows", "prepare", "summary", "where_things_lie"]
 
@@ -176,7 +176,7 @@ def _named_share(made: Demo) -> float:
     """Share of the detected rows of planted faults whose first sensor is a planted one."""
     plant = made.config()
     table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
-    where = pc.field("status") == "anomaly"
+    where = (pc.field("line") == CHAMPION) & (pc.field("status") == "anomaly")
     columns = ["asset", "time", "top_sensors"]
     anomalies = pa.Table.from_batches(list(rows(table, columns=columns, where=where)))
     asset = np.asarray(anomalies["asset"].to_pylist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,11 @@ from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation
 from vae_anomaly.steps.figures import Areas, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
+from vae_anomaly.steps.gate import DECISION, REASONS, REFUSED, WAITING
+from vae_anomaly.steps.promotions import ARCHIVED
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
+from vae_anomaly.steps.shadow import Shadow
 from vae_anomaly.steps.survey_page import survey_tables
 from vae_anomaly.steps.train import TrainReport
 from vae_anomaly.streaming import EVERY_ASSET
@@ -323,9 +327,13 @@ def _area_texts(areas: Areas | None) -> tuple[str, str, str]:
 
 def score_table(report: ScoreReport) -> Table:
     """Verdicts by status, and which sensors stand behind the anomalies."""
+    beside = _shadow_notes(report.shadow)
+    if report.cached:
+        beside = (f"MLflow does not answer: version {report.model_version}, as it was last "
+                  "fetched, has judged", *beside)  # fmt: skip
     if report.first_version > report.last_version:
         summary = f"Nothing to score: line {report.line} has judged every reading."
-        return Table("Score", summary, (), ())
+        return Table("Score", summary, (), (), beside)
     late = f", {report.n_late:,} of them late" if report.n_late else ""
     summary = (
         f"{report.n_rows:,} rows scored{late} with version {report.model_version} "
@@ -346,7 +354,25 @@ def score_table(report: ScoreReport) -> Table:
     if report.top_sensors:
         first = sorted(report.top_sensors.items(), key=lambda pair: -pair[1])[:5]
         notes.append("first among the anomalies: " + ", ".join(f"{s} {n:,}" for s, n in first))
-    return Table("Score", summary, ("status", "rows"), tuple(rows), tuple(notes))
+    return Table("Score", summary, ("status", "rows"), tuple(rows), (*notes, *beside))
+
+
+def _shadow_notes(shadow: Shadow | None) -> tuple[str, ...]:
+    """What the challenger did beside the champion."""
+    if shadow is None:
+        return ()
+    name = f"challenger version {shadow.version}"
+    if shadow.trouble:
+        return (f"{name} did not judge beside the champion: {shadow.trouble}",)
+    notes = []
+    if shadow.n_rows:
+        notes.append(
+            f"{name} judged {shadow.n_rows:,} rows beside it, {shadow.n_over:,} over its threshold"
+        )
+    if shadow.ruling is not None:
+        why = "; ".join(shadow.ruling.reasons)
+        notes.append(f"{name} is {shadow.ruling.decision}" + (f": {why}" if why else ""))
+    return tuple(notes)
 
 
 def _alarm_note(alarms: AlarmReport) -> str:
@@ -363,19 +389,28 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
     """Registered versions, the latest first."""
     rows = tuple(
         (
-            str(v.version),
-            ", ".join(v.aliases) or "–",
+            v.version,
+            ", ".join(v.aliases) or ("archived" if ARCHIVED in v.tags else "–"),
             v.created_at.strftime("%Y-%m-%d %H:%M"),
+            v.tags.get("vae_anomaly.readings_version", "–"),
+            v.tags.get("threshold", "–"),
             v.tags.get("test_auroc", "–"),
             _percent(v.tags.get("test_detection_rate")),
             _percent(v.tags.get("test_false_alarm_rate")),
-            v.digest[:8],
+            v.tags.get(DECISION, "–"),
         )
-        for v in versions
+        for v in reversed(versions)
     )
-    columns = ("version", "alias", "created (UTC)", "AUROC", "detected", "false alarms", "package")
+    columns = ("version", "alias", "created (UTC)", "readings", "threshold", "AUROC", "detected",
+               "false alarms", "gate")  # fmt: skip
+    notes = tuple(
+        f"version {v.version}: {reason}"
+        for v in reversed(versions)
+        if v.tags.get(DECISION) in (WAITING, REFUSED)
+        for reason in json.loads(v.tags.get(REASONS, "[]"))
+    )
     summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}."
-    return Table("Models", summary, columns, rows)
+    return Table("Models", summary, columns, rows, notes)
 
 
 def _percent(share: str | None) -> str:

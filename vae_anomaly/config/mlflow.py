@@ -14,14 +14,33 @@ from vae_anomaly.config.section import Frozen
 __all__ = ["Gate", "MlflowConfig"]
 
 
-class Gate(Frozen):
-    """What a challenger must reach on the same test part to become champion by itself."""
+#: What modes were called once.
+RENAMED = {"gate": "managed", "never": "manual"}
 
-    promote: Literal["gate", "never"] = "gate"
+
+class Gate(Frozen):
+    """What a challenger must show beside the champion, and whether it is promoted by itself then.
+
+    `managed` promotes when everything holds; `manual` says that it holds, and waits for
+    `vae-anomaly promote`.
+    """
+
+    promote: Literal["managed", "manual"] = "managed"
     max_auroc_loss: float = Field(default=0.01, ge=0)
-    max_detection_loss: float = Field(default=0.02, ge=0)
+    max_detection_loss: float = Field(default=0.02, ge=0, description="of anomalous rows")
+    max_fault_loss: float = Field(default=0.1, ge=0, description="of faults found")
     max_false_alarm_rate: float = Field(default=0.05, gt=0, le=1, description="whatever the budget")
     max_false_alarm_ratio: float = Field(default=1.5, gt=0, description="against the champion's")
+    confidence: float = Field(default=0.8, gt=0, lt=1, description="of differences")
+    shadow: bool = Field(default=True, description="score what the champion scores, beside it")
+    shadow_days: float = Field(default=0, ge=0, description="days of an asset that it must score")
+
+    @field_validator("promote", mode="before")
+    @classmethod
+    def _new_words(cls, promote: str) -> str:
+        if promote in RENAMED:
+            raise ValueError(f"'{promote}' is called '{RENAMED[promote]}' now; write that")
+        return promote
 
 
 class MlflowConfig(Frozen):
@@ -34,6 +53,7 @@ class MlflowConfig(Frozen):
     model_name: str = "{plant}"
     champion: str = Field(default="champion", description="alias of the version that scores")
     challenger: str = Field(default="challenger", description="alias of the latest contender")
+    previous: str = Field(default="previous", description="alias of what a rollback goes back to")
     gate: Gate = Gate()
 
     @field_validator("tracking_uri", "artifact_root", "experiment", "model_name")

@@ -15,6 +15,7 @@ __all__ = [
     "FILES",
     "LABELS",
     "PARTS",
+    "PROMOTIONS",
     "QUARANTINE",
     "READINGS",
     "SAMPLES",
@@ -33,6 +34,7 @@ PARTS: Final = "parts"
 VERDICTS: Final = "verdicts"
 ALARMS: Final = "alarms"
 LABELS: Final = "labels"
+PROMOTIONS: Final = "promotions"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
@@ -148,6 +150,20 @@ TABLES: Mapping[str, pa.Schema] = {
             ("who", pa.string()),
             ("comment", pa.string()),
             ("said_at", MOMENT),
+        ]
+    ),
+    PROMOTIONS: pa.schema(
+        [
+            ("number", pa.int64()),
+            ("at", MOMENT),
+            ("action", pa.string()),
+            ("from_version", pa.string()),
+            ("to_version", pa.string()),
+            ("by", pa.string()),
+            ("why", pa.string()),
+            ("gate", pa.string()),
+            ("readings_version", pa.int64()),
+            ("scored_through", pa.int64()),
         ]
     ),
 }

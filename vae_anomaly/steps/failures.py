@@ -12,7 +12,6 @@ from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
 from vae_anomaly.decisions.episodes import Episodes, timeline
 from vae_anomaly.decisions.lead_times import LeadTimes, lead_times
-from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.said import FAILURE, Said
 
 __all__ = ["foretold"]
@@ -38,7 +37,7 @@ def foretold(
     said : iterable of Said
         What people said, of which failures count.
     where : pc.Expression
-        Which verdicts are of the period.
+        Which verdicts are of the period, those of the champion's line alone.
     horizon_s : float
         How long before a failure an alarm is of use.
 
@@ -50,13 +49,10 @@ def foretold(
     failures = [entry for entry in said if entry.verdict == FAILURE]
     if not failures:
         return None
-    batches = rows(lake.open(VERDICTS), columns=["asset", "time", "line"], where=where)
-    scored = pa.Table.from_batches(
-        list(batches), lake.schema(VERDICTS).empty_table().select(["asset", "time", "line"]).schema
-    )
-    scored = scored.filter(pc.equal(scored["line"], CHAMPION)).sort_by(
-        [("asset", "ascending"), ("time", "ascending")]
-    )
+    batches = rows(lake.open(VERDICTS), columns=["asset", "time"], where=where)
+    schema = lake.schema(VERDICTS).empty_table().select(["asset", "time"]).schema
+    scored = pa.Table.from_batches(list(batches), schema)
+    scored = scored.sort_by([("asset", "ascending"), ("time", "ascending")])
     if not scored.num_rows:
         return None
     first = pc.min(scored["time"]).cast(pa.int64()).as_py()

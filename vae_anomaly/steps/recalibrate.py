@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import JsonValue
 
-from vae_anomaly.config import PlantConfig, read_mlflow, settings_digest
+from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.lake import Lake
 from vae_anomaly.decisions.budget import BudgetChoice, within_budget
 from vae_anomaly.decisions.dependence import Blocks, correlated_rows
@@ -22,8 +21,9 @@ from vae_anomaly.errors import CalibrationError, InputError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.package_file import read_package_file, weights_digest
 from vae_anomaly.steps.feedback import read_feedback
+from vae_anomaly.steps.gate import REFUSED, Ruling, note_ruling, ruling
 from vae_anomaly.steps.marked import marked_rows
-from vae_anomaly.steps.register import DECISION, REASONS
+from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.steps.said import FALSE_ALARM, FAULT, holding, read_said
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.table import Table
@@ -164,7 +164,7 @@ def recalibrate(
     version = known or _registered(
         plant, lake, tracking, judging, report, rows, choice, fingerprint
     )
-    reasons = _decide(plant, tracking, version, report)
+    reasons = _ruled(plant, tracking, version, report)
     return replace(report, version=version, reasons=reasons, existed=known is not None)
 
 
@@ -281,23 +281,21 @@ def _in_events(rows: Marked) -> np.ndarray:
     return inside & rows.judged & ~rows.history.is_normal
 
 
-def _decide(
+def _ruled(
     plant: PlantConfig, tracking: Tracking, version: Version, report: RecalibrateReport
 ) -> tuple[str, ...]:
     """Let the version score unless a confirmed event is lost; says why it does not."""
-    reasons = []
-    if n_lost := sum(unit.n_lost for unit in report.units.values()):
-        reasons.append(f"{n_lost} confirmed events would be lost")
-    if read_mlflow(plant).gate.promote == "never":
-        reasons.append("mlflow.yml says gate.promote: never; promote it by hand")
-    if reasons:
+    n_lost = sum(unit.n_lost for unit in report.units.values())
+    said = ruling(tracking.config.gate, ())
+    if n_lost:
+        said = Ruling(REFUSED, (f"{n_lost} confirmed events would be lost", *said.reasons))
+    if said.reasons:
         tracking.set_challenger(version)
     else:
-        tracking.set_champion(version)
-    decision = "refused" if reasons else "promoted"
-    tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
+        set_champion(plant, tracking, version, action="recalibrated", why=report.statement)
+    note_ruling(tracking, version, said)
     logger.info("version %s: %s", version.version, report.statement)
-    return tuple(reasons)
+    return said.reasons
 
 
 def recalibrate_table(report: RecalibrateReport) -> Table:

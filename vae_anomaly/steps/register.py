@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +15,31 @@ from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation, evaluate, figures_of
-from vae_anomaly.steps.figures import Figures
+from vae_anomaly.steps.gate import (
+    DECISION,
+    PROMOTED,
+    REASONS,
+    WAITING,
+    Ruling,
+    as_json,
+    note_ruling,
+    on_test_part,
+    ruling,
+)
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
+from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.steps.train import Trained, read_current
-from vae_anomaly.steps.units import judged_together
+from vae_anomaly.steps.version_page import version_page, version_tags
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.tracking import Tracking, Version, champion_package, open_tracking
 
-__all__ = ["RegisterReport", "gate_reasons", "register"]
+__all__ = ["RegisterReport", "register"]
 
 logger = logging.getLogger(__name__)
 
-#: Tags of a version that the gate has judged: "promoted" or "refused", and why, as a JSON list.
-DECISION, REASONS = "vae_anomaly.decision", "vae_anomaly.reasons"
+#: Why a version waits of which nobody knows how it does beside the champion.
+NOT_COMPARED = "the two were not compared on the same test part; promote it by hand"
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class RegisterReport:
     existed: bool = False
 
 
-def register(plant: PlantConfig, folder: Path) -> RegisterReport:
+def register(plant: PlantConfig, folder: Path, *, link: str = "") -> RegisterReport:
     """Register a sealed package, look at the test part once, and decide who scores.
 
     The first version becomes champion. A later one becomes challenger, and champion only if the
@@ -67,6 +78,8 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     plant : PlantConfig
     folder : Path
         What `train` and `calibrate` left.
+    link : str, optional
+        Page of the flow run, for the version's page.
 
     Returns
     -------
@@ -100,15 +113,14 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
         folder / "package",
         trained.run_id,
         fingerprint=trained.fingerprint,
-        tags=_tags(plant, trained, package, figures),
-        description=_description(plant, trained, package, evaluation),
+        tags=version_tags(plant, trained, package, figures, link=link),
+        description=version_page(plant, trained, package, evaluation, link=link),
     )
-    reasons = _decide(plant, trained, tracking, version, evaluation, settings.gate)
-    decision = "refused" if reasons else "promoted"
-    tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
+    said = _ruled(plant, trained, tracking, version, evaluation)
+    note_ruling(tracking, version, said)
     tracking.finish_run(trained.run_id)
-    alias = settings.challenger if reasons else settings.champion
-    return RegisterReport(version, alias, reasons, evaluation)
+    alias = settings.champion if said.decision == PROMOTED else settings.challenger
+    return RegisterReport(version, alias, said.reasons, evaluation)
 
 
 def _sealed(
@@ -122,68 +134,48 @@ def _sealed(
     raise RegistryError(f"{folder.name} has no threshold yet; run `vae-anomaly calibrate` first")
 
 
-def _decide(
+def _ruled(
     plant: PlantConfig,
     trained: Trained,
     tracking: Tracking,
     version: Version,
     evaluation: Evaluation | None,
-    gate: Gate,
-) -> tuple[str, ...]:
-    """Give the version its alias; says why it did not become champion."""
+) -> Ruling:
+    """Give the version its alias; what the gate says of it."""
     champion = tracking.champion()
     if champion is None or champion.version == version.version:
-        tracking.set_champion(version)
-        return ()
+        why = f"trained on version {trained.readings_version} of the readings"
+        set_champion(plant, tracking, version, action="first", why=why)
+        return Ruling(PROMOTED)
     tracking.set_challenger(version)
+    said = _compared(plant, trained, evaluation, tracking.config.gate)
+    if said.decision != PROMOTED:
+        logger.warning("version %s stays challenger: %s", version.version, "; ".join(said.reasons))
+        return said
+    set_champion(
+        plant, tracking, version, action="promoted", why="no worse on the test part",
+        gate=as_json(said.figures),
+    )  # fmt: skip
+    return said
+
+
+def _compared(
+    plant: PlantConfig, trained: Trained, evaluation: Evaluation | None, gate: Gate
+) -> Ruling:
+    """What the gate says of the new version beside the champion, on the same test part."""
     theirs = None
     try:
-        package = ModelPackage.read(champion_package(plant).folder)
-        theirs = figures_of(plant, trained, package)
+        theirs = figures_of(plant, trained, ModelPackage.read(champion_package(plant).folder))
     except PackageError as error:
         logger.warning("the champion cannot be compared: %s", error)
-    reasons = gate_reasons(gate, evaluation.model if evaluation else None, theirs)
-    if reasons:
-        logger.warning("version %s stays challenger: %s", version.version, "; ".join(reasons))
-    else:
-        tracking.set_champion(version)
-    return reasons
-
-
-def gate_reasons(gate: Gate, ours: Figures | None, theirs: Figures | None) -> tuple[str, ...]:
-    """Why a challenger may not become champion; empty when the gate holds.
-
-    Both figures are of the same test part. Without labels there, only false alarms, that is
-    flagged rows, can be compared.
-    """
-    if gate.promote == "never":
-        return ("mlflow.yml says gate.promote: never; promote it by hand",)
-    if ours is None or theirs is None:
-        return ("the two were not compared on the same test part; promote it by hand",)
-    reasons = []
-    mine, other = ours.operating_point, theirs.operating_point
-    far, champion_far = mine.false_alarm_rate.value, other.false_alarm_rate.value
-    if far > gate.max_false_alarm_rate:
-        reasons.append(
-            f"false alarm rate {far:.2%} is above max_false_alarm_rate "
-            f"{gate.max_false_alarm_rate:.2%}"
-        )
-    if mine.n_normal and far > max(champion_far * gate.max_false_alarm_ratio, 1 / mine.n_normal):
-        reasons.append(
-            f"false alarm rate {far:.2%} is more than {gate.max_false_alarm_ratio:g} times the "
-            f"champion's {champion_far:.2%}"
-        )
-    if mine.n_anomalous:
-        lost = other.detection_rate.value - mine.detection_rate.value
-        if lost > gate.max_detection_loss:
-            reasons.append(
-                f"detection rate {mine.detection_rate.value:.1%} is {lost:.1%} below the champion's"
-            )
-    if ours.auroc is not None and theirs.auroc is not None:
-        lost = theirs.auroc.value - ours.auroc.value
-        if lost > gate.max_auroc_loss:
-            reasons.append(f"AUROC {ours.auroc.value:.3f} is {lost:.3f} below the champion's")
-    return tuple(reasons)
+    if evaluation is None or theirs is None:
+        return Ruling(WAITING, (NOT_COMPARED,))
+    waits = [f"it judges {gate.shadow_days:g} days of an asset beside the champion first"]
+    return ruling(
+        gate,
+        on_test_part(gate, evaluation.model, theirs, plant.calibration.budget),
+        missing=waits if gate.shadow_days else (),
+    )
 
 
 # -------------------------------------------------------------------- what a person reads in MLflow
@@ -227,62 +219,3 @@ def _event_metrics(events: EventFigures) -> Iterator[tuple[str, float]]:
         "median_delay_s": events.delay_s,
     }
     yield from ((name, found.value) for name, found in named.items() if np.isfinite(found.value))
-
-
-def _tags(
-    plant: PlantConfig, trained: Trained, package: ModelPackage, figures: Mapping[str, float]
-) -> dict[str, str]:
-    tags = {
-        "vae_anomaly.plant": plant.name,
-        "vae_anomaly.variant": plant.method,
-        "vae_anomaly.per": plant.model.per,
-        "vae_anomaly.readings_version": str(trained.readings_version),
-        "vae_anomaly.package_digest": package.digest,
-        "vae_anomaly.format_version": str(package.format_version),
-    }
-    shown = ("threshold", "test_auroc", "test_false_alarm_rate", "test_detection_rate")
-    return tags | {name: f"{figures[name]:.4g}" for name in shown if name in figures}
-
-
-def _description(
-    plant: PlantConfig, trained: Trained, package: ModelPackage, evaluation: Evaluation | None
-) -> str:
-    """Markdown that MLflow shows on the version's page."""
-    rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
-    lines = [
-        f"**{plant.name}**: {plant.method_kind}, {len(package.units)} "
-        f"scorer{'s' if len(package.units) > 1 else ''}, window {judged_together(plant)}.",
-        f"Trained on version {trained.readings_version} of the readings (rows: {rows}).",
-        f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
-        "",
-    ]
-    if evaluation is not None:
-        lines += [
-            "| test part | AUROC | detection rate | false alarm rate | as alarms |",
-            "|---|---|---|---|---|",
-            *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
-            "",
-            *(f"- {sentence}" for sentence in evaluation.in_words()),
-        ]
-    lines += [f"- {note}" for note in package.provenance.notes]
-    return "\n".join(lines)
-
-
-def _expected(package: ModelPackage) -> str:
-    """What a budget will cost, as a sentence."""
-    if package.budget is None:
-        return ""
-    return (
-        f" Expected of machines that are well: {package.budget.forecast.per_week:.2g} alarms per "
-        "asset and week."
-    )
-
-
-def _row(figures: Figures) -> str:
-    point = figures.operating_point
-    area = "–"
-    if figures.auroc:
-        area = f"{figures.auroc.value:.3f} ({figures.auroc.low:.3f}–{figures.auroc.high:.3f})"
-    detected = f"{point.detection_rate.value:.1%}" if point.n_anomalous else "–"
-    wrong, alarms = f"{point.false_alarm_rate.value:.2%}", figures.events.in_words()
-    return f"| {figures.method} | {area} | {detected} | {wrong} | {alarms} |"

@@ -260,6 +260,11 @@ class Tracking:
         return version_by_alias(self.client, self.config.model_name, self.config.challenger)
 
     @_reported
+    def previous(self) -> Version | None:
+        """Version that a rollback goes back to; None while there is none."""
+        return version_by_alias(self.client, self.config.model_name, self.config.previous)
+
+    @_reported
     def register(
         self,
         package_dir: Path,
@@ -322,17 +327,35 @@ class Tracking:
         self.client.set_registered_model_alias(version.name, alias, version.version)
 
     @_reported
-    def set_champion(self, version: Version) -> None:
-        """Let a version score; it is no challenger any more."""
-        self.set_alias(self.config.champion, version)
-        challenger = self.challenger()
-        if challenger is not None and challenger.version == version.version:
-            self.client.delete_registered_model_alias(version.name, self.config.challenger)
-
-    @_reported
     def set_challenger(self, version: Version) -> None:
         """Let a version contend."""
         self.set_alias(self.config.challenger, version)
+
+    @_reported
+    def drop_alias(self, alias: str) -> None:
+        """Take an alias away from whichever version has it."""
+        self.client.delete_registered_model_alias(self.config.model_name, alias)
+
+    @_reported
+    def drop_tag(self, version: Version, name: str) -> None:
+        """Take a tag away from a version."""
+        self.client.delete_model_version_tag(version.name, version.version, name)
+
+    @_reported
+    def note(self, name: str) -> str:
+        """What a tag of the registered model says; empty without it."""
+        try:
+            model = self.client.get_registered_model(self.config.model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return ""
+        return str(model.tags.get(name, ""))
+
+    @_reported
+    def set_note(self, name: str, value: str) -> None:
+        """Tag the registered model."""
+        self.client.set_registered_model_tag(self.config.model_name, name, value)
 
     @_reported
     def fetch_package(self, version: Version, cache_dir: Path, *, fresh: bool = False) -> Path:

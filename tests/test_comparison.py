@@ -1,0 +1,52 @@
+"""A challenger that is as good holds, one that is worse does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vae_anomaly.decisions.comparison import alarms_compared, faults_compared
+from vae_anomaly.errors import InputError
+
+
+def test_difference_of_faults_is_that_of_the_shares() -> None:
+    generator = np.random.default_rng(0)
+    ours, theirs = generator.random((2, 400)) < [[0.8], [0.7]]
+    found = faults_compared(ours, theirs, max_loss=0.1)
+    assert found.difference.value == pytest.approx(ours.mean() - theirs.mean())
+    spread = np.std(ours.astype(float) - theirs) / np.sqrt(400)  # 1.28 spreads: an end errs 1 in 10
+    assert found.difference.high - found.difference.low == pytest.approx(2.56 * spread, rel=0.1)
+    assert found.holds
+
+
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.0, 0.6, 1.0), (0.2, 0.0, 0.2)])
+def test_faults_hold_as_often_as_the_docs_say(loss: float, least: float, most: float) -> None:
+    """20 faults, 100 challengers; 74 % and 7 % in truth: outside once in 500 and in 10,000."""
+    generator = np.random.default_rng(1)
+    n_held = 0
+    for _ in range(100):
+        draw = generator.random(20)
+        lost, won = draw < 0.05 + loss * 0.75, draw > 0.95 + loss * 0.25
+        n_held += faults_compared(~lost, ~won, max_loss=0.1).holds
+    assert least <= n_held / 100 <= most
+
+
+def test_more_alarms_hold_within_the_ratio_the_budget_or_one_more() -> None:
+    days, champion = np.ones(28), np.tile([1, 0, 0, 0], 7)
+    assert alarms_compared(champion, champion, days, max_ratio=1.5).holds
+    one_more = champion + (np.arange(28) == 1)
+    assert alarms_compared(one_more, champion, days, max_ratio=1.0).holds
+    threefold = alarms_compared(3 * champion, champion, days, max_ratio=1.5)
+    assert threefold.challenger.value == pytest.approx(21 / 4)
+    assert threefold.difference.value == pytest.approx(14 / 4)
+    assert "5.2 against 1.8 (3 times as many; 1.5 times may be)" in threefold.reason
+    assert alarms_compared(3 * champion, champion, days, max_ratio=1.5, budget_per_week=10.0).holds
+
+
+def test_figures_of_other_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="of the same faults"):
+        faults_compared([True], [True, False], max_loss=0.1)
+    with pytest.raises(InputError, match="of the same days"):
+        alarms_compared([1], [1, 2], [1.0], max_ratio=1.5)
+    assert faults_compared([], [], max_loss=0.1).holds
+    assert not faults_compared([], [], max_loss=0.1).champion.known

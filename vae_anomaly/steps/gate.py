@@ -1,0 +1,182 @@
+"""Whether a challenger may judge in the champion's place: what the gate of mlflow.yml looks at.
+
+On the test part, at registration: row by row, and fault by fault. Beside the champion, in service:
+both lines of verdicts, through the alarm logic and each with its own rule, on the very same rows;
+a fault is what people confirmed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from pydantic import JsonValue
+
+from vae_anomaly.config import Budget, Gate
+from vae_anomaly.decisions.comparison import WEEK, Comparison, faults_compared
+from vae_anomaly.decisions.occurrences import DAY_S
+from vae_anomaly.decisions.rates import Interval
+from vae_anomaly.steps.figures import Figures
+from vae_anomaly.tracking import Tracking, Version
+
+__all__ = [
+    "DECISION",
+    "PROMOTED",
+    "REASONS",
+    "REFUSED",
+    "WAITING",
+    "Ruling",
+    "as_json",
+    "note_ruling",
+    "on_test_part",
+    "ruling",
+]
+
+#: Tags of a version that the gate has judged: the decision, why as a JSON list, and the figures.
+DECISION, REASONS = "vae_anomaly.decision", "vae_anomaly.reasons"
+FIGURES = "vae_anomaly.gate"
+
+#: Decisions: it judges; it waits for a person or for more evidence; it is worse.
+PROMOTED, WAITING, REFUSED = "promoted", "waiting", "refused"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the gate says of a challenger.
+
+    Attributes
+    ----------
+    decision : str
+        `PROMOTED`, `WAITING` or `REFUSED`.
+    reasons : tuple of str
+        Why it is not promoted.
+    figures : tuple of Comparison
+    """
+
+    decision: str
+    reasons: tuple[str, ...] = ()
+    figures: tuple[Comparison, ...] = ()
+
+
+def ruling(gate: Gate, figures: Sequence[Comparison], *, missing: Iterable[str] = ()) -> Ruling:
+    """Promote, wait or refuse, by figures that hold or do not.
+
+    Parameters
+    ----------
+    gate : Gate
+    figures : sequence of Comparison
+    missing : iterable of str
+        What was to be compared and could not be, or not yet.
+
+    Examples
+    --------
+    >>> ruling(Gate(promote="manual"), ()).reasons
+    ('mlflow.yml says gate.promote: manual; `vae-anomaly promote` promotes it',)
+    """
+    if worse := tuple(f.reason for f in figures if not f.holds):
+        return Ruling(REFUSED, worse, tuple(figures))
+    waits = list(missing)
+    if gate.promote == "manual":
+        waits.append("mlflow.yml says gate.promote: manual; `vae-anomaly promote` promotes it")
+    return Ruling(WAITING if waits else PROMOTED, tuple(waits), tuple(figures))
+
+
+def on_test_part(
+    gate: Gate, ours: Figures, theirs: Figures, budget: Budget | None = None
+) -> tuple[Comparison, ...]:
+    """The challenger beside the champion on the same test part.
+
+    Without labels there, only false alarms, that is flagged rows, can be compared. A plant with a
+    budget asks for few alarms, and not for few rows over the threshold.
+    """
+    found = [_row_rate(gate, ours, theirs, by_ratio=budget is None)]
+    if budget is not None:
+        found.append(_alarm_rate(gate, ours, theirs, budget))
+    mine, other = ours.operating_point, theirs.operating_point
+    if mine.n_anomalous:
+        found.append(
+            _level("detection rate", mine.detection_rate, other.detection_rate,
+                   gate.max_detection_loss, "{:.1%}")
+        )  # fmt: skip
+    if ours.auroc is not None and theirs.auroc is not None:
+        found.append(
+            _level("AUROC", ours.auroc, theirs.auroc, gate.max_auroc_loss, "{:.3f}", is_share=False)
+        )
+    delays = [np.array(figures.events.delays_s) for figures in (ours, theirs)]
+    if len(delays[0]) and len(delays[0]) == len(delays[1]):
+        found.append(
+            faults_compared(
+                *(np.isfinite(own) for own in delays), max_loss=gate.max_fault_loss,
+                confidence=gate.confidence,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _row_rate(gate: Gate, ours: Figures, theirs: Figures, *, by_ratio: bool) -> Comparison:
+    mine, other = (f.operating_point.false_alarm_rate for f in (ours, theirs))
+    n_normal = ours.operating_point.n_normal
+    reasons = []
+    if mine.value > gate.max_false_alarm_rate:
+        reasons.append(f"above max_false_alarm_rate {gate.max_false_alarm_rate:.2%}")
+    limit = max(other.value * gate.max_false_alarm_ratio, 1 / n_normal) if n_normal else np.inf
+    if by_ratio and mine.value > limit:
+        reasons.append(
+            f"more than {gate.max_false_alarm_ratio:g} times the champion's {other.value:.2%}"
+        )
+    said = f"false alarm rate {mine.value:.2%} is {' and '.join(reasons)}" if reasons else ""
+    return Comparison("false alarm rate", mine, other, reason=said)
+
+
+def _alarm_rate(gate: Gate, ours: Figures, theirs: Figures, budget: Budget) -> Comparison:
+    """Alarms that nothing was wrong for, or all where nothing is labelled; they are not paired."""
+    labelled = ours.events.normal_days > 0
+    name = "false_alarms_per_day" if labelled else "alarms_per_day"
+    mine, other = (_per_week(getattr(figures.events, name)) for figures in (ours, theirs))
+    figure = ("false " if labelled else "") + "alarms per asset and week"
+    allowed = budget.per_second * DAY_S * WEEK
+    reason = ""
+    if mine.known and mine.high > max(allowed, other.high * gate.max_false_alarm_ratio):
+        reason = (
+            f"{figure} {mine.value:.2g} may be {mine.high:.2g}: above the budget of {allowed:.2g}, "
+            f"and more than {gate.max_false_alarm_ratio:g} times what the champion's "
+            f"{other.value:.2g} may be"
+        )
+    return Comparison(figure, mine, other, reason=reason, is_share=False)
+
+
+def _level(
+    figure: str, mine: Interval, other: Interval, margin: float, form: str, *, is_share: bool = True
+) -> Comparison:
+    lost = other.value - mine.value
+    reason = ""
+    if lost > margin:
+        reason = f"{figure} {form.format(mine.value)} is {form.format(lost)} below the champion's"
+    return Comparison(figure, mine, other, reason=reason, is_share=is_share)
+
+
+def _per_week(rate: Interval) -> Interval:
+    return Interval(*(WEEK * end for end in (rate.value, rate.low, rate.high)))
+
+
+def as_json(figures: Iterable[Comparison]) -> str:
+    """Figures as JSON; what is not known is null."""
+    return json.dumps([_plain(asdict(figure)) for figure in figures])
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, dict):
+        return {str(name): _plain(own) for name, own in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    assert isinstance(value, str | bool)
+    return value
+
+
+def note_ruling(tracking: Tracking, version: Version, found: Ruling) -> None:
+    """Tag a version with what the gate said of it; the decision comes last."""
+    tags = {REASONS: json.dumps(found.reasons), FIGURES: as_json(found.figures)}
+    tracking.set_tags(version, {**tags, DECISION: found.decision})

@@ -1,0 +1,163 @@
+"""What a person reads of a version in MLflow: its tags, and a page in Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from vae_anomaly.config import PlantConfig
+from vae_anomaly.data.lake import Lake, as_timestamp
+from vae_anomaly.decisions.rates import Interval
+from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.evaluate import Evaluation
+from vae_anomaly.steps.figures import Figures
+from vae_anomaly.steps.said import holding, read_said
+from vae_anomaly.steps.train import Trained
+from vae_anomaly.steps.units import judged_together
+from vae_anomaly.streaming import EVERY_ASSET
+
+__all__ = ["version_page", "version_tags"]
+
+#: Scorers whose thresholds the page lists; the rest is counted.
+MOST_UNITS = 12
+
+#: Folders of the run's artifacts, and what lies there.
+ARTIFACTS = {
+    "pictures": "curves, histograms and faults as pictures",
+    "figures": "the same as numbers",
+    "latent": "the latent space",
+}
+
+
+def version_tags(
+    plant: PlantConfig,
+    trained: Trained,
+    package: ModelPackage,
+    figures: Mapping[str, float],
+    *,
+    link: str = "",
+) -> dict[str, str]:
+    """Tags of a version: what it was made of, and its figures in short.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    trained : Trained
+    package : ModelPackage
+    figures : mapping of str to float
+        As MLflow keeps them for the run.
+    link : str, optional
+        Page of the flow run that registers it.
+    """
+    tags = {
+        "vae_anomaly.plant": plant.name,
+        "vae_anomaly.variant": plant.method,
+        "vae_anomaly.per": plant.model.per,
+        "vae_anomaly.readings_version": str(trained.readings_version),
+        "vae_anomaly.package_digest": package.digest,
+        "vae_anomaly.format_version": str(package.format_version),
+    }
+    if period := _period(trained):
+        tags["vae_anomaly.trained_on"] = period
+    if link:
+        tags["vae_anomaly.flow_run"] = link
+    shown = ("threshold", "test_auroc", "test_false_alarm_rate", "test_detection_rate")
+    return tags | {name: f"{figures[name]:.4g}" for name in shown if name in figures}
+
+
+def version_page(
+    plant: PlantConfig,
+    trained: Trained,
+    package: ModelPackage,
+    evaluation: Evaluation | None,
+    *,
+    link: str = "",
+) -> str:
+    """Markdown that MLflow shows on the version's page; parameters as for `version_tags`."""
+    n_units = len(package.units)
+    rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
+    lines = [
+        f"**{plant.name}**: {plant.method_kind}, {n_units} scorer{'s' if n_units > 1 else ''}, "
+        f"window {judged_together(plant)}.",
+        f"Trained on version {trained.readings_version} of the readings (rows: {rows})"
+        + (f", from {period} UTC." if (period := _period(trained)) else "."),
+        f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
+        "",
+        *_thresholds(package),
+        "",
+    ]
+    if evaluation is not None:
+        lines += [
+            "| test part | AUROC | detection rate | false alarm rate | as alarms |",
+            "|---|---|---|---|---|",
+            *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
+            "",
+            *(f"- {sentence}" for sentence in evaluation.in_words()),
+        ]
+    lines += [f"- {note}" for note in package.provenance.notes]
+    lines += _said(Lake(plant.lake_path, plant.contract))
+    kept = "; ".join(f"`{folder}`: {what}" for folder, what in ARTIFACTS.items())
+    lines.append(f"- artifacts of the source run: {kept}")
+    if link:
+        lines.append(f"- [the flow run that registered it]({link})")
+    return "\n".join(lines)
+
+
+def _period(trained: Trained) -> str:
+    """First and last time of the rows that weights were fitted on; empty where there are none."""
+    own = [interval for interval in trained.intervals if interval.part == "train"]
+    if not own:
+        return ""
+    ends = min(interval.start for interval in own), max(interval.end for interval in own)
+    return " to ".join(f"{as_timestamp(end).as_py():%Y-%m-%d %H:%M}" for end in ends)
+
+
+def _thresholds(package: ModelPackage) -> Iterator[str]:
+    """Each scorer's threshold and what it does on the rows that it was set on, as a table."""
+    yield "| calibration | threshold | false alarm rate | detection rate | rule |"
+    yield "|---|---|---|---|---|"
+    calibrated = [(n, u.calibration) for n, u in package.units.items() if u.calibration is not None]
+    for name, calibration in calibrated[:MOST_UNITS]:
+        point = calibration.operating_point
+        cells = (
+            "every asset" if name == EVERY_ASSET else name,
+            f"{calibration.threshold.value:.4g}",
+            _interval(point.false_alarm_rate, "{:.2%}"),
+            _interval(point.detection_rate, "{:.1%}"),
+            calibration.threshold.rule,
+        )
+        yield f"| {' | '.join(cells)} |"
+    if (rest := len(calibrated) - MOST_UNITS) > 0:
+        yield f"| … and {rest} more | | | | |"
+
+
+def _said(lake: Lake) -> Iterable[str]:
+    """What people have said of alarms so far."""
+    counts = Counter(entry.verdict.replace("_", " ") for entry in holding(read_said(lake)))
+    if counts:
+        yield "- people have said so far: " + ", ".join(f"{n} {v}" for v, n in counts.items())
+
+
+def _expected(package: ModelPackage) -> str:
+    """What a budget will cost, as a sentence."""
+    if package.budget is None:
+        return ""
+    return (
+        f" Expected of machines that are well: {package.budget.forecast.per_week:.2g} alarms per "
+        "asset and week."
+    )
+
+
+def _row(figures: Figures) -> str:
+    point = figures.operating_point
+    area = "–" if figures.auroc is None else _interval(figures.auroc, "{:.3f}")
+    detected = _interval(point.detection_rate, "{:.1%}")
+    wrong, alarms = _interval(point.false_alarm_rate, "{:.2%}"), figures.events.in_words()
+    return f"| {figures.method} | {area} | {detected} | {wrong} | {alarms} |"
+
+
+def _interval(figure: Interval, form: str) -> str:
+    if not figure.known:
+        return "–"
+    value, low, high = (form.format(end) for end in (figure.value, figure.low, figure.high))
+    return f"{value} ({low}–{high})"
