@@ -1,5 +1,6 @@
 # One command does everything on a fresh machine with Python 3.11 (or later) and make:
 #   make demo    a simulated plant through the whole loop
+#   make stack   PostgreSQL, Prefect, MLflow and a worker on this machine
 #   make test    style, types and every test
 # Other Pythons: make demo PYTHON=/path/to/python3.12
 
@@ -13,11 +14,14 @@ export DO_NOT_TRACK = true
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: demo test fast lint venv clean
+.PHONY: demo stack test fast lint venv clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)  ## a simulated plant, from sensor files to verdicts
 	@$(BIN)/vae-anomaly demo
+
+stack: $(READY)  ## PostgreSQL, Prefect, MLflow and a worker, until Ctrl-C
+	@$(BIN)/vae-anomaly stack up --foreground
 
 # a worker a core: threads of its own would only get in the way of the others
 test fast: export OMP_NUM_THREADS := 1
@@ -40,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) from constraints.txt; this takes some minutes, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $$(grep '^torch==' constraints.txt)
-	@$(PIP) -c constraints.txt -e '.[sql,excel,dask,bench,dev]'
+	@$(PIP) -c constraints.txt -e '.[sql,excel,dask,stack,s3,bench,dev]'
 	@touch $@
 
 clean:  ## everything that the commands above made

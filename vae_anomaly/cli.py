@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vae_anomaly.cli_alarms import ALARM_COMMANDS, add_alarm_options, alarm_table
 from vae_anomaly.cli_models import MODEL_COMMANDS, add_model_options, model_table
+from vae_anomaly.cli_stack import add_stack_options, stack_command
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
@@ -108,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
             continue
         if name == "init":
             _add_init_options(sub)
+            continue
+        if name == "stack":
+            add_stack_options(sub)
             continue
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
         if name in USES:
@@ -344,6 +348,11 @@ def _use(options: argparse.Namespace) -> None:
     _show(use_table(options))
 
 
+def _stack(options: argparse.Namespace) -> None:
+    for table in stack_command(options):
+        _show(table)
+
+
 def _show(*tables: Table) -> None:
     from rich.console import Console
 
@@ -420,6 +429,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                  "vae-anomaly traverse plant.yml --out latents.csv"),
     "serve": (_serve, "serve ingest and scoring on their schedules from one process",
               "vae-anomaly serve plant.yml"),
+    "stack": (_stack, "run PostgreSQL, Prefect, MLflow and a worker on this machine",
+              "vae-anomaly stack up"),
     "demo": (_demo, "run a simulated plant with known faults through the whole loop",
              "vae-anomaly demo --folder demo"),
 }  # fmt: skip

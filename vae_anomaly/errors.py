@@ -14,6 +14,7 @@
     ├── PackageError (RuntimeError)     a model package is damaged, or scores otherwise than sealed
     ├── RegistryError (RuntimeError)    the registry has no such model, version or champion
     │   └── RegistryUnreachableError    it does not answer; what was fetched before still serves
+    ├── StackError (RuntimeError)       a server of the stack does not start, or a port is taken
     └── InputError (ValueError)         an argument of the Python API is wrong
 
 Each message says what was given, what is allowed and what to do.
@@ -36,6 +37,7 @@ __all__ = [
     "RegistryUnreachableError",
     "SourceError",
     "SourceUnreachableError",
+    "StackError",
     "TrainingError",
     "VAEAnomalyError",
     "closest",
@@ -88,6 +90,10 @@ class RegistryError(VAEAnomalyError, RuntimeError):
 
 class RegistryUnreachableError(RegistryError):
     """MLflow does not answer; what was fetched from it before can still be used."""
+
+
+class StackError(VAEAnomalyError, RuntimeError):
+    """A server of the stack does not start, does not answer, or finds its port taken."""
 
 
 class InputError(VAEAnomalyError, ValueError):
