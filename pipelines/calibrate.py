@@ -19,7 +19,7 @@ def set_thresholds(parameters: FolderParameters) -> CalibrateReport:
     return calibrate_package(plant, parameters.folder or latest_trained(plant))
 
 
-@flow(name="calibrate", flow_run_name="calibrate {parameters.plant.stem}")
+@flow(name="calibrate", flow_run_name="calibrate {parameters.name}")
 def calibrate(parameters: FolderParameters) -> CalibrateReport:
     """Calibrate a trained package, and publish its operating points."""
     report = set_thresholds(parameters)

@@ -25,7 +25,7 @@ def register_version(parameters: FolderParameters) -> RegisterReport:
     return register_package(plant, parameters.folder or latest_trained(plant))
 
 
-@flow(name="register", flow_run_name="register {parameters.plant.stem}")
+@flow(name="register", flow_run_name="register {parameters.name}")
 def register(parameters: FolderParameters) -> RegisterReport:
     """Register a calibrated package, and publish its figures beside the baselines'."""
     report = register_version(parameters)

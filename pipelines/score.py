@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters, may_pass
+from pipelines.names import rename, score_name
+from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import scoring_progress
 from vae_anomaly.report import score_table
 from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
@@ -26,10 +27,11 @@ def judge(parameters: PlantParameters) -> ScoreReport:
         return score_readings(parameters.read(), on_group=on_group)
 
 
-@flow(name="score", flow_run_name="score {parameters.plant.stem}")
+@flow(name="score", flow_run_name="score {parameters.name}", timeout_seconds=TIMEOUT_S)
 def score(parameters: PlantParameters) -> ScoreReport:
     """Score all readings without a verdict: the range comes from the data, not the schedule."""
     report = judge(parameters)
+    rename(score_name(parameters.read(), report))
     table = score_table(report)
     get_run_logger().info("%s", table.summary)
     create_markdown_artifact(key="score", markdown=table.markdown(), description=table.title)

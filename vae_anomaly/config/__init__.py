@@ -25,18 +25,20 @@ from vae_anomaly.config.plant import (
     Labels,
     ModelConfig,
     PlantConfig,
-    Schedule,
     Training,
     default_variant,
     is_series,
     window_rows,
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
+from vae_anomaly.config.schedule import OFF, SCHEDULED, Schedule
 from vae_anomaly.config.source import WHITESPACE, Database, Source
 
 __all__ = [
     "MISSING_TEXTS",
+    "OFF",
     "PARTS",
+    "SCHEDULED",
     "SECONDS",
     "WHITESPACE",
     "AlarmRule",

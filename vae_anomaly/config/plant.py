@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
 from vae_anomaly.config.parts import Exclusion, Parts
+from vae_anomaly.config.schedule import Schedule
 from vae_anomaly.config.section import Frozen
 from vae_anomaly.config.source import Source
 
@@ -18,7 +19,6 @@ __all__ = [
     "Labels",
     "ModelConfig",
     "PlantConfig",
-    "Schedule",
     "Training",
     "default_variant",
     "is_series",
@@ -142,21 +142,6 @@ class Calibration(Frozen):
                 f"calibration.budget chooses the threshold, and so does {min(both)}; leave one out"
             )
         return self
-
-
-class Schedule(Frozen):
-    """Cron lines for `vae-anomaly serve`."""
-
-    ingest: str = "*/15 * * * *"
-    score: str = "5 * * * *"
-    zone: str = "UTC"
-
-    @field_validator("ingest", "score")
-    @classmethod
-    def _five_fields(cls, line: str) -> str:
-        if len(line.split()) != 5:
-            raise ValueError(f"'{line}' is not a cron line of five fields, such as '5 * * * *'")
-        return line
 
 
 class PlantConfig(Frozen):

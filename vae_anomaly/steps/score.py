@@ -66,6 +66,8 @@ class ScoreReport:
         Rows in which a sensor was at fault itself, by sensor and kind.
     alarms : AlarmReport
         What became of the rows over the threshold.
+    first_time, last_time : datetime or None
+        Of the rows; None when there was nothing new.
     """
 
     line: str
@@ -78,6 +80,8 @@ class ScoreReport:
     sensor_faults: Mapping[str, int] = field(default_factory=dict)
     n_late: int = 0
     alarms: AlarmReport = field(default_factory=AlarmReport)
+    first_time: datetime | None = None
+    last_time: datetime | None = None
 
     @property
     def n_rows(self) -> int:
@@ -93,8 +97,15 @@ class _Tally:
     constant_changed: Counter[str] = field(default_factory=Counter)
     sensor_faults: Counter[str] = field(default_factory=Counter)
     n_late: int = 0
+    first_time: datetime | None = None
+    last_time: datetime | None = None
 
     def add(self, verdicts: pa.Table) -> None:
+        if not verdicts.num_rows:
+            return
+        ends = pc.min_max(verdicts["time"]).as_py()
+        self.first_time = min(ends["min"], self.first_time or ends["min"])
+        self.last_time = max(ends["max"], self.last_time or ends["max"])
         self.statuses.update(verdicts["status"].to_pylist())
         self.n_late += pc.sum(verdicts["late"]).as_py() or 0
         tops = verdicts["top_sensors"].drop_null()
@@ -146,6 +157,7 @@ def score(
     report = ScoreReport(
         CHAMPION, champion.version, first, last, dict(tally.statuses), dict(tally.top_sensors),
         dict(tally.constant_changed), dict(tally.sensor_faults), tally.n_late, raise_alarms(plant),
+        tally.first_time, tally.last_time,
     )  # fmt: skip
     for sensor, n in report.constant_changed.items():
         logger.warning("sensor '%s' was constant in training and has changed in %d rows", sensor, n)
