@@ -17,7 +17,6 @@ from vae_anomaly.errors import (
     VAEAnomalyError,
 )
 
-
 #: After so many seconds a run counts as hung: with one run at a time, it would keep all later ones
 #: from running. Work is committed in pieces, so a long catch-up that is cut off goes on next time.
 TIMEOUT_S = 6 * 3600.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import Flow
 from prefect import serve as serve_deployments
@@ -20,7 +21,7 @@ from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.errors import ConfigError
 
 #: Flows that run by themselves, by the key of their line in plant.yml.
-FLOWS: dict[str, Flow[[PlantParameters], object]] = {
+FLOWS: dict[str, Flow[[PlantParameters], Any]] = {  # each returns a report of its own
     "ingest": ingest,
     "score": score,
     "monitor": monitor,
