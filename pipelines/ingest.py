@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from pipelines.names import ingest_name, rename
+from pipelines.notify import told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import ingest_progress
 from vae_anomaly.report import ingest_table
@@ -26,6 +27,7 @@ def read_source(parameters: PlantParameters) -> IngestReport:
         return ingest_files(parameters.read(), on_file=on_file)
 
 
+@told
 @flow(name="ingest", flow_run_name="ingest {parameters.name}", timeout_seconds=TIMEOUT_S)
 def ingest(parameters: PlantParameters) -> IngestReport:
     """Read what is new in the source into the lake, and publish the counts."""

@@ -12,6 +12,7 @@ from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.errors import (
     ConfigError,
     LakeError,
+    NotificationError,
     RegistryUnreachableError,
     SourceUnreachableError,
     VAEAnomalyError,
@@ -58,7 +59,7 @@ def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> boo
     """Whether trying again can help: what the plant file or the data are to blame for stays so."""
     try:
         state.result()
-    except (LakeError, RegistryUnreachableError, SourceUnreachableError):
+    except (LakeError, NotificationError, RegistryUnreachableError, SourceUnreachableError):
         return True
     except VAEAnomalyError:
         return False

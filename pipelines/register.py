@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from pipelines.notify import told
 from pipelines.parameters import FolderParameters, may_pass
 from vae_anomaly.report import register_table
 from vae_anomaly.steps.register import RegisterReport
@@ -25,6 +26,7 @@ def register_version(parameters: FolderParameters) -> RegisterReport:
     return register_package(plant, parameters.folder or latest_trained(plant))
 
 
+@told
 @flow(name="register", flow_run_name="register {parameters.name}")
 def register(parameters: FolderParameters) -> RegisterReport:
     """Register a calibrated package, and publish its figures beside the baselines'."""

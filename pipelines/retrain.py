@@ -6,9 +6,11 @@ from pathlib import Path
 
 from prefect import flow
 
+from pipelines.notify import told
 from pipelines.parameters import PlantParameters
 
 
+@told
 @flow(name="retrain", flow_run_name="retrain {parameters.name}")
 def retrain(parameters: PlantParameters) -> None:
     """Train a challenger."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from pipelines.notify import told
 from pipelines.parameters import TRAIN_TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import training_progress
 from vae_anomaly.report import data_tables, train_table
@@ -25,6 +26,7 @@ def fit(parameters: PlantParameters) -> TrainReport:
         return train_plant(parameters.read(), on_check=on_check)
 
 
+@told
 @flow(name="train", flow_run_name="train {parameters.name}", timeout_seconds=TRAIN_TIMEOUT_S)
 def train(parameters: PlantParameters) -> TrainReport:
     """Train on the readings as they stand, unless that was done before."""

@@ -14,6 +14,7 @@
     ├── PackageError (RuntimeError)     a model package is damaged, or scores otherwise than sealed
     ├── RegistryError (RuntimeError)    the registry has no such model, version or champion
     │   └── RegistryUnreachableError    it does not answer; what was fetched before still serves
+    ├── NotificationError (RuntimeError) people could not be told; what is due is sent later
     └── InputError (ValueError)         an argument of the Python API is wrong
 
 Each message says what was given, what is allowed and what to do.
@@ -30,6 +31,7 @@ __all__ = [
     "ContractError",
     "InputError",
     "LakeError",
+    "NotificationError",
     "PackageError",
     "PartsError",
     "RegistryError",
@@ -88,6 +90,10 @@ class RegistryError(VAEAnomalyError, RuntimeError):
 
 class RegistryUnreachableError(RegistryError):
     """MLflow does not answer; what was fetched from it before can still be used."""
+
+
+class NotificationError(VAEAnomalyError, RuntimeError):
+    """People could not be told of something; it is kept, and sent with the next run."""
 
 
 class InputError(VAEAnomalyError, ValueError):

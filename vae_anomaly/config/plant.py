@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
 from vae_anomaly.config.schedule import Schedule
 from vae_anomaly.config.section import Frozen
@@ -176,6 +177,7 @@ class PlantConfig(Frozen):
     calibration: Calibration = Calibration()
     alarms: Alarms = Alarms()
     schedule: Schedule = Schedule()
+    notifications: Notifications = Notifications()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
 
