@@ -17,7 +17,7 @@ from pipelines.monitor import monitor
 from pipelines.parameters import PlantParameters
 from pipelines.retrain import install_automation, retrain
 from pipelines.score import score
-from pipelines.webhook import SignedWebhook
+from pipelines.webhook import AppriseMessage, SignedWebhook
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.errors import ConfigError
 
@@ -84,7 +84,8 @@ def serve(plants: Sequence[Path]) -> None:
     plants : sequence of Path
         Their plant files.
     """
-    SignedWebhook.register_type_and_schema()  # so that the server's pages offer it
+    for block in (SignedWebhook, AppriseMessage):  # so that the server's pages offer them
+        block.register_type_and_schema()
     for plant in served_plants(plants):
         install_automation(plant)
     served = [deployment for plant in plants for deployment in deployments(plant)]

@@ -1,4 +1,6 @@
-"""A notification block that signs what it sends, as https://www.standardwebhooks.com asks.
+"""Notification blocks that Prefect lacks: a signed webhook, and every address of Apprise (e-mail).
+
+The webhook is signed as https://www.standardwebhooks.com asks.
 
 Three headers say which message it is and prove who sent it:
 
@@ -21,10 +23,35 @@ from datetime import UTC, datetime
 
 import httpx
 from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.notifications import AppriseNotificationBlock
 from pydantic import Field, HttpUrl, SecretStr, field_validator
 from standardwebhooks import Webhook
 
-__all__ = ["SignedWebhook"]
+__all__ = ["AppriseMessage", "SignedWebhook"]
+
+#: Prefect's own picture of a webhook.
+_LOGO = HttpUrl(
+    "https://raw.githubusercontent.com/PrefectHQ/prefect/420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/webhook.png"
+)
+
+
+class AppriseMessage(AppriseNotificationBlock):
+    """Sends messages to an address that Apprise knows, such as that of a mail server.
+
+    Examples
+    --------
+    >>> mail = AppriseMessage(url="mailtos://user:password@example.com?to=shift@example.com")
+    >>> mail.save("shift")  # doctest: +SKIP
+    """
+
+    _block_type_name = "Apprise Message"
+    _block_type_slug = "apprise-message"
+    _logo_url = _LOGO
+    _documentation_url = HttpUrl("https://appriseit.com/services/")
+
+    url: SecretStr = Field(
+        title="Address", description="mailtos://user:password@host?to=…, or another of Apprise."
+    )
 
 
 class SignedWebhook(NotificationBlock):
@@ -38,9 +65,7 @@ class SignedWebhook(NotificationBlock):
 
     _block_type_name = "Signed Webhook"
     _block_type_slug = "signed-webhook"
-    _logo_url = HttpUrl(
-        "https://raw.githubusercontent.com/PrefectHQ/prefect/420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/webhook.png"
-    )
+    _logo_url = _LOGO
     _documentation_url = HttpUrl("https://www.standardwebhooks.com/")
 
     url: SecretStr = Field(title="URL", description="Where messages are posted.")

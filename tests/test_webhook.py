@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -31,15 +32,21 @@ class Receiver:
     requests: list[tuple[str, str]] = field(default_factory=list)  # id, type
     messages: dict[str, dict[str, str]] = field(default_factory=dict)  # by id: subject, text
 
+    plain: list[tuple[str, str]] = field(default_factory=list)  # subject, text; not signed
+
     def take(self, headers: dict[str, str], body: bytes) -> int:
         """Verify one request by the lines of the specification, and by its own library."""
+        answer = self.answers.pop(0) if self.answers else 204
+        if "webhook-id" not in headers:  # not ours
+            content = json.loads(body)
+            self.plain.append((content["title"], content["message"]))
+            return answer
         name, moment = headers["webhook-id"], headers["webhook-timestamp"]
         signed = f"{name}.{moment}.".encode() + body
         proof = hmac.new(bytes(range(32)), signed, hashlib.sha256).digest()
         assert headers["webhook-signature"] == f"v1,{base64.b64encode(proof).decode()}"
         content = Webhook(SECRET).verify(body, headers)
         self.requests.append((name, content["type"]))
-        answer = self.answers.pop(0) if self.answers else 204
         if answer != 500:
             self.messages.setdefault(name, content["data"])
         return answer
@@ -80,6 +87,22 @@ def test_a_block_signs_what_it_posts_and_hides_its_secrets(receiver: Receiver) -
     }
     assert "secret-token" not in repr(block)
     assert SECRET not in repr(block)
+
+
+def test_an_address_of_apprise_gets_the_message_or_the_failure_is_raised(
+    receiver: Receiver,
+) -> None:
+    from prefect.blocks.abstract import NotificationError
+
+    from pipelines.webhook import AppriseMessage
+
+    block = AppriseMessage(url=receiver.url.replace("http:", "json:"))
+    with block.raise_on_failure():
+        block.notify("flow high", subject="pumps: alarm")
+        assert receiver.plain == [("pumps: alarm", "flow high")]
+        receiver.answers = [500]
+        with pytest.raises(NotificationError):
+            block.notify("flow high", subject="pumps: alarm")
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "nö"])
