@@ -125,6 +125,8 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(tmp_path: Path) -> 
         wait_for(both_ingested, process, said)
         address = re.search(r"Prefect page: (http://127\.0\.0\.1:\d+)", said.read_text())
         assert address is not None
+        settings = httpx.get(f"{address[1]}/ui-settings", timeout=10).json()
+        assert settings["api_url"] == f"{address[1]}/api"  # else its pages stay empty
         for plant in ("one", "two"):
             assert scheduled_runs(address[1], plant=plant, states=("RUNNING", "COMPLETED"))
     assert process.returncode == 0, said.read_text()
