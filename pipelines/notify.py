@@ -24,7 +24,7 @@ from vae_anomaly.steps.announce_runs import announce_failure, announce_recovery
 from vae_anomaly.steps.announcement_texts import RunFacts
 from vae_anomaly.steps.outbox import Delivered, Message
 
-__all__ = ["announce", "send", "told"]
+__all__ = ["announce", "send", "tell_of_failure", "tell_of_recovery", "told"]
 
 AFlow = TypeVar("AFlow", bound=Flow[..., Any])
 
@@ -75,13 +75,13 @@ def announce(parameters: PlantParameters) -> Delivered:
 
 def told(flow: AFlow) -> AFlow:
     """Decorate a flow, so that people hear of its failures and that it works again."""
-    flow.on_failure(_tell_of_failure)
-    flow.on_crashed(_tell_of_failure)
-    flow.on_completion(_tell_of_recovery)
+    flow.on_failure(tell_of_failure)
+    flow.on_crashed(tell_of_failure)
+    flow.on_completion(tell_of_recovery)
     return flow
 
 
-def _tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook: a run failed or crashed."""
     plant = _parameters(flow_run).read()
     by_blocks = state.is_failed() and isinstance(
@@ -97,7 +97,7 @@ def _tell_of_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
     _warn_of(done)
 
 
-def _tell_of_recovery(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def tell_of_recovery(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook: a run was completed; those who were told that this flow fails learn that it works."""
     run = RunFacts(flow.name, str(flow_run.id), flow_run.name)
     plant = _parameters(flow_run).read()
