@@ -140,7 +140,7 @@ def message_id(*content: str | int) -> str:
     Examples
     --------
     >>> message_id("pumps", "raised", "cfad1a9e30", 1)
-    '6d8d7aeb4e4a3dd1'
+    'c9e840622f674ae1'
     """
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
