@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from pipelines.notify import told
 from pipelines.parameters import FolderParameters
 from vae_anomaly.report import calibrate_table
 from vae_anomaly.steps.calibrate import CalibrateReport
@@ -19,7 +20,8 @@ def set_thresholds(parameters: FolderParameters) -> CalibrateReport:
     return calibrate_package(plant, parameters.folder or latest_trained(plant))
 
 
-@flow(name="calibrate", flow_run_name="calibrate {parameters.plant.stem}")
+@told
+@flow(name="calibrate", flow_run_name="calibrate {parameters.name}")
 def calibrate(parameters: FolderParameters) -> CalibrateReport:
     """Calibrate a trained package, and publish its operating points."""
     report = set_thresholds(parameters)

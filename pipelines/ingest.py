@@ -5,7 +5,9 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters, may_pass
+from pipelines.names import ingest_name, rename
+from pipelines.notify import told
+from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import ingest_progress
 from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.file_records import IngestReport
@@ -25,10 +27,12 @@ def read_source(parameters: PlantParameters) -> IngestReport:
         return ingest_files(parameters.read(), on_file=on_file)
 
 
-@flow(name="ingest", flow_run_name="ingest {parameters.plant.stem}")
+@told
+@flow(name="ingest", flow_run_name="ingest {parameters.name}", timeout_seconds=TIMEOUT_S)
 def ingest(parameters: PlantParameters) -> IngestReport:
     """Read what is new in the source into the lake, and publish the counts."""
     report = read_source(parameters)
+    rename(ingest_name(parameters.read(), report))
     table = ingest_table(report)
     get_run_logger().info("%s", table.summary)
     create_markdown_artifact(key="ingest", markdown=table.markdown(), description=table.title)

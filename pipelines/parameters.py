@@ -10,11 +10,20 @@ from pydantic import BaseModel, Field
 
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.errors import (
+    ConfigError,
     LakeError,
+    NotificationError,
     RegistryUnreachableError,
     SourceUnreachableError,
     VAEAnomalyError,
 )
+
+#: After so many seconds a run counts as hung: with one run at a time, it would keep all later ones
+#: from running. Work is committed in pieces, so a long catch-up that is cut off goes on next time.
+TIMEOUT_S = 6 * 3600.0
+
+#: The same where models are trained, which goes on from its checkpoint.
+TRAIN_TIMEOUT_S = 24 * 3600.0
 
 
 class PlantParameters(BaseModel):
@@ -24,6 +33,14 @@ class PlantParameters(BaseModel):
     source: str | None = Field(
         default=None, description="file, folder or glob in place of the plant file's source.path"
     )
+
+    @property
+    def name(self) -> str:
+        """The plant's name, for names of runs; of a file that is not valid, the file's."""
+        try:
+            return self.read().name
+        except ConfigError:  # the flow says so at once
+            return self.plant.stem
 
     def read(self) -> PlantConfig:
         """The plant's configuration, read anew, so that an edit counts from the next run on."""
@@ -42,7 +59,7 @@ def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> boo
     """Whether trying again can help: what the plant file or the data are to blame for stays so."""
     try:
         state.result()
-    except (LakeError, RegistryUnreachableError, SourceUnreachableError):
+    except (LakeError, NotificationError, RegistryUnreachableError, SourceUnreachableError):
         return True
     except VAEAnomalyError:
         return False

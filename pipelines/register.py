@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from pipelines.notify import told
 from pipelines.parameters import FolderParameters, may_pass
 from vae_anomaly.report import register_table
 from vae_anomaly.steps.register import RegisterReport
@@ -27,7 +28,8 @@ def register_version(parameters: FolderParameters) -> RegisterReport:
     return register_package(plant, folder, link=flow_run.ui_url or "")
 
 
-@flow(name="register", flow_run_name="register {parameters.plant.stem}")
+@told
+@flow(name="register", flow_run_name="register {parameters.name}")
 def register(parameters: FolderParameters) -> RegisterReport:
     """Register a calibrated package, and publish its figures beside the baselines'."""
     report = register_version(parameters)

@@ -30,7 +30,7 @@ class RunReport:
     scored: ScoreReport
 
 
-@flow(name="run", flow_run_name="run {parameters.plant.stem}")
+@flow(name="run", flow_run_name="run {parameters.name}")
 def run(parameters: PlantParameters) -> RunReport:
     """Ingest, train, calibrate, register and score; what was done before is not done again."""
     ingested = ingest(parameters)

@@ -1,11 +1,13 @@
-"""Flow: readings that the champion line has not judged → verdicts and alarms."""
+"""Flow: readings that the champion line has not judged → verdicts, alarms, messages."""
 
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters, may_pass
+from pipelines.names import rename, score_name
+from pipelines.notify import announce, told
+from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import scoring_progress
 from vae_anomaly.report import score_table
 from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
@@ -26,14 +28,21 @@ def judge(parameters: PlantParameters) -> ScoreReport:
         return score_readings(parameters.read(), on_group=on_group)
 
 
-@flow(name="score", flow_run_name="score {parameters.plant.stem}")
+@told
+@flow(name="score", flow_run_name="score {parameters.name}", timeout_seconds=TIMEOUT_S)
 def score(parameters: PlantParameters) -> ScoreReport:
-    """Score all readings without a verdict: the range comes from the data, not the schedule."""
+    """Score all readings without a verdict, and tell people of the alarms.
+
+    The range comes from the data, not from the schedule. Where people cannot be told, the run
+    fails after its verdicts are written.
+    """
     report = judge(parameters)
+    rename(score_name(parameters.read(), report))
     table = score_table(report)
     get_run_logger().info("%s", table.summary)
     create_markdown_artifact(key="score", markdown=table.markdown(), description=table.title)
     if report.alarms.raised or report.alarms.ended:
         listed = alarms_table(alarm_list(parameters.read()))
         create_markdown_artifact(key="alarms", markdown=listed.markdown(), description=listed.title)
+    announce(parameters)
     return report

@@ -36,6 +36,8 @@ def local_server() -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     process = subprocess.Popen(
         [*command, "--port", str(port)],
+        # its pages ask port 4200 otherwise, whichever they are served from
+        env=os.environ | {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # an interrupt is for the serving process, which ends this one

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from pipelines.parameters import PlantParameters, may_pass
+from pipelines.notify import told
+from pipelines.parameters import TRAIN_TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import training_progress
 from vae_anomaly.report import data_tables, train_table
 from vae_anomaly.steps.train import TrainReport
@@ -25,7 +26,8 @@ def fit(parameters: PlantParameters) -> TrainReport:
         return train_plant(parameters.read(), on_check=on_check)
 
 
-@flow(name="train", flow_run_name="train {parameters.plant.stem}")
+@told
+@flow(name="train", flow_run_name="train {parameters.name}", timeout_seconds=TRAIN_TIMEOUT_S)
 def train(parameters: PlantParameters) -> TrainReport:
     """Train on the readings as they stand, unless that was done before."""
     report = fit(parameters)

@@ -41,6 +41,22 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect server of this session's own, with its scheduler, on loopback."""
+    from pipelines.server import local_server
+
+    before = os.environ.get("PREFECT_HOME")
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    try:
+        with local_server() as address:
+            yield address
+    finally:
+        del os.environ["PREFECT_HOME"]
+        if before is not None:
+            os.environ["PREFECT_HOME"] = before
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Address of a PostgreSQL of this session's own, on loopback.
 

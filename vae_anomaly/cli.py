@@ -113,6 +113,9 @@ def parser() -> argparse.ArgumentParser:
         if name == "stack":
             add_stack_options(sub)
             continue
+        if name == "serve":
+            sub.add_argument("plants", type=Path, nargs="+", metavar="plant.yml")
+            continue
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
         if name in USES:
             add_use_options(sub, name)
@@ -299,7 +302,7 @@ def _demo(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
-    plant = read_plant(options.plant)
+    plants = [read_plant(plant) for plant in options.plants]  # a wrong file costs no server
     os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"  # what each run did
     from contextlib import ExitStack
 
@@ -311,15 +314,13 @@ def _serve(options: argparse.Namespace) -> None:
             address = stack.enter_context(local_server())
             os.environ["PREFECT_API_URL"] = f"{address}/api"
             print(f"Prefect page: {address}")
-        schedule = plant.schedule
-        print(
-            f"Serving '{plant.name}': ingest at '{schedule.ingest}', score at '{schedule.score}' "
-            f"({schedule.zone}). Ctrl-C ends it.",
-            flush=True,
-        )
+        for plant in plants:
+            lines = [f"{flow} at '{line}'" for flow, line in plant.schedule.lines().items()]
+            print(f"Serving '{plant.name}': {', '.join(lines)} ({plant.schedule.zone}).")
+        print("Ctrl-C ends it.", flush=True)
         from pipelines.serve import serve  # reads PREFECT_API_URL when it is imported
 
-        serve(options.plant)
+        serve(options.plants)
         print("stopped")
 
 
@@ -427,8 +428,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
               "vae-anomaly embed plant.yml --color asset --map tsne --out embedding/"),
     "traverse": (_use, "move one latent at a time and show what the sensors do",
                  "vae-anomaly traverse plant.yml --out latents.csv"),
-    "serve": (_serve, "serve ingest and scoring on their schedules from one process",
-              "vae-anomaly serve plant.yml"),
+    "serve": (_serve, "run the flows of plants on their schedules, from one process",
+              "vae-anomaly serve pumps.yml fans.yml"),
     "stack": (_stack, "run PostgreSQL, Prefect, MLflow and a worker on this machine",
               "vae-anomaly stack up"),
     "demo": (_demo, "run a simulated plant with known faults through the whole loop",

@@ -15,6 +15,7 @@
     ├── RegistryError (RuntimeError)    the registry has no such model, version or champion
     │   └── RegistryUnreachableError    it does not answer; what was fetched before still serves
     ├── StackError (RuntimeError)       a server of the stack does not start, or a port is taken
+    ├── NotificationError (RuntimeError) people could not be told; what is due is sent later
     └── InputError (ValueError)         an argument of the Python API is wrong
 
 Each message says what was given, what is allowed and what to do.
@@ -31,6 +32,7 @@ __all__ = [
     "ContractError",
     "InputError",
     "LakeError",
+    "NotificationError",
     "PackageError",
     "PartsError",
     "RegistryError",
@@ -94,6 +96,10 @@ class RegistryUnreachableError(RegistryError):
 
 class StackError(VAEAnomalyError, RuntimeError):
     """A server of the stack does not start, does not answer, or finds its port taken."""
+
+
+class NotificationError(VAEAnomalyError, RuntimeError):
+    """People could not be told of something; it is kept, and sent with the next run."""
 
 
 class InputError(VAEAnomalyError, ValueError):

@@ -19,24 +19,27 @@ from vae_anomaly.config.contract import (
     TimeColumn,
 )
 from vae_anomaly.config.mlflow import Gate, MlflowConfig
+from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
 from vae_anomaly.config.plant import (
     Calibration,
     Labels,
     ModelConfig,
     PlantConfig,
-    Schedule,
     Training,
     default_variant,
     is_series,
     window_rows,
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
+from vae_anomaly.config.schedule import OFF, SCHEDULED, Schedule
 from vae_anomaly.config.source import WHITESPACE, Database, Source
 
 __all__ = [
     "MISSING_TEXTS",
+    "OFF",
     "PARTS",
+    "SCHEDULED",
     "SECONDS",
     "WHITESPACE",
     "AlarmRule",
@@ -51,6 +54,7 @@ __all__ = [
     "LongLayout",
     "MlflowConfig",
     "ModelConfig",
+    "Notifications",
     "Part",
     "PartRange",
     "Parts",

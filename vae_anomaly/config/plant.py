@@ -9,7 +9,9 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
+from vae_anomaly.config.schedule import Schedule
 from vae_anomaly.config.section import Frozen
 from vae_anomaly.config.source import Source
 
@@ -18,7 +20,6 @@ __all__ = [
     "Labels",
     "ModelConfig",
     "PlantConfig",
-    "Schedule",
     "Training",
     "default_variant",
     "is_series",
@@ -144,21 +145,6 @@ class Calibration(Frozen):
         return self
 
 
-class Schedule(Frozen):
-    """Cron lines for `vae-anomaly serve`."""
-
-    ingest: str = "*/15 * * * *"
-    score: str = "5 * * * *"
-    zone: str = "UTC"
-
-    @field_validator("ingest", "score")
-    @classmethod
-    def _five_fields(cls, line: str) -> str:
-        if len(line.split()) != 5:
-            raise ValueError(f"'{line}' is not a cron line of five fields, such as '5 * * * *'")
-        return line
-
-
 class PlantConfig(Frozen):
     """One plant.yml: all that is known of a plant before its rows are read.
 
@@ -191,6 +177,7 @@ class PlantConfig(Frozen):
     calibration: Calibration = Calibration()
     alarms: Alarms = Alarms()
     schedule: Schedule = Schedule()
+    notifications: Notifications = Notifications()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
 

@@ -12,6 +12,7 @@ from vae_anomaly.data.times import MOMENT
 
 __all__ = [
     "ALARMS",
+    "ANNOUNCEMENTS",
     "FILES",
     "LABELS",
     "PARTS",
@@ -35,9 +36,12 @@ VERDICTS: Final = "verdicts"
 ALARMS: Final = "alarms"
 LABELS: Final = "labels"
 PROMOTIONS: Final = "promotions"
+ANNOUNCEMENTS: Final = "announcements"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
+
+_TOLD = pa.struct([("alarm_id", pa.string()), ("n_announced", pa.int64()), ("is_over", pa.bool_())])
 
 _CELL = pa.struct(
     [("sensor", pa.string()), ("state", pa.string()), ("text", pa.string()), ("n", pa.int64())]
@@ -164,6 +168,24 @@ TABLES: Mapping[str, pa.Schema] = {
             ("gate", pa.string()),
             ("readings_version", pa.int64()),
             ("scored_through", pa.int64()),
+        ]
+    ),
+    ANNOUNCEMENTS: pa.schema(
+        [
+            ("delivery_id", pa.string()),
+            ("number", pa.int64()),
+            ("message_id", pa.string()),
+            ("block", pa.string()),
+            ("kind", pa.string()),
+            ("alarms", pa.list_(_TOLD)),
+            ("flow", pa.string()),
+            ("subject", pa.string()),
+            ("body", pa.string()),
+            ("state", pa.string()),
+            ("attempt", pa.int64()),
+            ("error", pa.string()),
+            ("due_at", MOMENT),
+            ("changed_at", MOMENT),
         ]
     ),
 }

@@ -196,13 +196,17 @@ def _line(row: dict[str, object], said: Mapping[str, Said]) -> tuple[str, ...]:
     )
 
 
+def _rate(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 10 else f"{figure:.2g}"
+
+
 def _load_notes(load: AlarmLoad | None) -> tuple[str, ...]:
     if load is None:
         return ()
     rate = load.per_asset_day
     notes = [
-        f"{rate.value:.2g} alarms per asset and day ({rate.low:.2g}–{rate.high:.2g}); at most "
-        f"{load.peak} in ten minutes (ISA-18.2 takes 10 as what one person can answer)"
+        f"{_rate(rate.value)} alarms per asset and day ({_rate(rate.low)}–{_rate(rate.high)}); "
+        f"at most {load.peak} in ten minutes (ISA-18.2 takes 10 as what one person can answer)"
     ]
     if load.flood_share:
         notes.append(f"{load.flood_share:.1%} of the time they came as a flood")

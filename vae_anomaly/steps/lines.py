@@ -89,9 +89,16 @@ class Tally:
     constant_changed: Counter[str] = field(default_factory=Counter)
     sensor_faults: Counter[str] = field(default_factory=Counter)
     n_late: int = 0
+    first_time: datetime | None = None
+    last_time: datetime | None = None
 
     def add(self, verdicts: pa.Table) -> None:
         """Take verdicts in."""
+        if not verdicts.num_rows:
+            return
+        ends = pc.min_max(verdicts["time"]).as_py()
+        self.first_time = min(ends["min"], self.first_time or ends["min"])
+        self.last_time = max(ends["max"], self.last_time or ends["max"])
         self.statuses.update(verdicts["status"].to_pylist())
         self.n_late += pc.sum(verdicts["late"]).as_py() or 0
         tops = verdicts["top_sensors"].drop_null()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake
@@ -51,6 +52,8 @@ class ScoreReport:
         MLflow did not answer: the champion that was fetched last has judged.
     shadow : Shadow or None
         What the challenger made of the same readings; None without one.
+    first_time, last_time : datetime or None
+        Of the rows; None when there was nothing new.
     """
 
     line: str
@@ -65,6 +68,8 @@ class ScoreReport:
     alarms: AlarmReport = field(default_factory=AlarmReport)
     cached: bool = False
     shadow: Shadow | None = None
+    first_time: datetime | None = None
+    last_time: datetime | None = None
 
     @property
     def n_rows(self) -> int:
@@ -109,7 +114,7 @@ def score(
     report = ScoreReport(
         CHAMPION, champion.version, first, last, dict(tally.statuses), dict(tally.top_sensors),
         dict(tally.constant_changed), dict(tally.sensor_faults), tally.n_late, alarms,
-        champion.cached, shadow,
+        champion.cached, shadow, tally.first_time, tally.last_time,
     )  # fmt: skip
     for sensor, n in report.constant_changed.items():
         logger.warning("sensor '%s' was constant in training and has changed in %d rows", sensor, n)

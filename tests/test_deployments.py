@@ -1,0 +1,207 @@
+"""Schedules on a real server: `prefect deploy` with a worker, and `vae-anomaly serve`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from crash import lake_content, run_all, write_file, write_plant
+
+from vae_anomaly.config import SCHEDULED, Schedule, read_plant
+from vae_anomaly.errors import ConfigError
+from vae_anomaly.steps.ingest import ingest
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def running(
+    command: list[str], said: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a group of its own, whose words go to a file; interrupted at the end."""
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=ROOT, env=os.environ | environment,
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            # a shell's background job ignores interrupts, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(
+    fact: Callable[[], bool], process: subprocess.Popen[bytes], said: Path, seconds: float = 240
+) -> None:
+    until = time.monotonic() + seconds
+    while not fact():
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < until, said.read_text()
+        time.sleep(0.5)
+
+
+def scheduled_runs(address: str, *, plant: str, states: tuple[str, ...]) -> list[str]:
+    """Names of the runs of a plant that the scheduler created and that are in a state."""
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": states}}, "tags": {"all_": ["vae-anomaly", plant]}}
+    }
+    found = httpx.post(f"{address}/api/flow_runs/filter", json=wanted, timeout=10)
+    return [run["name"] for run in found.raise_for_status().json() if run["auto_scheduled"]]
+
+
+@pytest.mark.slow
+def test_worker_scores_what_the_schedule_of_prefect_yaml_says(
+    prefect_server: str, tmp_path: Path
+) -> None:
+    """`prefect deploy --all` as it stands, but for the plant and shorter intervals."""
+    plant = write_plant(tmp_path)
+    run_all(read_plant(plant))
+    write_file(tmp_path / "incoming/9.csv", 9, n_rows=400, seed=0)
+    ingest(read_plant(plant))
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    for entry in declared["deployments"]:
+        entry |= {"name": "crash", "tags": ["vae-anomaly", "crash"]}
+        entry["parameters"]["parameters"]["plant"] = str(plant)
+        if entry["entrypoint"].endswith(":score"):
+            entry["schedules"] = [{"interval": 15}]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    server = {"PREFECT_API_URL": f"{prefect_server}/api"}
+    for command in (
+        ["work-pool", "create", "vae-anomaly", "--type", "process"],
+        ["--no-prompt", "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml")],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "prefect", *command], cwd=ROOT, env=os.environ | server,
+            check=True, capture_output=True,
+        )  # fmt: skip
+    said = tmp_path / "said.txt"
+
+    def scored() -> bool:
+        done = scheduled_runs(prefect_server, plant="crash", states=("COMPLETED",))
+        return any(re.fullmatch(r"score crash .* → .*, [\d,]+ rows", name) for name in done)
+
+    with running(["prefect", "worker", "start", "--pool", "vae-anomaly"], said, server) as worker:
+        wait_for(scored, worker, said)
+    content = lake_content(tmp_path / "lake/crash")
+    assert len(content["files"]) == 5
+    assert len(content["verdicts"]) == len(content["readings"])
+    assert not scheduled_runs(prefect_server, plant="crash", states=("FAILED", "CRASHED"))
+
+
+@pytest.mark.slow
+def test_serve_runs_the_schedules_of_two_plants_side_by_side(tmp_path: Path) -> None:
+    """A server that `serve` starts itself, and runs that nobody but the schedule created."""
+    plants = []
+    for name, n_files in (("one", 1), ("two", 2)):
+        plants.append(write_plant(tmp_path / name, n_files=n_files))
+        text = plants[-1].read_text().replace("name: crash", f"name: {name}")
+        plants[-1].write_text(text + 'schedule: {ingest: "* * * * *", score: off}\n')
+    (tmp_path / "prefect").mkdir()
+    environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"}
+    said = tmp_path / "said.txt"
+    command = ["vae_anomaly", "serve", *map(str, plants)]
+
+    def both_ingested() -> bool:
+        return said.read_text().count("rows read =") >= 2
+
+    with running(command, said, environment) as process:
+        wait_for(both_ingested, process, said)
+        address = re.search(r"Prefect page: (http://127\.0\.0\.1:\d+)", said.read_text())
+        assert address is not None
+        settings = httpx.get(f"{address[1]}/ui-settings", timeout=10).json()
+        assert settings["api_url"] == f"{address[1]}/api"  # else its pages stay empty
+        for plant in ("one", "two"):
+            assert scheduled_runs(address[1], plant=plant, states=("RUNNING", "COMPLETED"))
+    assert process.returncode == 0, said.read_text()
+    assert said.read_text().endswith("stopped\n")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{address[1]}/api/health", timeout=5)
+    for name, n_files in (("one", 1), ("two", 2)):
+        assert len(lake_content(tmp_path / name / "lake" / name)["files"]) == n_files
+
+
+def test_prefect_yaml_says_what_serve_does(tmp_path: Path) -> None:
+    from prefect.utilities.importtools import import_object
+
+    from pipelines.parameters import PlantParameters
+    from pipelines.serve import deployments
+
+    served = {d.flow_name: d for d in deployments(write_plant(tmp_path))}
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert [entry["entrypoint"] for entry in declared] == [
+        f"pipelines/{name}.py:{name}" for name in SCHEDULED
+    ]
+    assert list(served) == list(SCHEDULED)
+    for entry in declared:
+        flow = import_object(str(ROOT / entry["entrypoint"]))
+        same = served[flow.name]
+        (schedule,) = entry["schedules"]
+        assert schedule["cron"] == same.schedules[0].schedule.cron
+        assert schedule["timezone"] == same.schedules[0].schedule.timezone
+        assert entry["concurrency_limit"]["limit"] == same.concurrency_limit == 1
+        assert (
+            entry["concurrency_limit"]["collision_strategy"]
+            == same.concurrency_options.collision_strategy.value
+            == "CANCEL_NEW"
+        )
+        assert [tag.replace("crash", "demo") for tag in same.tags] == entry["tags"]
+        PlantParameters.model_validate(entry["parameters"]["parameters"])
+
+
+def test_a_flow_that_is_off_is_not_served(tmp_path: Path) -> None:
+    from pipelines.serve import deployments
+
+    plant = write_plant(tmp_path)
+    plant.write_text(plant.read_text() + "schedule: {retrain: off, monitor: 'off'}\n")
+    assert [d.flow_name for d in deployments(plant)] == ["ingest", "score"]
+
+
+def test_plants_served_together_have_names_and_lakes_of_their_own(tmp_path: Path) -> None:
+    from pipelines.serve import served_plants
+
+    one, two = write_plant(tmp_path / "one"), write_plant(tmp_path / "two")
+    with pytest.raises(ConfigError, match="same name, 'crash'"):
+        served_plants([one, two])
+    shared = tmp_path / "shared"
+    two.write_text(two.read_text().replace("name: crash", "name: other"))
+    assert [config.name for config in served_plants([one, two]).values()] == ["crash", "other"]
+    for plant in (one, two):
+        plant.write_text(plant.read_text() + f"lake: {shared}\n")
+    with pytest.raises(ConfigError, match="same lake"):
+        served_plants([one, two])
+
+
+def test_a_plant_without_any_schedule_is_not_served(tmp_path: Path) -> None:
+    from pipelines.serve import served_plants
+
+    plant = write_plant(tmp_path)
+    lines = ", ".join(f"{flow}: off" for flow in SCHEDULED)
+    plant.write_text(plant.read_text() + f"schedule: {{{lines}}}\n")
+    with pytest.raises(ConfigError, match="every line of schedule is off"):
+        served_plants([plant])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"score": "hourly"}, "not a cron line"), ({"zone": "Mars/Base"}, "IANA")],
+)
+def test_a_schedule_that_cannot_be_is_refused(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Schedule.model_validate(given)
