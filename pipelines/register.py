@@ -22,7 +22,8 @@ from vae_anomaly.steps.train import latest_trained
 def register_version(parameters: FolderParameters) -> RegisterReport:
     """Register the package, look at the test part once, and decide who scores."""
     plant = parameters.read()
-    return register_package(plant, parameters.folder or latest_trained(plant))
+    folder = parameters.folder or latest_trained(plant)
+    return register_package(plant, folder, contends=parameters.contends)
 
 
 @flow(name="register", flow_run_name="register {parameters.plant.stem}")

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_anomaly.cli_alarms import ALARM_COMMANDS, add_alarm_options, alarm_table
+from vae_anomaly.cli_monitor import (
+    MONITOR_COMMANDS,
+    add_monitor_options,
+    monitor_command_tables,
+)
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
@@ -114,6 +119,9 @@ def parser() -> argparse.ArgumentParser:
             continue
         if name in ALARM_COMMANDS:
             add_alarm_options(sub, name)
+            continue
+        if name in MONITOR_COMMANDS:
+            add_monitor_options(sub, name)
             continue
         if name in ("check", "ingest", "run"):
             sub.add_argument("--source", help="file, folder or glob in place of source.path")
@@ -342,6 +350,10 @@ def _alarms(options: argparse.Namespace) -> None:
     _show(alarm_table(options))
 
 
+def _monitor(options: argparse.Namespace) -> None:
+    _show(*monitor_command_tables(options))
+
+
 def _use(options: argparse.Namespace) -> None:
     _show(use_table(options))
 
@@ -395,6 +407,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
               "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'"),
     "recalibrate": (_alarms, "set the thresholds anew by what people said of alarms",
                     "vae-anomaly recalibrate plant.yml --dry-run"),
+    "monitor": (_monitor, "say what has drifted from what the champion has learnt",
+                "vae-anomaly monitor plant.yml --pictures drift/"),
+    "retrain": (_monitor, "train a challenger on the readings, unless an alarm is open",
+                "vae-anomaly retrain plant.yml"),
     "survey": (_survey, "show what the lake holds: rows by hour, missing cells, the quarantine",
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",

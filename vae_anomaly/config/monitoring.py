@@ -1,4 +1,4 @@
-"""plant.yml, `monitoring`: how long a stretch is held against the normal history, and how strictly."""
+"""plant.yml, `monitoring`: how long a stretch is held against what is normal, and how strictly."""
 
 from __future__ import annotations
 

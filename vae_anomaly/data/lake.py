@@ -14,6 +14,8 @@ alarms   rows of an asset over the threshold, from the first to the    the line:
          last; a later end is an update of the same row                verdicts taken in
 labels   what a person said of an alarm, or of a span of an asset;     ``said``: the number of the
          of two entries the one with the higher number holds           last entry
+drift    what one check said of a column of an asset in a window, or    ``drift:<package>``: the
+         what was said of the asset, or of the plant (no asset)        number of the window
 samples  an accepted row of a file, where readings are formed from     as of readings
          samples
 ======== ============================================================= ==========================
@@ -57,6 +59,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import (
     ALARMS,
+    DRIFT,
     FILES,
     LABELS,
     PARTS,
@@ -73,6 +76,7 @@ from vae_anomaly.errors import LakeError
 
 __all__ = [
     "ALARMS",
+    "DRIFT",
     "FILES",
     "INGEST",
     "LABELS",

@@ -12,6 +12,7 @@ from vae_anomaly.data.times import MOMENT
 
 __all__ = [
     "ALARMS",
+    "DRIFT",
     "FILES",
     "LABELS",
     "PARTS",
@@ -33,6 +34,7 @@ PARTS: Final = "parts"
 VERDICTS: Final = "verdicts"
 ALARMS: Final = "alarms"
 LABELS: Final = "labels"
+DRIFT: Final = "drift"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
@@ -148,6 +150,31 @@ TABLES: Mapping[str, pa.Schema] = {
             ("who", pa.string()),
             ("comment", pa.string()),
             ("said_at", MOMENT),
+        ]
+    ),
+    DRIFT: pa.schema(
+        [
+            ("model_version", pa.string()),
+            ("package_digest", pa.string()),
+            ("start", MOMENT),
+            ("end", MOMENT),
+            ("asset", pa.string()),
+            ("check", pa.string()),
+            ("column", pa.string()),
+            ("figure", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("usual", pa.float64()),
+            ("limit", pa.float64()),
+            ("p_value", pa.float64()),
+            ("adjusted_p_value", pa.float64()),
+            ("verdict", pa.string()),
+            ("columns", _TEXTS),
+            ("reason", pa.string()),
+            ("n_windows", pa.int64()),
+            ("sample_digest", pa.string()),
+            ("readings_version", pa.int64()),
+            ("monitored_at", MOMENT),
         ]
     ),
 }

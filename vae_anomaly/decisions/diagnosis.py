@@ -148,7 +148,7 @@ def _process(found: Evidence) -> Diagnosis | None:
     risen = found.drifted("residual")
     if not found.drifted("score", "residual", "alarms"):
         return None
-    top, share = found.concentration
+    top, _ = found.concentration
     columns = tuple(risen) or ((top,) if top else ())
     said = f"the score has risen, by {_and(columns)}" if columns else "the score has risen"
     if found.alarm_share:

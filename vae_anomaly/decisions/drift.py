@@ -41,7 +41,7 @@ FEWEST_WINDOWS = 5
 N_RESAMPLES = 100
 
 #: A window with fewer rows than this share of the usual is not like the others.
-FEWEST_ROWS = 0.5
+FEWEST_ROWS = 0.75
 
 #: Windows that all agree do not promise that the next one does: the least spread between them, on
 #: the scale of each kind.

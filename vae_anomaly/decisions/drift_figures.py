@@ -65,10 +65,13 @@ class WindowRows:
         Where a sensor is stuck, or reads what it cannot.
     unseen : ndarray of shape (n,), bool
         Rows in a mode or of a level that the model has not learnt.
-    n_refused : int
-        Rows of the same time that the contract refused.
     hours : float
         Length of the window.
+    n_refused : int
+        Rows of the same time that the contract refused.
+    n_aside : int
+        Rows of the same time that say nothing of what is normal: the machine is off, or, in the
+        history, known to be at fault.
     """
 
     values: FloatArray
@@ -77,12 +80,13 @@ class WindowRows:
     frozen: BoolArray
     outside: BoolArray
     unseen: BoolArray
-    n_refused: int
     hours: float
+    n_refused: int = 0
+    n_aside: int = 0
 
     @property
     def n_rows(self) -> int:
-        """Rows that the contract accepted."""
+        """Rows that count."""
         return len(self.values)
 
 
@@ -131,22 +135,38 @@ class Reference:
             else np.full(contributions.shape[1], np.inf),
         )
 
-    def distance(
-        self, column: int, values: FloatArray, weights: FloatArray | None = None, *, but: int = -1
-    ) -> float:
+    def distance(self, column: int, values: FloatArray, *, but: int = -1) -> float:
         """Wasserstein distance of values (n,) to the history, one of its windows left out.
 
         NaN where either has no value of the column.
         """
+        others, heavy = self._points(column, but)
+        if not len(others) or not len(values):
+            return np.nan
+        found = wasserstein_distance(values, others, None, heavy)
+        return float(found / self.spread[column])
+
+    def distances(self, column: int, values: FloatArray, weights: FloatArray) -> FloatArray:
+        """(b,) the same of values (n,) that are weighed in b ways (b, n), in one go."""
+        others, heavy = self._points(column, -1)
+        total = weights.sum(axis=1)
+        if not len(others) or not total.all():
+            return np.full(len(weights), np.nan)
+        joined = np.concatenate([values, others])
+        order = np.argsort(joined, kind="stable")
+        own = np.concatenate([weights / total[:, None], np.zeros((len(weights), len(others)))], 1)
+        theirs = np.concatenate([np.zeros(len(values)), heavy / heavy.sum()])
+        apart = np.abs(np.cumsum((own - theirs)[:, order], axis=1)[:, :-1])
+        found: FloatArray = apart @ np.diff(joined[order]) / self.spread[column]
+        return found
+
+    def _points(self, column: int, but: int) -> tuple[FloatArray, FloatArray]:
+        """Quantiles of the windows that have the column, and their weights."""
         kept = ~np.isnan(self.quantiles[:, column, 0])
         if but >= 0:
             kept[but] = False
-        if not kept.any() or not len(values) or (weights is not None and not weights.any()):
-            return np.nan
         others = self.quantiles[kept, column]
-        heavy = np.repeat(self.weights[kept], others.shape[1])
-        found = wasserstein_distance(values, others.ravel(), weights, heavy)
-        return float(found / self.spread[column])
+        return others.ravel(), np.repeat(self.weights[kept], others.shape[1])
 
 
 def figures(
@@ -168,21 +188,22 @@ def figures(
     >>> def day(level):
     ...     values = level + np.random.default_rng(0).normal(size=(100, 1))
     ...     no = np.zeros((100, 1), bool)
-    ...     return WindowRows(values, values**2, np.full(100, 0.5), no, no, no[:, 0], 0, 24.0)
+    ...     return WindowRows(values, values**2, np.full(100, 0.5), no, no, no[:, 0], 24.0)
     >>> found = figures(day(3.0), Reference.of([day(0.0)]))
     >>> [(f.check, round(f.value, 1)) for f in found if f.check in ("value", "residual", "rows")]
     [('value', 3.1), ('residual', 0.9), ('rows', 4.2)]
     """
     found = []
     for column, own in enumerate(_quantiles(rows.values)):
-        own = own[~np.isnan(own)]
-        found.append(Figure("value", column, reference.distance(column, own, but=but)))
+        there = own[~np.isnan(own)]
+        found.append(Figure("value", column, reference.distance(column, there, but=but)))
     weights = np.ones((1, rows.n_rows))
     shares = _shares(rows, reference)
     for (check, column), share in zip(_named(shares), _weighted(shares, weights)[0], strict=True):
         found.append(Figure(check, column, float(share)))
-    found.append(Figure("rows", -1, rows.n_rows / rows.hours))
-    read = rows.n_rows + rows.n_refused
+    accepted = rows.n_rows + rows.n_aside
+    read = accepted + rows.n_refused
+    found.append(Figure("rows", -1, accepted / rows.hours))
     found.append(Figure("refused", -1, rows.n_refused / read if read else 0.0))
     if n_alarms is not None:
         found.append(Figure("alarms", -1, float(n_alarms)))
@@ -217,9 +238,7 @@ def resampled(
     for column in range(rows.values.shape[1]):
         values = rows.values[:, column]
         there = ~np.isnan(values)
-        found["value", column] = np.array(
-            [reference.distance(column, values[there], own[there]) for own in weights]
-        )
+        found["value", column] = reference.distances(column, values[there], weights[:, there])
     return found
 
 
@@ -278,7 +297,6 @@ def _quantiles(values: FloatArray) -> FloatArray:
         if len(there):
             found[column] = np.quantile(there, at)
     return found
-
 
 
 def _spread(values: FloatArray) -> FloatArray:

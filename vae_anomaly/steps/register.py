@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 #: Tags of a version that the gate has judged: "promoted" or "refused", and why, as a JSON list.
 DECISION, REASONS = "vae_anomaly.decision", "vae_anomaly.reasons"
 
+#: Why a version that nobody asked for by hand waits.
+CONTENDS = "trained by itself, so that it waits as a challenger; look at it, then promote it"
+
 
 @dataclass(frozen=True)
 class RegisterReport:
@@ -54,7 +57,7 @@ class RegisterReport:
     existed: bool = False
 
 
-def register(plant: PlantConfig, folder: Path) -> RegisterReport:
+def register(plant: PlantConfig, folder: Path, *, contends: bool = False) -> RegisterReport:
     """Register a sealed package, look at the test part once, and decide who scores.
 
     The first version becomes champion. A later one becomes challenger, and champion only if the
@@ -66,6 +69,9 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
     plant : PlantConfig
     folder : Path
         What `train` and `calibrate` left.
+    contends : bool
+        A later version stays challenger, whatever the gate says of it now: nobody asked for it by
+        hand. A person, or the gate beside the champion in service, lets it score.
 
     Returns
     -------
@@ -102,7 +108,8 @@ def register(plant: PlantConfig, folder: Path) -> RegisterReport:
         tags=_tags(plant, trained, package, figures),
         description=_description(plant, trained, package, evaluation),
     )
-    reasons = _decide(plant, trained, tracking, version, evaluation, settings.gate)
+    gate = settings.gate
+    reasons = _decide(plant, trained, tracking, version, evaluation, None if contends else gate)
     decision = "refused" if reasons else "promoted"
     tracking.set_tags(version, {REASONS: json.dumps(reasons), DECISION: decision})
     tracking.finish_run(trained.run_id)
@@ -127,14 +134,16 @@ def _decide(
     tracking: Tracking,
     version: Version,
     evaluation: Evaluation | None,
-    gate: Gate,
+    gate: Gate | None,
 ) -> tuple[str, ...]:
-    """Give the version its alias; says why it did not become champion."""
+    """Give the version its alias; says why it did not become champion. Without a gate it cannot."""
     champion = tracking.champion()
     if champion is None or champion.version == version.version:
         tracking.set_champion(version)
         return ()
     tracking.set_challenger(version)
+    if gate is None:
+        return (CONTENDS,)
     theirs = None
     try:
         package = ModelPackage.read(champion_package(plant).folder)
