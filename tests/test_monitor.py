@@ -92,7 +92,7 @@ def test_each_window_is_judged_once_and_evidence_is_read_back_as_it_was_written(
     again = monitor(plant)
     assert again.n_new == 0
     assert str(again.windows) == str(report.windows)  # NaN is no NaN's equal
-    line = f"drift:{champion_package(plant).folder.name[:16]}:1 day"
+    line = f"drift:{champion_package(plant).folder.name[:16]}:{86_400_000_000}"
     spare = next(rows(lake.open(DRIFT)))
     last = report.windows[-1].number
     assert monitor_module._store(lake, line, last, pa.Table.from_batches([spare]))

@@ -137,7 +137,7 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     package = ModelPackage.read(champion.folder)
     grid = Grid(round(plant.monitoring.length.total_seconds() * 1e6))
     readings, spans = lake.open(READINGS), _learnt(lake, package)
-    line = f"drift:{package.digest[:16]}:{plant.monitoring.window}"
+    line = f"drift:{package.digest[:16]}:{grid.length_us}"
     done = lake.writable(DRIFT).transaction_version(line)
     due = grid.numbers_within(max(end for _, end in spans.values()) + 1, _scored_until(lake))
     new = [number for number in due if done is None or number > done]
@@ -151,7 +151,8 @@ def monitor(plant: PlantConfig) -> MonitorReport:
         until_committed(partial(_store, lake, line, number, drift_rows(window, by)))
         logger.info("window %d: %s, %s", number, window.plant.kind, window.plant.reason)
     known = due[-MOST_AT_ONCE:]
-    windows = stored_windows(lake, by, since=grid.start(known[0])) if known else ()
+    stored = stored_windows(lake, by, since=grid.start(known[0])) if known else ()
+    windows = tuple(w for w in stored if w.end - w.start == grid.length_us)
     log_drift(plant, by, windows)
     fewest = min((len(own) for own in sample.windows.values()), default=0)
     n_new = min(len(new), MOST_AT_ONCE)
