@@ -53,6 +53,9 @@ class FolderParameters(PlantParameters):
     folder: Path | None = Field(
         default=None, description="what the train flow returned; none takes the latest training"
     )
+    contends: bool = Field(
+        default=False, description="register as challenger, whatever the gate says of it now"
+    )
 
 
 def may_pass(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:

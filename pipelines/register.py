@@ -25,7 +25,8 @@ def register_version(parameters: FolderParameters) -> RegisterReport:
     """Register the package, look at the test part once, and decide who scores."""
     plant = parameters.read()
     folder = parameters.folder or latest_trained(plant)
-    return register_package(plant, folder, link=flow_run.ui_url or "")
+    link = flow_run.ui_url or ""
+    return register_package(plant, folder, link=link, contends=parameters.contends)
 
 
 @told

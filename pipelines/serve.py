@@ -22,7 +22,7 @@ from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.errors import ConfigError
 
 #: Flows that run by themselves, by the key of their line in plant.yml.
-FLOWS: dict[str, Flow[[PlantParameters], Any]] = {  # each returns a report of its own
+FLOWS: dict[str, Flow[..., Any]] = {  # each returns a report of its own
     "ingest": ingest,
     "score": score,
     "monitor": monitor,

@@ -33,7 +33,7 @@ ROOMS = {
     "matplotlib": ("pictures/", "report.py"),
     "rich": ("cli.py", "cli_stack.py", "report.py", "progress.py"),
     "prefect": (),
-    "pipelines": ("cli.py", "cli_stack.py"),
+    "pipelines": ("cli.py", "cli_monitor.py", "cli_stack.py"),
 }  # fmt: skip
 
 #: Rooms from the ground up: a module imports only from its own level or a lower one.
@@ -55,7 +55,7 @@ LEVELS = (
     ("mlflow_model", "steps"),
     ("report", "progress"),
     ("demo",),
-    ("cli", "cli_alarms", "cli_models", "cli_stack", "cli_uses", "__main__"),
+    ("cli", "cli_alarms", "cli_models", "cli_monitor", "cli_stack", "cli_uses", "__main__"),
 )
 
 #: Within these, a neighbour of the same level is another room: no imports between them.

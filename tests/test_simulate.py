@@ -517,3 +517,14 @@ def test_times_between_seconds_survive_the_file(tmp_path: Path) -> None:
     assert lines[2].startswith("2026-01-05T00:00:00.500000Z,pump-01,")
     assert plant.time(2) - plant.time(1) == timedelta(seconds=0.5)
     assert plant.row(plant.time(7)) == 7
+
+
+def test_another_load_moves_the_speed_and_what_follows_from_it_alone() -> None:
+    plant = regime_change(BARE, BARE.time(500), size=8, kind="load_change")
+    before, after = simulate(replace(plant, faults=())), simulate(plant)
+    assert not after["fault"].to_numpy().any()
+    ratio = after["speed"].to_numpy() / before["speed"].to_numpy()
+    n = BARE.n_rows
+    assert_array_equal(ratio.reshape(-1, n)[:, :500], 1)
+    assert_allclose(ratio.reshape(-1, n)[:, 600:], 1.08, atol=0.005)
+    assert_array_equal(after["ambient"].to_numpy(), before["ambient"].to_numpy())

@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING
 
 from vae_anomaly.cli_alarms import ALARM_COMMANDS, add_alarm_options, alarm_table
 from vae_anomaly.cli_models import MODEL_COMMANDS, add_model_options, model_table
+from vae_anomaly.cli_monitor import (
+    MONITOR_COMMANDS,
+    add_monitor_options,
+    monitor_command_tables,
+)
 from vae_anomaly.cli_stack import add_stack_options, stack_command
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
@@ -117,26 +122,24 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("plants", type=Path, nargs="+", metavar="plant.yml")
             continue
         sub.add_argument("plant", type=Path, metavar="plant.yml", help="the plant file")
-        if name in USES:
-            add_use_options(sub, name)
-            continue
-        if name in ALARM_COMMANDS:
-            add_alarm_options(sub, name)
-            continue
-        if name in MODEL_COMMANDS:
-            add_model_options(sub, name)
-            continue
-        if name in ("check", "ingest", "run"):
-            sub.add_argument("--source", help="file, folder or glob in place of source.path")
-        if name == "survey":
-            sub.add_argument("--pictures", type=Path, help="folder for the page and its pictures")
-        if name in ("calibrate", "register"):
-            sub.add_argument("--folder", type=Path, help="a training; default the latest one")
-        if name in STEPS:
-            sub.add_argument(
-                "--prefect", action="store_true", help="as a flow, also without PREFECT_API_URL"
-            )
+        for commands_of, add_options in TOPICS:
+            if name in commands_of:
+                add_options(sub, name)
+        _add_step_options(sub, name)
     return every
+
+
+def _add_step_options(sub: argparse.ArgumentParser, name: str) -> None:
+    if name in ("check", "ingest", "run"):
+        sub.add_argument("--source", help="file, folder or glob in place of source.path")
+    if name == "survey":
+        sub.add_argument("--pictures", type=Path, help="folder for the page and its pictures")
+    if name in ("calibrate", "register"):
+        sub.add_argument("--folder", type=Path, help="a training; default the latest one")
+    if name in STEPS:
+        sub.add_argument(
+            "--prefect", action="store_true", help="as a flow, also without PREFECT_API_URL"
+        )
 
 
 def _add_init_options(sub: argparse.ArgumentParser) -> None:
@@ -345,6 +348,10 @@ def _alarms(options: argparse.Namespace) -> None:
     _show(alarm_table(options))
 
 
+def _monitor(options: argparse.Namespace) -> None:
+    _show(*monitor_command_tables(options))
+
+
 def _use(options: argparse.Namespace) -> None:
     _show(use_table(options))
 
@@ -369,6 +376,14 @@ def _absolute(options: argparse.Namespace) -> str | None:
     source = getattr(options, "source", None)
     return None if source is None else str(Path.cwd() / source)
 
+
+#: Commands of a topic, and what gives them their options.
+TOPICS: tuple[tuple[Collection[str], Callable[[argparse.ArgumentParser, str], None]], ...] = (
+    (USES, add_use_options),
+    (ALARM_COMMANDS, add_alarm_options),
+    (MODEL_COMMANDS, add_model_options),
+    (MONITOR_COMMANDS, add_monitor_options),
+)
 
 STEPS: dict[str, Callable[[argparse.Namespace], Table]] = {
     "ingest": _ingest,
@@ -403,6 +418,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
               "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'"),
     "recalibrate": (_alarms, "set the thresholds anew by what people said of alarms",
                     "vae-anomaly recalibrate plant.yml --dry-run"),
+    "monitor": (_monitor, "say what has drifted from what the champion has learnt",
+                "vae-anomaly monitor plant.yml --pictures drift/"),
+    "retrain": (_monitor, "train a challenger on the readings, unless an alarm is open",
+                "vae-anomaly retrain plant.yml"),
     "survey": (_survey, "show what the lake holds: rows by hour, missing cells, the quarantine",
                "vae-anomaly survey plant.yml --pictures survey/"),
     "models": (_models, "list the registered versions and which one scores",

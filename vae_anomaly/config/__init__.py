@@ -19,6 +19,7 @@ from vae_anomaly.config.contract import (
     TimeColumn,
 )
 from vae_anomaly.config.mlflow import Gate, MlflowConfig
+from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
 from vae_anomaly.config.plant import (
@@ -54,6 +55,7 @@ __all__ = [
     "LongLayout",
     "MlflowConfig",
     "ModelConfig",
+    "Monitoring",
     "Notifications",
     "Part",
     "PartRange",

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
 from vae_anomaly.config.schedule import Schedule
@@ -176,6 +177,7 @@ class PlantConfig(Frozen):
     training: Training = Training()
     calibration: Calibration = Calibration()
     alarms: Alarms = Alarms()
+    monitoring: Monitoring = Monitoring()
     schedule: Schedule = Schedule()
     notifications: Notifications = Notifications()
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -16,6 +16,8 @@ labels   what a person said of an alarm, or of a span of an asset;     ``said``:
          of two entries the one with the higher number holds           last entry
 announc. a message to one block of the Prefect server; its state      ``announced``: raised by
          is an update of the same row                                  one with each change
+drift    what one check said of a column of an asset in a window, or    ``drift:<package>``: the
+         what was said of the asset, or of the plant (no asset)        number of the window
 samples  an accepted row of a file, where readings are formed from     as of readings
          samples
 ======== ============================================================= ==========================
@@ -60,6 +62,7 @@ from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import (
     ALARMS,
     ANNOUNCEMENTS,
+    DRIFT,
     FILES,
     LABELS,
     PARTS,
@@ -78,6 +81,7 @@ from vae_anomaly.errors import LakeError
 __all__ = [
     "ALARMS",
     "ANNOUNCEMENTS",
+    "DRIFT",
     "FILES",
     "INGEST",
     "LABELS",

@@ -13,6 +13,7 @@ from vae_anomaly.data.times import MOMENT
 __all__ = [
     "ALARMS",
     "ANNOUNCEMENTS",
+    "DRIFT",
     "FILES",
     "LABELS",
     "PARTS",
@@ -37,6 +38,7 @@ ALARMS: Final = "alarms"
 LABELS: Final = "labels"
 PROMOTIONS: Final = "promotions"
 ANNOUNCEMENTS: Final = "announcements"
+DRIFT: Final = "drift"
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float64())
@@ -186,6 +188,31 @@ TABLES: Mapping[str, pa.Schema] = {
             ("error", pa.string()),
             ("due_at", MOMENT),
             ("changed_at", MOMENT),
+        ]
+    ),
+    DRIFT: pa.schema(
+        [
+            ("model_version", pa.string()),
+            ("package_digest", pa.string()),
+            ("start", MOMENT),
+            ("end", MOMENT),
+            ("asset", pa.string()),
+            ("check", pa.string()),
+            ("column", pa.string()),
+            ("figure", pa.float64()),
+            ("low", pa.float64()),
+            ("high", pa.float64()),
+            ("usual", pa.float64()),
+            ("limit", pa.float64()),
+            ("p_value", pa.float64()),
+            ("adjusted_p_value", pa.float64()),
+            ("verdict", pa.string()),
+            ("columns", _TEXTS),
+            ("reason", pa.string()),
+            ("n_windows", pa.int64()),
+            ("sample_digest", pa.string()),
+            ("readings_version", pa.int64()),
+            ("monitored_at", MOMENT),
         ]
     ),
 }

@@ -127,6 +127,18 @@ class AlarmForecast:
         value = self.n_expected / self.length_s * assets_s
         return Interval(value, float(np.floor(low)), float(np.ceil(high)))
 
+    def p_value(self, n_alarms: int, assets_s: float) -> float:
+        """Probability that machines that are well raise at least so many in a fresh period.
+
+        Examples
+        --------
+        >>> round(AlarmForecast(10, 1000.0).p_value(20, 1000.0), 3)
+        0.031
+        """
+        share = self.length_s / (self.length_s + assets_s)
+        bunches = nbinom(self.n_expected / self.bunching, share)
+        return float(bunches.sf(np.ceil(n_alarms / self.bunching) - 1))
+
     @property
     def per_week(self) -> float:
         """Alarms of one asset in a week."""

@@ -10,6 +10,7 @@ input gives the same file.
     curves       detection against false alarms; the bound over training
     histograms   scores of each class
     timelines    scores of each asset over time
+    drift        how far each figure has drifted, window by window
     surveys      rows per hour; what became of each sensor's cells
     bars         the model beside the baselines; the sensors behind the anomalies
     compared     generated rows beside real ones
@@ -26,6 +27,7 @@ from __future__ import annotations
 from vae_anomaly.pictures.bars import baseline_bars, sensor_shares
 from vae_anomaly.pictures.compared import compared_rows
 from vae_anomaly.pictures.curves import roc_picture, training_curves
+from vae_anomaly.pictures.drift import drift_grid
 from vae_anomaly.pictures.histograms import score_histogram
 from vae_anomaly.pictures.images import image_grid, image_reconstructions, image_rows
 from vae_anomaly.pictures.latents import latent_map, traversal_lines
@@ -41,6 +43,7 @@ __all__ = [
     "budget_curve",
     "cell_states",
     "compared_rows",
+    "drift_grid",
     "image_grid",
     "image_reconstructions",
     "image_rows",

@@ -20,6 +20,7 @@ from vae_anomaly.decisions.lead_times import LeadTimes
 from vae_anomaly.errors import InputError
 from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.failures import foretold
+from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.steps.said import Said, holding, read_said
 from vae_anomaly.table import Table
 
@@ -88,7 +89,7 @@ def alarm_list(
             raise InputError(f"{name}={value:g} is no period; give a number above 0")
     lake = Lake(plant.lake_path, plant.contract)
     table, verdicts = lake.open(ALARMS), lake.open(VERDICTS)
-    until = _latest(verdicts) or datetime.now(UTC)
+    until = last_judged(verdicts) or datetime.now(UTC)
     since = until - timedelta(days=days)
     own = pc.field("asset") == asset if asset else pc.scalar(True)
     batches = list(rows(table, where=pc.field("end") >= since))
@@ -119,28 +120,6 @@ class _Watched:
     seconds: float = 0.0
     n_over: int = 0
     n_rows: int = 0
-
-
-def _latest(verdicts: DeltaTable) -> datetime | None:
-    """Time of the champion's last verdict; None where it has judged nothing.
-
-    A file that one line wrote says it in its statistics; only those of several lines are read, and
-    no further back than need be.
-    """
-    actions = pa.table(verdicts.get_add_actions(flatten=True))
-    latest, mixed = None, False
-    for entry in actions.select(["min.line", "max.line", "max.time"]).to_pylist():
-        if entry["min.line"] == entry["max.line"] == CHAMPION:
-            latest = entry["max.time"] if latest is None else max(latest, entry["max.time"])
-        else:
-            mixed |= entry["min.line"] <= CHAMPION <= entry["max.line"]
-    if mixed:
-        champion = pc.field("line") == CHAMPION
-        later = champion if latest is None else champion & (pc.field("time") > latest)
-        for batch in rows(verdicts, columns=["time"], where=later):
-            found = pc.max(batch["time"]).as_py()
-            latest = found if latest is None else max(latest, found)
-    return latest
 
 
 def _watched(verdicts: DeltaTable, where: pc.Expression) -> _Watched:

@@ -44,7 +44,7 @@ from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION
 from vae_anomaly.streaming import judge
 
 __all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_through",
-           "line_verdicts"]  # fmt: skip
+           "last_judged", "line_verdicts"]  # fmt: skip
 
 #: Columns that say who judged.
 SIGNED_BY = ("line", "model_version", "package_digest")
@@ -119,6 +119,28 @@ def judged_through(verdicts: DeltaTable, line: str) -> int:
     """Version of `readings` that a line has judged; −1 before the first."""
     number = verdicts.transaction_version(line)
     return -1 if number is None else number
+
+
+def last_judged(verdicts: DeltaTable) -> datetime | None:
+    """Time of the champion's last verdict; None where it has judged nothing.
+
+    A file that one line wrote says it in its statistics; only those of several lines are read, and
+    no further back than need be.
+    """
+    actions = pa.table(verdicts.get_add_actions(flatten=True))
+    latest, mixed = None, False
+    for entry in actions.select(["min.line", "max.line", "max.time"]).to_pylist():
+        if entry["min.line"] == entry["max.line"] == CHAMPION:
+            latest = entry["max.time"] if latest is None else max(latest, entry["max.time"])
+        else:
+            mixed |= entry["min.line"] <= CHAMPION <= entry["max.line"]
+    if mixed:
+        champion = pc.field("line") == CHAMPION
+        later = champion if latest is None else champion & (pc.field("time") > latest)
+        for batch in rows(verdicts, columns=["time"], where=later):
+            found = pc.max(batch["time"]).as_py()
+            latest = found if latest is None else max(latest, found)
+    return latest
 
 
 def begin(lake: Lake, line: str, through: int) -> None:

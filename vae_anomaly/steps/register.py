@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 #: Why a version waits of which nobody knows how it does beside the champion.
 NOT_COMPARED = "the two were not compared on the same test part; promote it by hand"
 
+#: Why a version that nobody asked for by hand waits.
+CONTENDS = "trained by itself, so that it waits as a challenger; look at it, then promote it"
+
 
 @dataclass(frozen=True)
 class RegisterReport:
@@ -66,7 +69,9 @@ class RegisterReport:
     existed: bool = False
 
 
-def register(plant: PlantConfig, folder: Path, *, link: str = "") -> RegisterReport:
+def register(
+    plant: PlantConfig, folder: Path, *, link: str = "", contends: bool = False
+) -> RegisterReport:
     """Register a sealed package, look at the test part once, and decide who scores.
 
     The first version becomes champion. A later one becomes challenger, and champion only if the
@@ -80,6 +85,9 @@ def register(plant: PlantConfig, folder: Path, *, link: str = "") -> RegisterRep
         What `train` and `calibrate` left.
     link : str, optional
         Page of the flow run, for the version's page.
+    contends : bool
+        A later version stays challenger, whatever the gate says of it now: nobody asked for it by
+        hand. A person, or the gate beside the champion in service, lets it score.
 
     Returns
     -------
@@ -116,7 +124,7 @@ def register(plant: PlantConfig, folder: Path, *, link: str = "") -> RegisterRep
         tags=version_tags(plant, trained, package, figures, link=link),
         description=version_page(plant, trained, package, evaluation, link=link),
     )
-    said = _ruled(plant, trained, tracking, version, evaluation)
+    said = _ruled(plant, trained, tracking, version, evaluation, contends=contends)
     note_ruling(tracking, version, said)
     tracking.finish_run(trained.run_id)
     alias = settings.champion if said.decision == PROMOTED else settings.challenger
@@ -140,6 +148,8 @@ def _ruled(
     tracking: Tracking,
     version: Version,
     evaluation: Evaluation | None,
+    *,
+    contends: bool,
 ) -> Ruling:
     """Give the version its alias; what the gate says of it."""
     champion = tracking.champion()
@@ -148,7 +158,7 @@ def _ruled(
         set_champion(plant, tracking, version, action="first", why=why)
         return Ruling(PROMOTED)
     tracking.set_challenger(version)
-    said = _compared(plant, trained, evaluation, tracking.config.gate)
+    said = _compared(plant, trained, evaluation, tracking.config.gate, contends=contends)
     if said.decision != PROMOTED:
         logger.warning("version %s stays challenger: %s", version.version, "; ".join(said.reasons))
         return said
@@ -160,8 +170,9 @@ def _ruled(
 
 
 def _compared(
-    plant: PlantConfig, trained: Trained, evaluation: Evaluation | None, gate: Gate
-) -> Ruling:
+    plant: PlantConfig, trained: Trained, evaluation: Evaluation | None, gate: Gate, *,
+    contends: bool,
+) -> Ruling:  # fmt: skip
     """What the gate says of the new version beside the champion, on the same test part."""
     theirs = None
     try:
@@ -170,12 +181,11 @@ def _compared(
         logger.warning("the champion cannot be compared: %s", error)
     if evaluation is None or theirs is None:
         return Ruling(WAITING, (NOT_COMPARED,))
-    waits = [f"it judges {gate.shadow_days:g} days of an asset beside the champion first"]
-    return ruling(
-        gate,
-        on_test_part(gate, evaluation.model, theirs, plant.calibration.budget),
-        missing=waits if gate.shadow_days else (),
-    )
+    waits = [CONTENDS] * contends
+    if gate.shadow_days:
+        waits.append(f"it judges {gate.shadow_days:g} days of an asset beside the champion first")
+    figures = on_test_part(gate, evaluation.model, theirs, plant.calibration.budget)
+    return ruling(gate, figures, missing=waits)
 
 
 # -------------------------------------------------------------------- what a person reads in MLflow

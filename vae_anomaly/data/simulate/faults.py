@@ -17,6 +17,8 @@ wear                  6      x + p^1.5 s w; w is 1 for vibration, 3/4 for bearin
 broken_sensor         7      half of the readings missing, the others x + s e, e standard normal
 regime_change         0      another liquid: density 1 + size / 100 in the equations of `physics`,
                              so that pressure_out rises by about s at the nominal point
+load_change           0      operators ask for a speed that is size / 100 higher: everything that
+                             the plant does is known, but at other times of the day
 flush                 0      the operating mode `flush`, which never comes by itself
 outage                0      no rows at all
 ====================  =====  ====================================================================
@@ -147,6 +149,7 @@ KINDS: dict[str, Kind] = {
     "wear": Kind(6, _added(WEAR, lambda p: p**1.5), size=30, hours=(10, 18), response=WEAR),
     "broken_sensor": Kind(7, _broken, n_sensors=1, size=10, hours=(24, 48)),
     "regime_change": Kind(0, _none, size=10),
+    "load_change": Kind(0, _none, size=8),
     "flush": Kind(0, _none),
     "outage": Kind(0, _none),
 }

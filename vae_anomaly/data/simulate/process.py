@@ -46,17 +46,19 @@ BURST_SHARE, BURST_S = 0.5, 3600.0
 def drive(simulation: Simulation, asset: int, rows: Ints) -> Drive:
     """What drives an asset in consecutive rows; arrays of shape (n,)."""
     seed, rows_per_s = simulation.seed, simulation.rows_per_s
-    flush, density = np.zeros(len(rows)), np.ones(len(rows))
+    flush, density, load = np.zeros(len(rows)), np.ones(len(rows)), np.ones(len(rows))
     for fault in simulation.faults_of(asset):
         if fault.kind == "flush":
             flush[simulation.during(fault, rows)] = 1.0
         elif fault.kind == "regime_change":
             density[simulation.during(fault, rows)] += fault.size / 100
+        elif fault.kind == "load_change":
+            load[simulation.during(fault, rows)] += fault.size / 100
     time_s = rows.astype(np.float64) * simulation.period_s
     if simulation.independent:
         time_s = uniforms(seed, asset, "moment", rows) * (HORIZON_DAYS * DAY_S)
     speed, bypass = _targets(simulation, asset, rows, time_s)
-    speed, bypass = np.where(flush > 0, FLUSH_RPM, speed), np.where(flush > 0, 0.0, bypass)
+    speed, bypass = np.where(flush > 0, FLUSH_RPM, load * speed), np.where(flush > 0, 0.0, bypass)
     spread = 0.1 * simulation.asset_spread * normals(seed, asset, "line", np.zeros(1, np.int64))
     resistance = 0.2 * _slow(simulation, asset, "resistance", rows, RESISTANCE_LAG_S) + spread
     return Drive(

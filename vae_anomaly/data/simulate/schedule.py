@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -88,8 +88,14 @@ def random_faults(
     return tuple(sorted(faults, key=lambda fault: (fault.asset, fault.start)))
 
 
-def regime_change(simulation: Simulation, start: datetime, *, size: float = 10.0) -> Simulation:
-    """The plant with another liquid from `start` on, at every asset and for ever.
+def regime_change(
+    simulation: Simulation,
+    start: datetime,
+    *,
+    size: float = 10.0,
+    kind: Literal["regime_change", "load_change"] = "regime_change",
+) -> Simulation:
+    """The plant with another liquid or load from `start` on, at every asset and for ever.
 
     Parameters
     ----------
@@ -98,10 +104,13 @@ def regime_change(simulation: Simulation, start: datetime, *, size: float = 10.0
     start : datetime
         First moment of the new regime.
     size : float
-        Rise of `pressure_out` at the nominal point, in noise units; other sensors follow.
+        Of another liquid, the rise of `pressure_out` at the nominal point in noise units; of
+        another load, that of the speed in percent. Other sensors follow.
+    kind : {"regime_change", "load_change"}
+        Another liquid, which the model has not seen, or another load, at which it knows the plant.
     """
     changes = tuple(
-        Fault(kind="regime_change", asset=asset, start=start, end=FOREVER, size=size)
+        Fault(kind=kind, asset=asset, start=start, end=FOREVER, size=size)
         for asset in simulation.assets
     )
     return replace(simulation, faults=simulation.faults + changes)

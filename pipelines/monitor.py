@@ -1,0 +1,74 @@
+"""Flow: what has drifted since the champion has learnt, and an event where it is the regime."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from pipelines.notify import told
+from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
+from vae_anomaly.steps.drift_rows import Window
+from vae_anomaly.steps.monitor import MonitorReport
+from vae_anomaly.steps.monitor import monitor as monitor_plant
+from vae_anomaly.steps.monitor_page import event_figures, monitor_tables
+
+#: Event that says that a plant runs otherwise than its champion has learnt.
+REGIME = "vae-anomaly.drift.regime"
+
+
+def resource_id(plant: str) -> str:
+    """Resource that the events of a plant are of.
+
+    Examples
+    --------
+    >>> resource_id("pumps")
+    'vae-anomaly.plant.pumps'
+    """
+    return f"vae-anomaly.plant.{plant}"
+
+
+@task(
+    name="compare windows",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+)
+def compare(parameters: PlantParameters) -> MonitorReport:
+    """Judge the windows that are new; what an attempt before has stored is not judged again."""
+    return monitor_plant(parameters.read())
+
+
+@told
+@flow(name="monitor", flow_run_name="monitor {parameters.name}", timeout_seconds=TIMEOUT_S)
+def monitor(parameters: PlantParameters) -> MonitorReport:
+    """Hold what has come against what the champion has learnt, and say what has drifted."""
+    report = compare(parameters)
+    tables = monitor_tables(report)
+    get_run_logger().info("%s", tables[0].summary)
+    create_markdown_artifact(
+        key="drift",
+        markdown="\n\n".join(table.markdown() for table in tables),
+        description=tables[0].title,
+    )
+    changed = [window for window in report.new if window.plant.kind == "regime"]
+    if changed:
+        tell_regime(parameters.read().name, report, changed[-1])
+    return report
+
+
+def tell_regime(plant: str, report: MonitorReport, window: Window) -> None:
+    """Emit the event that the automation of `pipelines.retrain` answers."""
+    emit_event(
+        event=REGIME,
+        resource={"prefect.resource.id": resource_id(plant), "prefect.resource.name": plant},
+        payload={
+            "kind": window.plant.kind,
+            "reason": window.plant.reason,
+            "sensors": list(window.plant.columns),
+            "model_version": report.model_version,
+            "window": [window.start_text, window.end_text],
+            "figures": event_figures(report, window),
+        },
+    )

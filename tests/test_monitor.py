@@ -1,0 +1,229 @@
+"""Drift from the lake to its evidence, each window once; and a challenger, on a real server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from crash import run_all, write_file, write_plant
+from test_alarm_steps import RULE, plant_in, stream, write
+
+from vae_anomaly.config import PlantConfig, read_plant
+from vae_anomaly.data.lake import DRIFT, READINGS, VERDICTS, Lake, rows
+from vae_anomaly.data.simulate import FOREVER, Fault, Simulation, plant_yaml, write_files
+from vae_anomaly.decisions.diagnosis import Diagnosis
+from vae_anomaly.errors import LakeError
+from vae_anomaly.steps import monitor as monitor_module
+from vae_anomaly.steps.alarms import raise_alarms
+from vae_anomaly.steps.drift_rows import Window
+from vae_anomaly.steps.freeze import frozen
+from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.label import label_alarms
+from vae_anomaly.steps.monitor import MonitorReport, monitor
+from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
+from vae_anomaly.steps.score import score
+from vae_anomaly.steps.train import plant_settings
+from vae_anomaly.tracking import champion_package, open_tracking
+
+DAY_ROWS, LEARNT_DAYS = 96, 14
+QUICK = "training: {epochs: 3, min_steps: 150, checks: 5}\n"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlantConfig, MonitorReport]:
+    """Two pumps, learnt in two weeks; one of them has a stuck sensor from the 16th day on."""
+    folder = tmp_path_factory.mktemp("watched")
+    plant = Simulation(n_assets=2, period_s=900.0, n_rows=LEARNT_DAYS * DAY_ROWS)
+    stuck = Fault(
+        kind="stuck", asset="pump-02", sensors=("power",), end=FOREVER,
+        start=plant.time((LEARNT_DAYS + 2) * DAY_ROWS),
+    )  # fmt: skip
+    plant = Simulation(
+        n_assets=2, period_s=900.0, n_rows=(LEARNT_DAYS + 4) * DAY_ROWS + 1, faults=(stuck,)
+    )
+    shares = {"end": plant.time(LEARNT_DAYS * DAY_ROWS).isoformat()}
+    (folder / "plant.yml").write_text(
+        plant_yaml(plant)
+        + QUICK
+        + "parts:\n  listed:\n"
+        + "".join(
+            f"    - {{part: {part}, share: [{low}, {high}], end: '{shares['end']}'}}\n"
+            for part, low, high in (
+                ("train", 0, 0.45),
+                ("stop", 0.45, 0.55),
+                ("calibrate", 0.55, 0.78),
+            )
+        )
+    )
+    write_files(plant, folder / "incoming")
+    config = read_plant(folder / "plant.yml")
+    run_all(config)
+    return config, monitor(config)
+
+
+@pytest.mark.slow
+def test_a_stuck_sensor_is_said_at_its_asset_from_its_first_day_on(
+    watched: tuple[PlantConfig, MonitorReport],
+) -> None:
+    _, report = watched
+    assert report.n_new == len(report.windows) >= 4
+    kinds = [window.diagnoses["pump-02"].kind for window in report.windows]
+    assert kinds[-2:] == ["sensor", "sensor"]
+    assert set(kinds[:-2]) == {"none"}
+    assert {window.diagnoses["pump-01"].kind for window in report.windows} == {"none"}
+    assert report.windows[-1].plant.columns == ("power",)
+    assert "pump-02/frozen/power" in event_figures(report, report.windows[-1])
+    assert "power: stuck" in monitor_tables(report)[0].markdown()
+
+
+@pytest.mark.slow
+def test_each_window_is_judged_once_and_evidence_is_read_back_as_it_was_written(
+    watched: tuple[PlantConfig, MonitorReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, report = watched
+    lake = Lake(plant.lake_path, plant.contract)
+    before = lake.open(DRIFT).version()
+    monkeypatch.setattr(monitor_module, "log_drift", lambda *_: None)
+    again = monitor(plant)
+    assert again.n_new == 0
+    assert str(again.windows) == str(report.windows)  # NaN is no NaN's equal
+    line = f"drift:{champion_package(plant).folder.name[:16]}:{86_400_000_000}"
+    spare = next(rows(lake.open(DRIFT)))
+    last = report.windows[-1].number
+    assert monitor_module._store(lake, line, last, pa.Table.from_batches([spare]))
+    assert lake.open(DRIFT).version() == before, "a rival's window is not written again"
+
+
+@pytest.mark.slow
+def test_figures_of_every_window_stand_in_the_run_of_the_champion(
+    watched: tuple[PlantConfig, MonitorReport], tmp_path: Path
+) -> None:
+    plant, report = watched
+    tracking = open_tracking(plant)
+    champion = tracking.champion()
+    assert champion is not None
+    logged = tracking.client.get_metric_history(champion.run_id, "drift/n_drifted")
+    assert [metric.step for metric in logged] == [window.number for window in report.windows]
+    assert logged[-1].value > 0
+    write_monitor(report, tmp_path / "pictures", subject=plant.name)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "value.png", "residual.png", "score.png",
+    }  # fmt: skip
+
+
+def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    lake = Lake(plant.lake_path, plant.contract)
+    lake.writable(VERDICTS)
+    with pytest.raises(LakeError, match="vae-anomaly score"):
+        monitor_module._scored_until(lake)
+
+
+def test_settings_of_monitoring_train_nothing_anew(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    other = plant.model_copy(update={"monitoring": plant.monitoring.model_copy(
+        update={"window": "7 days", "retrain": False})})  # fmt: skip
+    assert other.monitoring.length == timedelta(days=7)
+    assert plant_settings(other) == plant_settings(plant)
+
+
+def test_learning_is_frozen_until_every_open_alarm_is_answered(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    assert not frozen(plant)
+    write(plant, stream(0), RULE.model_copy(update={"latched": True}))
+    raise_alarms(plant)
+    found = frozen(plant)
+    assert found
+    assert {alarm.state for alarm in found.alarms} <= {"active", "latched"}
+    assert found.alarms[0].alarm_id in found.in_words()
+    label_alarms(plant, [a.alarm_id for a in found.alarms], "false-alarm")
+    assert not frozen(plant)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server with its services, and a database of its own."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    from pipelines.server import local_server
+
+    home = os.environ.get("PREFECT_HOME")
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    try:
+        with (
+            local_server() as address,
+            temporary_settings(
+                {PREFECT_API_URL: f"{address}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+            ),
+        ):
+            yield
+    finally:
+        os.environ.pop("PREFECT_HOME")
+        if home is not None:
+            os.environ["PREFECT_HOME"] = home
+
+
+@pytest.mark.slow
+def test_a_change_of_regime_asks_for_a_challenger(server: None, tmp_path: Path) -> None:
+    """Event → automation → a run of the deployment; installed twice, it is there once."""
+    from prefect.client.orchestration import get_client
+
+    from pipelines.monitor import tell_regime
+    from pipelines.retrain import install_automation
+
+    file = write_plant(tmp_path)
+    install_automation(file)
+    install_automation(file)
+    window = Window(0, 86_400_000_000, {}, {"": Diagnosis("regime", ("flow",), "all moved")})
+    report = MonitorReport("1", ("flow",), (window,), 1, 9)
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("retrain/crash")
+        ours = [a for a in client.read_automations() if "crash" in a.name]
+        assert len(ours) == 1
+        tell_regime("another", report, window)
+        tell_regime("crash", report, window)
+        until = time.monotonic() + 60
+        while not (runs := client.read_flow_runs()):
+            assert time.monotonic() < until, "no run of the deployment came"
+            time.sleep(0.5)
+        assert [run.deployment_id for run in runs] == [deployment.id]
+        assert runs[0].parameters["parameters"]["plant"] == str(file)
+        file.write_text(file.read_text() + "monitoring: {retrain: false}\n")
+        install_automation(file)
+        assert not [a for a in client.read_automations() if "crash" in a.name]
+
+
+@pytest.mark.slow
+def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
+    server: None, tmp_path: Path
+) -> None:
+    from pipelines.retrain import RetrainParameters, retrain, retrain_tables
+
+    file = write_plant(tmp_path)
+    file.write_text(file.read_text() + "alarms: {rule: {latched: true}}\n")
+    plant = read_plant(file)
+    run_all(plant)
+    write_file(tmp_path / "incoming/4.csv", 4, n_rows=400, seed=0)
+    ingest(plant)
+    score(plant)
+    held = retrain(RetrainParameters(plant=file))
+    assert held.registered is None
+    assert "Nothing trained: frozen: alarm" in retrain_tables(held)[0].summary
+    label_alarms(plant, [alarm.alarm_id for alarm in frozen(plant).alarms], "false-alarm")
+    made = retrain(RetrainParameters(plant=file))
+    assert made.registered is not None
+    assert made.registered.alias == "challenger"
+    assert "waits as a challenger" in made.registered.reasons[0]
+    champion = open_tracking(plant).champion()
+    assert champion is not None
+    assert champion.version == "1"
+    assert Lake(plant.lake_path, plant.contract).open(READINGS).version() > 0
