@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
+from pipelines.artifacts import publish
 from pipelines.notify import told
 from pipelines.parameters import FolderParameters
 from vae_anomaly.report import calibrate_table
@@ -27,5 +27,5 @@ def calibrate(parameters: FolderParameters) -> CalibrateReport:
     report = set_thresholds(parameters)
     table = calibrate_table(report)
     get_run_logger().info("%s", table.summary)
-    create_markdown_artifact(key="calibrate", markdown=table.markdown(), description=table.title)
+    publish(parameters.name, "calibrate", table)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from pipelines.ingest import ingest
+from pipelines.names import tagged
 from pipelines.parameters import PlantParameters
 from pipelines.run import run
 from pipelines.score import score
@@ -16,7 +17,8 @@ def demo(made: simulated.Demo) -> None:
     """Run the demo, and say at its end what was found and where it lies."""
     console = Console()
     parameters = PlantParameters(plant=made.plant)
-    done = run(parameters)
+    with tagged(made.config()):
+        done = run(parameters)
     assert done.calibrated is not None  # the folder is new, so nothing was registered before
     for table in (
         report.ingest_table(done.ingested),
@@ -29,9 +31,10 @@ def demo(made: simulated.Demo) -> None:
         report.show(table, console)
     console.print("[bold]A second batch[/] arrives: three more days.")
     simulated.more_rows(made)
-    later = ingest(parameters)
+    with tagged(made.config()):
+        later = ingest(parameters)
+        again = score(parameters)
     report.show(report.ingest_table(later), console)
-    again = score(parameters)
     report.show(report.score_table(again), console)
     found = simulated.summary(
         made, (done.ingested, later), done.calibrated, done.registered, (done.scored, again)

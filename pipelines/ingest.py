@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
+from pipelines.artifacts import publish
 from pipelines.names import ingest_name, rename
 from pipelines.notify import told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
@@ -35,5 +35,5 @@ def ingest(parameters: PlantParameters) -> IngestReport:
     rename(ingest_name(parameters.read(), report))
     table = ingest_table(report)
     get_run_logger().info("%s", table.summary)
-    create_markdown_artifact(key="ingest", markdown=table.markdown(), description=table.title)
+    publish(parameters.name, "ingest", table)
     return report

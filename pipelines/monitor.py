@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
+from pipelines.artifacts import publish
 from pipelines.notify import told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.steps.drift_rows import Window
@@ -47,11 +47,7 @@ def monitor(parameters: PlantParameters) -> MonitorReport:
     report = compare(parameters)
     tables = monitor_tables(report)
     get_run_logger().info("%s", tables[0].summary)
-    create_markdown_artifact(
-        key="drift",
-        markdown="\n\n".join(table.markdown() for table in tables),
-        description=tables[0].title,
-    )
+    publish(parameters.name, "drift", *tables)
     changed = [window for window in report.new if window.plant.kind == "regime"]
     if changed:
         tell_regime(parameters.read().name, report, changed[-1])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
@@ -20,6 +23,18 @@ def rename(name: str) -> None:
         return
     with get_client(sync_client=True) as client:
         client.set_flow_run_name(context.flow_run.id, name)
+
+
+def plant_tags(plant: PlantConfig) -> list[str]:
+    """Tags of everything of a plant on the server, by which its pages are filtered."""
+    return ["vae-anomaly", plant.name]
+
+
+@contextmanager
+def tagged(plant: PlantConfig) -> Iterator[None]:
+    """Give runs that are started by hand the tags that deployments give theirs."""
+    with tags(*plant_tags(plant)):
+        yield
 
 
 def score_name(plant: PlantConfig, report: ScoreReport) -> str:

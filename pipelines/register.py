@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from pipelines.artifacts import publish
 from pipelines.notify import told
 from pipelines.parameters import FolderParameters, may_pass
 from vae_anomaly.report import register_table
@@ -36,5 +36,5 @@ def register(parameters: FolderParameters) -> RegisterReport:
     report = register_version(parameters)
     table = register_table(report)
     get_run_logger().info("%s", table.summary)
-    create_markdown_artifact(key="register", markdown=table.markdown(), description=table.title)
+    publish(parameters.name, "register", table)
     return report

@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
@@ -16,8 +15,10 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 
+from pipelines.artifacts import publish
 from pipelines.calibrate import calibrate
 from pipelines.monitor import REGIME, resource_id
+from pipelines.names import plant_tags, tagged
 from pipelines.notify import told
 from pipelines.parameters import TRAIN_TIMEOUT_S, FolderParameters, PlantParameters
 from pipelines.register import register
@@ -47,22 +48,21 @@ class RetrainReport:
 @flow(name="retrain", flow_run_name="retrain {parameters.name}", timeout_seconds=TRAIN_TIMEOUT_S)
 def retrain(parameters: RetrainParameters) -> RetrainReport:
     """Train a challenger, unless an alarm is open; it does not score before it is promoted."""
-    freeze = frozen(parameters.read())
+    plant = parameters.read()
+    freeze = frozen(plant)
     if freeze and not parameters.even_so:
         get_run_logger().warning("%s", freeze.in_words())
         report = RetrainReport(freeze)
-        for table in retrain_tables(report):
-            create_markdown_artifact(
-                key="retrain", markdown=table.markdown(), description=table.title
-            )
+        publish(plant.name, "retrain", *retrain_tables(report))
         return report
-    trained = train(PlantParameters(plant=parameters.plant, source=parameters.source))
-    onward = FolderParameters(
-        plant=parameters.plant, source=parameters.source, folder=trained.folder, contends=True
-    )
-    if not trained.registered:
-        calibrate(onward)
-    return RetrainReport(freeze, register(onward))
+    with tagged(plant):  # the flows within do not inherit tags
+        trained = train(PlantParameters(plant=parameters.plant, source=parameters.source))
+        onward = FolderParameters(
+            plant=parameters.plant, source=parameters.source, folder=trained.folder, contends=True
+        )
+        if not trained.registered:
+            calibrate(onward)
+        return RetrainReport(freeze, register(onward))
 
 
 def retrain_tables(report: RetrainReport) -> tuple[Table, ...]:
@@ -92,7 +92,7 @@ def install_automation(plant: Path) -> None:
             for automation in known:
                 client.delete_automation(automation.id)
             return
-        wanted = _automation(name, config.name, _deployment_id(client, plant, config))
+        wanted = _automation(name, config, _deployment_id(client, plant, config))
         if known:
             wanted.enabled = known[0].enabled
             client.update_automation(known[0].id, wanted)
@@ -109,21 +109,23 @@ def _deployment_id(client: SyncPrefectClient, plant: Path, config: PlantConfig) 
             retrain,
             name=config.name,
             parameters={"parameters": parameters},
-            tags=["vae-anomaly", config.name],
+            tags=plant_tags(config),
         ).apply()
         assert isinstance(made, UUID)  # a coroutine only inside an event loop
         return made
 
 
-def _automation(name: str, plant: str, deployment: UUID) -> AutomationCore:
+def _automation(name: str, plant: PlantConfig, deployment: UUID) -> AutomationCore:
     return AutomationCore(
         name=name,
         description="Trains a challenger, which does not score before it is promoted.",
         enabled=True,
-        tags=["vae-anomaly", plant],
+        tags=plant_tags(plant),
         trigger=EventTrigger(
             expect={REGIME},
-            match=ResourceSpecification.model_validate({"prefect.resource.id": resource_id(plant)}),
+            match=ResourceSpecification.model_validate(
+                {"prefect.resource.id": resource_id(plant.name)}
+            ),
             posture=Posture.Reactive,
             threshold=1,
         ),

@@ -8,6 +8,7 @@ from prefect import flow
 
 from pipelines.calibrate import calibrate
 from pipelines.ingest import ingest
+from pipelines.names import tagged
 from pipelines.parameters import FolderParameters, PlantParameters
 from pipelines.register import register
 from pipelines.score import score
@@ -33,12 +34,13 @@ class RunReport:
 @flow(name="run", flow_run_name="run {parameters.name}")
 def run(parameters: PlantParameters) -> RunReport:
     """Ingest, train, calibrate, register and score; what was done before is not done again."""
-    ingested = ingest(parameters)
-    trained = train(parameters)
-    onward = FolderParameters(
-        plant=parameters.plant, source=parameters.source, folder=trained.folder
-    )
-    calibrated = None if trained.registered else calibrate(onward)
-    registered = register(onward)
-    scored = score(parameters)
+    with tagged(parameters.read()):  # the flows within do not inherit tags
+        ingested = ingest(parameters)
+        trained = train(parameters)
+        onward = FolderParameters(
+            plant=parameters.plant, source=parameters.source, folder=trained.folder
+        )
+        calibrated = None if trained.registered else calibrate(onward)
+        registered = register(onward)
+        scored = score(parameters)
     return RunReport(ingested, trained, calibrated, registered, scored)

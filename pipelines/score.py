@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
+from pipelines.artifacts import publish
 from pipelines.names import rename, score_name
 from pipelines.notify import announce, told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
@@ -40,9 +40,8 @@ def score(parameters: PlantParameters) -> ScoreReport:
     rename(score_name(parameters.read(), report))
     table = score_table(report)
     get_run_logger().info("%s", table.summary)
-    create_markdown_artifact(key="score", markdown=table.markdown(), description=table.title)
+    publish(parameters.name, "score", table)
     if report.alarms.raised or report.alarms.ended:
-        listed = alarms_table(alarm_list(parameters.read()))
-        create_markdown_artifact(key="alarms", markdown=listed.markdown(), description=listed.title)
+        publish(parameters.name, "alarms", alarms_table(alarm_list(parameters.read())))
     announce(parameters)
     return report

@@ -10,10 +10,12 @@ from prefect import Flow
 from prefect import serve as serve_deployments
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
+from prefect.logging.handlers import APILogHandler
 from prefect.schedules import Cron
 
 from pipelines.ingest import ingest
 from pipelines.monitor import monitor
+from pipelines.names import plant_tags
 from pipelines.parameters import PlantParameters
 from pipelines.retrain import install_automation, retrain
 from pipelines.score import score
@@ -44,7 +46,7 @@ def deployments(plant: Path) -> tuple[RunnerDeployment, ...]:
             schedule=Cron(line, timezone=config.schedule.zone),
             parameters=parameters,
             concurrency_limit=one_at_a_time,
-            tags=["vae-anomaly", config.name],
+            tags=plant_tags(config),
             description=FLOWS[name].description,
         )
         for name, line in config.schedule.lines().items()
@@ -89,4 +91,7 @@ def serve(plants: Sequence[Path]) -> None:
     for plant in served_plants(plants):
         install_automation(plant)
     served = [deployment for plant in plants for deployment in deployments(plant)]
-    serve_deployments(*served, print_starting_message=False)
+    try:
+        serve_deployments(*served, print_starting_message=False)
+    finally:
+        APILogHandler().flush()  # what was said of killed runs, while the server is there

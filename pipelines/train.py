@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
+from pipelines.artifacts import publish
 from pipelines.notify import told
 from pipelines.parameters import TRAIN_TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import training_progress
@@ -31,10 +31,9 @@ def fit(parameters: PlantParameters) -> TrainReport:
 def train(parameters: PlantParameters) -> TrainReport:
     """Train on the readings as they stand, unless that was done before."""
     report = fit(parameters)
-    page = "\n\n".join(table.markdown() for table in data_tables(report))
-    if page:
-        create_markdown_artifact(key="data", markdown=page, description="Data")
+    if tables := data_tables(report):
+        publish(parameters.name, "data", *tables)
     table = train_table(report)
     get_run_logger().info("%s", table.summary)
-    create_markdown_artifact(key="train", markdown=table.markdown(), description=table.title)
+    publish(parameters.name, "train", table)
     return report

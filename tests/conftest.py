@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from webhook_receiver import Receiver, receiving
 
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -19,11 +20,17 @@ settings.register_profile("vae_anomaly", deadline=None)
 settings.load_profile("vae_anomaly")
 
 
+#: Where a developer's own servers are named.
+OTHERS_SERVERS = (
+    "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "PREFECT_API_URL",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_of_the_developer() -> Iterator[None]:
-    """Tests go to the registries that they make themselves."""
+    """Tests go to the servers that they start themselves."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+        for name in OTHERS_SERVERS:
             patch.delenv(name, raising=False)
         yield
 
@@ -54,6 +61,28 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         del os.environ["PREFECT_HOME"]
         if before is not None:
             os.environ["PREFECT_HOME"] = before
+
+
+@pytest.fixture
+def server(prefect_server: str) -> Iterator[None]:
+    """Flows run on that server."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    with temporary_settings(
+        {PREFECT_API_URL: f"{prefect_server}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    ):
+        yield
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where notifications go."""
+    with receiving() as received:
+        yield received
 
 
 @pytest.fixture(scope="session")

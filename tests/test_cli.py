@@ -84,6 +84,7 @@ def test_wrong_plant_file_is_said_in_one_piece(name: str, tmp_path: Path) -> Non
     assert "Traceback" not in missing.stderr
 
 
+@pytest.mark.slow
 def test_ingest_prints_its_counts(tmp_path: Path) -> None:
     plant = write_plant(tmp_path, n_files=2)
     done = command("ingest", plant)
@@ -96,6 +97,7 @@ def test_ingest_prints_its_counts(tmp_path: Path) -> None:
     assert "2 unchanged" in again.stdout
 
 
+@pytest.mark.slow
 def test_source_that_holds_nothing_is_said(tmp_path: Path) -> None:
     done = command("ingest", write_plant(tmp_path, n_files=1), "--source", tmp_path / "none/*.csv")
     assert done.returncode == 1

@@ -13,15 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 from crash import lake_content, run_all, write_file, write_plant
+from webhook_receiver import SECRET, Receiver
 
 from vae_anomaly.config import SCHEDULED, Schedule, read_plant
 from vae_anomaly.errors import ConfigError
 from vae_anomaly.steps.ingest import ingest
 
 ROOT = Path(__file__).parents[1]
+
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+TOLD = "notifications: {blocks: [signed-webhook/crashes]}\n"
 
 
 @contextmanager
@@ -66,12 +72,52 @@ def scheduled_runs(address: str, *, plant: str, states: tuple[str, ...]) -> list
     return [run["name"] for run in found.raise_for_status().json() if run["auto_scheduled"]]
 
 
+def save_block(address: str, receiver: Receiver) -> None:
+    """Save the block on which plants of this file tell of failures."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines.webhook import SignedWebhook
+
+    with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        SignedWebhook(url=receiver.url, secret=SECRET).save("crashes", overwrite=True)
+
+
+def kill_a_run(address: str, deployment: str, runner: psutil.Process) -> str:
+    """Have a deployment run, kill the process of its run with SIGKILL; how the run ended."""
+    ask = httpx.Client(base_url=f"{address}/api", timeout=10)
+    found = ask.get(f"/deployments/name/{deployment}").raise_for_status().json()["id"]
+    made = ask.post(f"/deployments/{found}/create_flow_run", json={"state": {"type": "SCHEDULED"}})
+    run = f"/flow_runs/{made.raise_for_status().json()['id']}"
+    until = time.monotonic() + 120
+    killed = False
+    while (state := ask.get(run).json()["state"]["type"]) not in ENDED:
+        assert time.monotonic() < until, state
+        if state == "RUNNING" and not killed:
+            (process,) = (p for p in runner.children(recursive=True) if runs(p, run))
+            process.kill()
+            killed = True
+        time.sleep(0.1)
+    assert killed
+    return str(state)
+
+
+def runs(process: psutil.Process, run: str) -> bool:
+    """Whether a process without children is that of a flow run."""
+    try:
+        own = process.environ().get("PREFECT__FLOW_RUN_ID", "")
+        return bool(own) and own in run and not process.children()
+    except psutil.Error:
+        return False
+
+
 @pytest.mark.slow
 def test_worker_scores_what_the_schedule_of_prefect_yaml_says(
-    prefect_server: str, tmp_path: Path
+    prefect_server: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     """`prefect deploy --all` as it stands, but for the plant and shorter intervals."""
-    plant = write_plant(tmp_path)
+    plant = write_plant(tmp_path, baseline=True)
+    plant.write_text(plant.read_text() + TOLD)
+    save_block(prefect_server, receiver)
     run_all(read_plant(plant))
     write_file(tmp_path / "incoming/9.csv", 9, n_rows=400, seed=0)
     ingest(read_plant(plant))
@@ -80,9 +126,9 @@ def test_worker_scores_what_the_schedule_of_prefect_yaml_says(
         entry |= {"name": "crash", "tags": ["vae-anomaly", "crash"]}
         entry["parameters"]["parameters"]["plant"] = str(plant)
         if entry["entrypoint"].endswith(":score"):
-            entry["schedules"] = [{"interval": 15}]
+            entry["schedules"] = [{"interval": 5}]
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(declared))
-    server = {"PREFECT_API_URL": f"{prefect_server}/api"}
+    server = {"PREFECT_API_URL": f"{prefect_server}/api", "PREFECT_WORKER_QUERY_SECONDS": "1"}
     for command in (
         ["work-pool", "create", "vae-anomaly", "--type", "process"],
         ["--no-prompt", "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml")],
@@ -99,22 +145,30 @@ def test_worker_scores_what_the_schedule_of_prefect_yaml_says(
 
     with running(["prefect", "worker", "start", "--pool", "vae-anomaly"], said, server) as worker:
         wait_for(scored, worker, said)
+        assert not scheduled_runs(prefect_server, plant="crash", states=("FAILED", "CRASHED"))
+        runner = psutil.Process(worker.pid)
+        assert kill_a_run(prefect_server, "retrain/crash", runner) == "CRASHED"
+        wait_for(lambda: "flow.failed" in receiver.types(), worker, said, 30)
     content = lake_content(tmp_path / "lake/crash")
     assert len(content["files"]) == 5
     assert len(content["verdicts"]) == len(content["readings"])
-    assert not scheduled_runs(prefect_server, plant="crash", states=("FAILED", "CRASHED"))
 
 
 @pytest.mark.slow
-def test_serve_runs_the_schedules_of_two_plants_side_by_side(tmp_path: Path) -> None:
+def test_serve_runs_the_schedules_of_two_plants_side_by_side(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     """A server that `serve` starts itself, and runs that nobody but the schedule created."""
     plants = []
     for name, n_files in (("one", 1), ("two", 2)):
-        plants.append(write_plant(tmp_path / name, n_files=n_files))
+        plants.append(write_plant(tmp_path / name, n_files=n_files, baseline=True))
         text = plants[-1].read_text().replace("name: crash", f"name: {name}")
-        plants[-1].write_text(text + 'schedule: {ingest: "* * * * *", score: off}\n')
+        plants[-1].write_text(text + 'schedule: {ingest: "* * * * *", score: off}\n' + TOLD)
     (tmp_path / "prefect").mkdir()
-    environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONUNBUFFERED": "1",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }  # fmt: skip
     said = tmp_path / "said.txt"
     command = ["vae_anomaly", "serve", *map(str, plants)]
 
@@ -129,6 +183,12 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(tmp_path: Path) -> 
         assert settings["api_url"] == f"{address[1]}/api"  # else its pages stay empty
         for plant in ("one", "two"):
             assert scheduled_runs(address[1], plant=plant, states=("RUNNING", "COMPLETED"))
+        save_block(address[1], receiver)
+        runner = psutil.Process(process.pid)
+        assert kill_a_run(address[1], "retrain/one", runner) == "CRASHED"
+        wait_for(lambda: receiver.types() == ["flow.failed"], process, said, 30)
+        (message,) = receiver.messages.values()
+        assert message["subject"] == "one: retrain failed"
     assert process.returncode == 0, said.read_text()
     assert said.read_text().endswith("stopped\n")
     with pytest.raises(httpx.TransportError):

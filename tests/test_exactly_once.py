@@ -35,6 +35,14 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
     return lake_content(folder / "lake/crash")
 
 
+@pytest.mark.parametrize("step", [*crash.POINTS, "shaping"])
+def test_every_named_place_to_kill_at_is_a_function(step: str) -> None:
+    """A name that is gone would never kill, and its tests would pass."""
+    for point in crash.POINTS.get(step, crash.SHAPING_POINTS):
+        owner, name = crash.owner_of(point)
+        assert callable(getattr(owner, name)), point
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("point", crash.POINTS["ingest"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -28,15 +27,6 @@ from vae_anomaly.tracking import open_tracking
 
 #: A tenth of the usual steps: the way is tested here, not how well each detects.
 SHORT = "\ntraining: {min_steps: 200, max_steps: 200}\ncalibration: {bootstrap: 100}\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """A real Prefect server with a database of its own."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,7 @@ def test_kill_between_the_lines_loses_the_challenger_no_row(
 # ------------------------------------------------------ nobody who reads the champion sees another
 
 
+@pytest.mark.slow
 def test_other_lines_change_nothing_that_is_read_of_the_champion(
     plant: PlantConfig, tmp_path: Path, template: PlantConfig
 ) -> None:
@@ -218,6 +219,7 @@ def test_list_of_alarms_ends_with_the_champion_s_last_verdict(plant: PlantConfig
 # -------------------------------------------------------------------------------- the gate, beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "decision"), [(1, "promoted"), (2, "refused")])
 def test_gate_rules_once_the_challenger_has_judged_for_long_enough(
     number: int, decision: str, plant: PlantConfig, tmp_path: Path

@@ -149,6 +149,7 @@ def test_a_block_that_is_added_later_begins_with_what_is_active_then(tmp_path: P
     assert [m.kind for m in inbox.of(OFFICE)] == ["begin"]
 
 
+@pytest.mark.slow
 def test_an_alarm_that_lasts_is_told_again_and_its_end_where_that_is_asked_for(
     tmp_path: Path,
 ) -> None:
@@ -247,6 +248,7 @@ def test_of_processes_at_the_same_time_one_sends_each_message(tmp_path: Path) ->
         assert told == [f"p1-{i}" for i in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_fails_on_the_way_each_stage_of_an_alarm_is_confirmed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -5,35 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from crash import lake_content, write_plant
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """A real Prefect server with a database of its own."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+from vae_anomaly.config import read_plant
 
 
 @pytest.mark.slow
 def test_run_does_everything_once(server: None, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
+    from pipelines.names import tagged
     from pipelines.parameters import PlantParameters
     from pipelines.run import run
 
     plant = write_plant(tmp_path)
-    first = run(PlantParameters(plant=plant))
+    plant.write_text(plant.read_text().replace("name: crash", "name: whole"))
+    with tagged(read_plant(plant)):
+        first = run(PlantParameters(plant=plant))
     assert first.ingested.counts.complete
     assert first.registered.alias == "champion"
     assert first.scored.n_rows == first.ingested.counts.n_accepted
-    before = lake_content(tmp_path / "lake/crash")
+    before = lake_content(tmp_path / "lake/whole")
 
     second = run(PlantParameters(plant=plant))
     assert second.ingested.counts.n_read == 0
@@ -41,11 +36,16 @@ def test_run_does_everything_once(server: None, tmp_path: Path) -> None:
     assert second.calibrated is None
     assert second.registered.existed
     assert second.scored.n_rows == 0
-    assert lake_content(tmp_path / "lake/crash") == before
+    assert lake_content(tmp_path / "lake/whole") == before
 
     with get_client(sync_client=True) as client:
         keys = {artifact.key for artifact in client.read_artifacts()}
-    assert {"ingest", "data", "train", "calibrate", "register", "score"} <= keys
+        runs = client.read_flow_runs()
+    steps = ("ingest", "data", "train", "calibrate", "register", "score")
+    assert {f"whole-{step}" for step in steps} <= keys
+    by_tag = [run for run in runs if set(run.tags) == {"vae-anomaly", "whole"}]
+    assert len([run for run in by_tag if run.parent_task_run_id is None]) == 1  # the first
+    assert len([run for run in by_tag if run.parent_task_run_id is not None]) == 9
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ def test_the_speaker_is_who_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------ by hand
 
 
+@pytest.mark.slow
 def test_whole_life_of_three_versions(plant: PlantConfig) -> None:
     take_in(plant, 0)
     tracking = open_tracking(plant)

@@ -72,6 +72,26 @@ def plant(done: Path, tmp_path: Path) -> PlantConfig:
 
 
 @pytest.mark.slow
+def test_page_of_a_version_shows_tables_and_leads_to_its_pictures(done: Path) -> None:
+    tracking = open_tracking(read_plant(done / "plant.yml"))
+    (version,) = tracking.versions()
+    assert tuple(version.tags)[:1] == ("threshold",), "a list of versions shows the first tags"
+    page = tracking.client.get_model_version("crash", version.version).description.split("\n")
+    for title, header in (("Calibration", "| scorer |"), ("Test part", "| method |")):
+        rest = [*page[page.index(f"**{title}**") :], ""]
+        head = next(i for i, line in enumerate(rest) if line.startswith("|"))
+        assert rest[head].startswith(header)
+        assert rest[head - 1] == "", "else Markdown takes the table for text"
+        assert {line.count("|") for line in rest[head : rest.index("", head)]} == {
+            rest[head].count("|")
+        }
+    run = tracking.client.get_run(version.run_id).info
+    place = f"(#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/pictures)"
+    assert any(place in line for line in page)
+    assert tracking.client.list_artifacts(version.run_id, "pictures")
+
+
+@pytest.mark.slow
 def test_every_accepted_row_has_one_verdict(done: Path) -> None:
     config = read_plant(done / "plant.yml")
     lake = Lake(config.lake_path, config.contract)

@@ -257,7 +257,8 @@ def _flow_report(options: argparse.Namespace) -> Table:
     from vae_anomaly.config import read_plant
 
     # a wrong file costs no server
-    read_plant(options.plant, source=getattr(options, "source", None))
+    plant = read_plant(options.plant, source=getattr(options, "source", None))
+    from pipelines.names import tagged
     from pipelines.parameters import FolderParameters, PlantParameters
     from vae_anomaly import report
 
@@ -267,19 +268,23 @@ def _flow_report(options: argparse.Namespace) -> Table:
         parameters: PlantParameters = FolderParameters(**given, folder=options.folder)
     else:
         parameters = PlantParameters(**given)
-    table: Table = getattr(report, f"{options.name}_table")(flow(parameters))
+    with tagged(plant):
+        done = flow(parameters)
+    table: Table = getattr(report, f"{options.name}_table")(done)
     return table
 
 
 def _run(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
-    read_plant(options.plant, source=options.source)
+    plant = read_plant(options.plant, source=options.source)
+    from pipelines.names import tagged
     from pipelines.parameters import PlantParameters
     from pipelines.run import run
     from vae_anomaly import report
 
-    done = run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
+    with tagged(plant):
+        done = run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
     _show(report.ingest_table(done.ingested), *report.data_tables(done.trained))
     _show(report.train_table(done.trained))
     if done.calibrated is not None:

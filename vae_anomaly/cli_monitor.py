@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae_anomaly.config import PlantConfig
     from vae_anomaly.steps.monitor import MonitorReport
     from vae_anomaly.table import Table
 
@@ -34,31 +35,33 @@ def monitor_command_tables(options: argparse.Namespace) -> tuple[Table, ...]:
 
     plant = read_plant(options.plant)  # a wrong file costs no server
     if options.name == "retrain":
-        return _retrained(options)
+        return _retrained(options, plant)
     from vae_anomaly.steps.monitor_page import monitor_tables, write_monitor
 
-    found = _monitored(options)
+    found = _monitored(options, plant)
     if options.pictures is not None:
         write_monitor(found, options.pictures, subject=plant.name)
     return monitor_tables(found)
 
 
-def _monitored(options: argparse.Namespace) -> MonitorReport:
+def _monitored(options: argparse.Namespace, plant: PlantConfig) -> MonitorReport:
     if options.prefect or os.environ.get("PREFECT_API_URL"):
         from pipelines.monitor import monitor as monitor_flow
+        from pipelines.names import tagged
         from pipelines.parameters import PlantParameters
 
-        found: MonitorReport = monitor_flow(PlantParameters(plant=options.plant.absolute()))
+        with tagged(plant):
+            found: MonitorReport = monitor_flow(PlantParameters(plant=options.plant.absolute()))
         return found
-    from vae_anomaly.config import read_plant
     from vae_anomaly.steps.monitor import monitor
 
-    return monitor(read_plant(options.plant))
+    return monitor(plant)
 
 
-def _retrained(options: argparse.Namespace) -> tuple[Table, ...]:
+def _retrained(options: argparse.Namespace, plant: PlantConfig) -> tuple[Table, ...]:
+    from pipelines.names import tagged
     from pipelines.retrain import RetrainParameters, retrain, retrain_tables
 
-    return retrain_tables(
-        retrain(RetrainParameters(plant=options.plant.absolute(), even_so=options.even_so))
-    )
+    with tagged(plant):
+        done = retrain(RetrainParameters(plant=options.plant.absolute(), even_so=options.even_so))
+    return retrain_tables(done)

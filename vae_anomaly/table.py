@@ -36,7 +36,11 @@ class Table:
         |---|---|
         | a.csv | 2 |
         """
-        lines = [f"### {self.title}", "", self.summary, ""]
+        return f"### {self.title}\n\n{self.summary}\n\n{self.body()}".rstrip()
+
+    def body(self) -> str:
+        """The rows and notes as Markdown, where the title and the summary stand elsewhere."""
+        lines = []
         if self.rows:
             escaped = ([cell.replace("|", "\\|") for cell in row] for row in self.shown())
             lines += [

@@ -150,8 +150,12 @@ def alarms_table(found: AlarmList) -> Table:
     said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     summary = f"{n} alarm{'' if n == 1 else 's'} of {found.n_rows_over:,} rows over the threshold"
     summary += f", {period}" + (f": {said}." if n else ".")
-    columns = ("asset", "alarm", "since (UTC)", "lasted", "state", "rows", "sensors", "said")
+    columns: tuple[str, ...] = (
+        "asset", "alarm", "since (UTC)", "lasted", "state", "rows", "sensors", "said",
+    )  # fmt: skip
     lines = tuple(_line(row, found.said) for row in found.alarms.to_pylist())
+    if not any(line[-1] for line in lines):  # nobody has said a word yet
+        columns, lines = columns[:-1], tuple(line[:-1] for line in lines)
     notes = _load_notes(found.load)
     if found.foretold is not None:
         notes = (*notes, found.foretold.in_words())

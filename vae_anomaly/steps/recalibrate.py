@@ -40,8 +40,7 @@ FEEDBACK = "feedback"
 RECALIBRATED_FROM, WEIGHTS = "vae_anomaly.recalibrated_from", "vae_anomaly.weights"
 
 #: Tags that hold for the weights, whatever the threshold.
-OF_WEIGHTS = ("vae_anomaly.plant", "vae_anomaly.variant", "vae_anomaly.per",
-              "vae_anomaly.readings_version", "vae_anomaly.format_version")  # fmt: skip
+OF_WEIGHTS = ("vae_anomaly.plant", "vae_anomaly.variant", "vae_anomaly.readings_version")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import Lake, as_timestamp
+from vae_anomaly.decisions.events import rate_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.evaluate import Evaluation
@@ -21,12 +22,8 @@ __all__ = ["version_page", "version_tags"]
 #: Scorers whose thresholds the page lists; the rest is counted.
 MOST_UNITS = 12
 
-#: Folders of the run's artifacts, and what lies there.
-ARTIFACTS = {
-    "pictures": "curves, histograms and faults as pictures",
-    "figures": "the same as numbers",
-    "latent": "the latent space",
-}
+#: Between the ends of an interval; the word joiner keeps narrow columns from breaking it.
+TO = "–\N{WORD JOINER}"
 
 
 def version_tags(
@@ -52,17 +49,16 @@ def version_tags(
     tags = {
         "vae_anomaly.plant": plant.name,
         "vae_anomaly.variant": plant.method,
-        "vae_anomaly.per": plant.model.per,
         "vae_anomaly.readings_version": str(trained.readings_version),
         "vae_anomaly.package_digest": package.digest,
-        "vae_anomaly.format_version": str(package.format_version),
     }
     if period := _period(trained):
         tags["vae_anomaly.trained_on"] = period
     if link:
         tags["vae_anomaly.flow_run"] = link
     shown = ("threshold", "test_auroc", "test_false_alarm_rate", "test_detection_rate")
-    return tags | {name: f"{figures[name]:.4g}" for name in shown if name in figures}
+    # first, since a list of versions cuts the rest
+    return {name: f"{figures[name]:.4g}" for name in shown if name in figures} | tags
 
 
 def version_page(
@@ -71,9 +67,13 @@ def version_page(
     package: ModelPackage,
     evaluation: Evaluation | None,
     *,
+    run_page: str,
     link: str = "",
 ) -> str:
-    """Markdown that MLflow shows on the version's page; parameters as for `version_tags`."""
+    """Markdown that MLflow shows on the version's page.
+
+    Parameters as for `version_tags`; and `run_page`, the address of the source run in MLflow.
+    """
     n_units = len(package.units)
     rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
     lines = [
@@ -82,25 +82,36 @@ def version_page(
         f"Trained on version {trained.readings_version} of the readings (rows: {rows})"
         + (f", from {period} UTC." if (period := _period(trained)) else "."),
         f"Alarms: {package.alarm_rule.in_words()}.{_expected(package)}",
-        "",
+        f"See [pictures of curves, histograms and faults]({run_page}/artifacts/pictures), "
+        f"[all artifacts]({run_page}/artifacts)"
+        + (f", [the flow run that registered it]({link})." if link else "."),
+        *_headed("Calibration"),
         *_thresholds(package),
-        "",
     ]
+    notes = [*package.provenance.notes, *_said(Lake(plant.lake_path, plant.contract))]
     if evaluation is not None:
-        lines += [
-            "| test part | AUROC | detection rate | false alarm rate | as alarms |",
-            "|---|---|---|---|---|",
-            *(_row(figures) for figures in (evaluation.model, *evaluation.baselines)),
-            "",
-            *(f"- {sentence}" for sentence in evaluation.in_words()),
-        ]
-    lines += [f"- {note}" for note in package.provenance.notes]
-    lines += _said(Lake(plant.lake_path, plant.contract))
-    kept = "; ".join(f"`{folder}`: {what}" for folder, what in ARTIFACTS.items())
-    lines.append(f"- artifacts of the source run: {kept}")
-    if link:
-        lines.append(f"- [the flow run that registered it]({link})")
+        lines += [*_headed("Test part"), *_test_part(evaluation)]
+        notes = [*evaluation.in_words(), *notes]
+    if notes:
+        lines += [*_headed("Notes"), *(f"- {note}" for note in notes)]
     return "\n".join(lines)
+
+
+def _headed(title: str) -> tuple[str, ...]:
+    """Beginning of a section: MLflow shows headings as plain text, and tables without margins."""
+    return ("", "---", "", f"**{title}**", "")
+
+
+def _test_part(evaluation: Evaluation) -> Iterator[str]:
+    """The model beside the baselines, as a table."""
+    yield f"Alarms of {evaluation.model.method}: {evaluation.model.events.in_words()}."
+    yield ""
+    yield (
+        "| method | AUROC | detection rate | false alarm rate | faults found | "
+        "false alarms per asset and day |"
+    )
+    yield "|---|---|---|---|---|---|"
+    yield from (_row(figures) for figures in (evaluation.model, *evaluation.baselines))
 
 
 def _period(trained: Trained) -> str:
@@ -114,7 +125,7 @@ def _period(trained: Trained) -> str:
 
 def _thresholds(package: ModelPackage) -> Iterator[str]:
     """Each scorer's threshold and what it does on the rows that it was set on, as a table."""
-    yield "| calibration | threshold | false alarm rate | detection rate | rule |"
+    yield "| scorer | threshold | false alarm rate | detection rate | rule |"
     yield "|---|---|---|---|---|"
     calibrated = [(n, u.calibration) for n, u in package.units.items() if u.calibration is not None]
     for name, calibration in calibrated[:MOST_UNITS]:
@@ -122,8 +133,8 @@ def _thresholds(package: ModelPackage) -> Iterator[str]:
         cells = (
             "every asset" if name == EVERY_ASSET else name,
             f"{calibration.threshold.value:.4g}",
-            _interval(point.false_alarm_rate, "{:.2%}"),
-            _interval(point.detection_rate, "{:.1%}"),
+            _share(point.false_alarm_rate, 2),
+            _share(point.detection_rate, 1),
             calibration.threshold.rule,
         )
         yield f"| {' | '.join(cells)} |"
@@ -135,7 +146,7 @@ def _said(lake: Lake) -> Iterable[str]:
     """What people have said of alarms so far."""
     counts = Counter(entry.verdict.replace("_", " ") for entry in holding(read_said(lake)))
     if counts:
-        yield "- people have said so far: " + ", ".join(f"{n} {v}" for v, n in counts.items())
+        yield "people have said so far: " + ", ".join(f"{n} {v}" for v, n in counts.items())
 
 
 def _expected(package: ModelPackage) -> str:
@@ -149,15 +160,26 @@ def _expected(package: ModelPackage) -> str:
 
 
 def _row(figures: Figures) -> str:
-    point = figures.operating_point
-    area = "–" if figures.auroc is None else _interval(figures.auroc, "{:.3f}")
-    detected = _interval(point.detection_rate, "{:.1%}")
-    wrong, alarms = _interval(point.false_alarm_rate, "{:.2%}"), figures.events.in_words()
-    return f"| {figures.method} | {area} | {detected} | {wrong} | {alarms} |"
+    point, events, area = figures.operating_point, figures.events, figures.auroc
+    cells = (
+        figures.method,
+        "–" if area is None else _interval(area, "{:.3f}"),
+        _share(point.detection_rate, 1),
+        _share(point.false_alarm_rate, 2),
+        f"{events.n_found} of {events.n_events}" if events.n_events else "–",
+        rate_text(events.false_alarms_per_day) if events.normal_days else "–",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
-def _interval(figure: Interval, form: str) -> str:
+def _share(share: Interval, digits: int) -> str:
+    """A share in per cent, with its interval."""
+    percent = Interval(100 * share.value, 100 * share.low, 100 * share.high)
+    return _interval(percent, f"{{:.{digits}f}}", "%")
+
+
+def _interval(figure: Interval, form: str, unit: str = "") -> str:
     if not figure.known:
         return "–"
     value, low, high = (form.format(end) for end in (figure.value, figure.low, figure.high))
-    return f"{value} ({low}–{high})"
+    return f"{value}{unit} ({low}{TO}{high})"

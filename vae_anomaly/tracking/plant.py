@@ -107,6 +107,10 @@ class Tracking:
         """Where MLflow is, without a password."""
         return shown(self.config.tracking_uri)
 
+    def run_page(self, run_id: str) -> str:
+        """Page of a run, as a link from another page of the same MLflow."""
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+
     # ------------------------------------------------------------------------------------- runs
 
     @_reported
@@ -394,7 +398,13 @@ class Tracking:
         return is_server(self.config.tracking_uri)
 
     def _ensure_registered_model(self) -> None:
-        about = f"Anomaly models of plant {self.plant}"
+        config = self.config
+        about = (
+            f"Anomaly models of plant {self.plant}. Version `{config.champion}` judges; "
+            f"`{config.challenger}` judges beside it and raises no alarms; `{config.previous}` is "
+            "what a rollback goes back to. Aliases are moved by `vae-anomaly promote` and "
+            "`rollback`; `vae-anomaly history` tells who moved them, when and why."
+        )
         try:
             self.client.create_registered_model(self.config.model_name, description=about)
         except MlflowException as error:
