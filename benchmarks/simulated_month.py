@@ -146,12 +146,12 @@ def _versions(month: Month, runner: Runner, step: int) -> None:
     if story.passes(step, BAD_DAY):
         month.record.bad = runner.do("contend", write_bad_plant(plant))
         month.say(step, f"a bad challenger: {_told(month.record.bad)}")
-    if story.passes(step, RETRAIN_DAY + 0.5):
+    if story.passes(step, RETRAIN_DAY):
         learn_new_regime(plant, story.simulation)
         month.record.retrained = runner.do("retrain", plant)
         month.say(step, f"retraining: {_told(month.record.retrained)}")
     for day, command in (
-        (PROMOTE_DAY + 0.5, ["promote", "--why", "the new load"]),
+        (PROMOTE_DAY, ["promote", "--why", "the new load"]),
         (ROLLBACK_DAY, ["rollback", "--why", "an exercise"]),
         (AGAIN_DAY, ["promote", str(month.record.retrained.get("registered")), "--why", "back"]),
     ):
