@@ -41,12 +41,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -58,7 +56,8 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import Contract, is_bucket
+from vae_anomaly.data.place import answering, storage_options, table_files, table_uri
 from vae_anomaly.data.schemas import (
     ALARMS,
     ANNOUNCEMENTS,
@@ -143,13 +142,13 @@ class Lake:
 
     Parameters
     ----------
-    root : Path
-        Folder of the tables; made when the first one is written.
+    root : str or Path
+        Folder of the tables, here or ``s3://bucket/…``; made when the first one is written.
     contract : Contract
         Names the columns of `readings`.
     """
 
-    root: Path
+    root: str | Path
     contract: Contract
 
     def schema(self, name: str) -> pa.Schema:
@@ -202,24 +201,28 @@ class Lake:
 
     def found(self, name: str, version: int | None = None) -> DeltaTable | None:
         """The table, or None while there is none, or only its folder."""
+        uri, options = table_uri(self.root, name), storage_options(self.root)
         try:
-            return DeltaTable((self.root / name).absolute().as_uri(), version=version)
+            with answering(self.root):
+                return DeltaTable(uri, version=version, storage_options=options)
         except TableNotFoundError:
             return None
 
     def _create(self, name: str, schema: pa.Schema) -> bool:
         """Make a table; False where another process was first."""
-        path = self.root / name
-        path.mkdir(parents=True, exist_ok=True)
+        if not is_bucket(self.root):
+            Path(self.root, name).mkdir(parents=True, exist_ok=True)
         try:
-            DeltaTable.create(
-                path.absolute().as_uri(),
-                schema=schema,
-                mode="error",
-                name=f"vae_anomaly_{name}",
-                description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
-                configuration=CONFIGURATION,
-            )
+            with answering(self.root):
+                DeltaTable.create(
+                    table_uri(self.root, name),
+                    schema=schema,
+                    mode="error",
+                    name=f"vae_anomaly_{name}",
+                    description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
+                    configuration=CONFIGURATION,
+                    storage_options=storage_options(self.root),
+                )
         except (CommitFailedError, DeltaError) as error:
             if "already exists" not in str(error) and not isinstance(error, CommitFailedError):
                 raise
@@ -380,16 +383,14 @@ def _commit_info(table: DeltaTable, version: int) -> dict[str, Any]:
     `DeltaTable.history` reads the latest commits there are, numbers them back from the version that
     is open, and finds none under a path with a '#'.
     """
-    file = _path(table) / "_delta_log" / f"{version:020d}.json"
+    file = f"_delta_log/{version:020d}.json"
     try:
-        actions = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        with table_files(table.table_uri).open_input_file(file) as stream:
+            text = stream.read().decode()
     except FileNotFoundError:
         return {}
+    actions = map(json.loads, text.splitlines())
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-
-
-def _path(table: DeltaTable) -> Path:
-    return Path(unquote(urlsplit(table.table_uri).path))
 
 
 def until_committed(attempt: Callable[[], bool]) -> None:
@@ -431,8 +432,7 @@ def rows(
 
 def dataset(table: DeltaTable) -> pads.Dataset:
     """A table as an Arrow data set; on a native file system, which ends without an abort."""
-    files = pafs.SubTreeFileSystem(str(_path(table)), pafs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files)
+    return table.to_pyarrow_dataset(filesystem=table_files(table.table_uri))
 
 
 def as_timestamp(microseconds: int) -> pa.Scalar:

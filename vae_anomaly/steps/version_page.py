@@ -95,7 +95,7 @@ def version_page(
             *(f"- {sentence}" for sentence in evaluation.in_words()),
         ]
     lines += [f"- {note}" for note in package.provenance.notes]
-    lines += _said(Lake(plant.lake_path, plant.contract))
+    lines += _said(Lake(plant.lake, plant.contract))
     kept = "; ".join(f"`{folder}`: {what}" for folder, what in ARTIFACTS.items())
     lines.append(f"- artifacts of the source run: {kept}")
     if link:
