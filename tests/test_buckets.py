@@ -5,25 +5,26 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
-from crash import Kill, kill_at, lake_content, run_all, write_file, write_plant
+from crash import Kill, finish, lake_content, run_all, start, write_file, write_plant
 from s3_server import s3_server
 
 from vae_anomaly.config import Contract, PlantConfig, read_mlflow, read_plant
-from vae_anomaly.data.lake import LABELS, READINGS, Lake, rows
-from vae_anomaly.data.place import storage_options, table_uri
+from vae_anomaly.data.lake import LABELS, READINGS, Lake, last_note, rows
 from vae_anomaly.errors import ConfigError, LakeError
+from vae_anomaly.steps.check import check
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import latest_trained, plant_settings
 
 CONTRACT = Contract(time="time", sensors=("flow",))
 
-#: Takes numbers of one line, a row each, until it has eight of its own.
+#: Takes the next number of one line and writes a row of it, four times.
 TAKER = """
 import sys
 import pyarrow as pa
@@ -36,7 +37,7 @@ def take():
     number = (table.transaction_version("line") or 0) + 1
     entry = {"number": number, "who": sys.argv[2]}
     return commit(table, pa.Table.from_pylist([entry], schema=schema), {"line": number})
-for _ in range(8):
+for _ in range(4):
     until_committed(take)
 """
 
@@ -78,13 +79,13 @@ def test_bucket_gets_the_tables_of_a_local_lake_though_processes_are_killed(
     file = plant_in(tmp_path, database, "s3://lakes/stormy", artifacts)
     stormy = read_plant(file)
     run_all(calm)
-    assert kill_at(file, "ingest", Kill("vae_anomaly.data.landing.commit", True, 2))
+    assert not finish(start(file, "ingest", Kill("vae_anomaly.data.landing.commit", True, 2)))
     run_all(stormy)
     assert latest_trained(stormy).name == latest_trained(calm).name
     write_file(tmp_path / "incoming/4.csv", 4, n_rows=400, seed=0)
     for plant in (calm, stormy):
         ingest(plant)
-    assert kill_at(file, "score", Kill("vae_anomaly.steps.lines.commit", True, 1))
+    assert not finish(start(file, "score", Kill("vae_anomaly.steps.lines.commit", True, 1)))
     assert score(calm).n_rows > 0
     assert score(stormy).n_rows == 0
     assert lake_content(stormy.lake) == lake_content(calm.lake)
@@ -105,5 +106,97 @@ def test_numbers_that_five_processes_take_at_once_are_each_taken_once() -> None:
         assert taker.returncode == 0, said.decode()[-2000:]
     table = Lake(lake, CONTRACT).open(LABELS)
     taken = [row for batch in rows(table) for row in batch.to_pylist()]
-    assert sorted(row["number"] for row in taken) == list(range(1, 41))
+    assert sorted(row["number"] for row in taken) == list(range(1, 21))
     assert {row["who"] for row in taken} == set("01234")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")
+def test_missing_bucket_and_silent_store_are_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for ask in (Lake.found, Lake.writable):
+        with pytest.raises(LakeError, match="has no bucket 'nowhere'; make it there, or correct"):
+            ask(Lake("s3://nowhere/pumps", CONTRACT), READINGS)
+    table = Lake("s3://lakes/silent", CONTRACT).writable(LABELS)
+    assert Lake("s3://lakes/silent", CONTRACT).found(READINGS) is None
+    with pytest.raises(LakeError, match=r"s3://lakes/silent has no table 'readings'; run `vae"):
+        Lake("s3://lakes/silent", CONTRACT).open(READINGS)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(LakeError, match=r"does not answer at http://127\.0\.0\.1:9; set AWS_E"):
+        Lake("s3://lakes/silent", CONTRACT).open(LABELS)
+    with pytest.raises(LakeError, match="does not answer"):
+        last_note(table, "anything")
+
+
+# ----------------------------------------------------------------------------------- plant files
+
+
+def plant_of(folder: Path, **keys: str) -> PlantConfig:
+    text = "name: pumps\nsource: {path: .}\ncontract: {time: time, sensors: [flow]}\n"
+    (folder / "plant.yml").write_text(text + "".join(f"{k}: '{v}'\n" for k, v in keys.items()))
+    return read_plant(folder / "plant.yml")
+
+
+def test_what_is_in_no_table_stays_on_this_machine(tmp_path: Path) -> None:
+    local, bucket = plant_of(tmp_path), plant_of(tmp_path, lake="s3://lakes/site/pumps/")
+    assert local.work_path == Path(local.lake) == tmp_path / "lake/pumps"
+    assert bucket.lake == "s3://lakes/site/pumps"
+    assert bucket.work_path == tmp_path / ".vae-anomaly/pumps"
+    assert read_mlflow(bucket).tracking_uri == f"sqlite:///{bucket.work_path}/mlflow/mlflow.db"
+    assert read_mlflow(bucket).artifact_root == f"{bucket.work_path}/mlflow/artifacts"
+    named = plant_of(tmp_path, work="../here")
+    assert (named.lake, named.work_path) == (local.lake, tmp_path.parent / "here")
+    built = bucket.model_copy(update={"work": ""})
+    assert built.work_path == Path(".vae-anomaly/pumps")
+
+
+def test_place_of_the_lake_makes_no_other_training(tmp_path: Path) -> None:
+    plants = (
+        plant_of(tmp_path),
+        plant_of(tmp_path, lake="s3://lakes/pumps"),
+        plant_of(tmp_path, lake="s3://lakes/pumps", work="here"),
+    )
+    first, *others = (plant_settings(plant) for plant in plants)
+    assert "lake" not in first
+    assert all(other == first for other in others)
+
+
+def test_files_of_lake_and_work_are_none_of_the_source(tmp_path: Path) -> None:
+    plant = plant_of(tmp_path, lake="s3://lakes/pumps", work="here")
+    assert plant.keeps("s3://lakes/pumps/readings/part.parquet")
+    assert not plant.keeps("s3://lakes/pumps-2/part.parquet")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/kept.csv").write_text("time,flow\n2026-03-09,1\n")
+    (tmp_path / "new.csv").write_text("time,flow\n2026-03-09,1\n")
+    assert [Path(file.path).name for file in check(plant).files] == ["new.csv"]
+
+
+@pytest.mark.parametrize(
+    ("lake", "message"),
+    [
+        ("gs://lakes/pumps", "'gs://…' is no place for a lake; give a folder of this machine, or"),
+        ("s3://K3Y:PASSW0RD@lakes/pumps", "has a user, a query or a fragment; write s3://bucket"),
+        ("s3://lakes/pumps?secret=PASSW0RD", "has a user, a query or a fragment"),
+        ("s3://lakes/../pumps", "is no bucket and folder"),
+        ("s3://Lakes/pumps", "is no bucket and folder; a bucket has 3 to 63 of a-z"),
+        ("s3://lakes//pumps", "is no bucket and folder"),
+        ("s3://", "is no bucket and folder"),
+    ],
+)
+def test_other_urls_are_refused_without_their_secrets(
+    tmp_path: Path, lake: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plant_of(tmp_path, lake=lake)
+    assert message in str(caught.value)
+    assert "PASSW0RD" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_work_and_database_cannot_lie_in_a_bucket(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="work: 's3://…' is no folder of this machine; give one"):
+        plant_of(tmp_path, work="s3://lakes/pumps")
+    (tmp_path / "mlflow.yml").write_text("tracking_uri: 'sqlite:///{lake}/mlflow.db'\n")
+    with pytest.raises(ConfigError, match=r"a database in a bucket, .* write \{work\} in place of"):
+        read_mlflow(plant_of(tmp_path, lake="s3://lakes/pumps"))
+    assert "lake/pumps/mlflow.db" in read_mlflow(plant_of(tmp_path)).tracking_uri

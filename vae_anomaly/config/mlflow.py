@@ -86,7 +86,7 @@ class MlflowConfig(Frozen):
         tracking = os.environ.get("MLFLOW_TRACKING_URI") or fill(self.tracking_uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or self.registry_uri
         for name, uri in (("tracking_uri", tracking), ("registry_uri", fill(registry or ""))):
-            if uri.startswith("sqlite:") and is_bucket(uri.partition("://")[2]):
+            if uri.startswith("sqlite:") and "s3:/" in uri:
                 raise ConfigError(
                     f"mlflow.yml: {name}: '{uri}' would be a database in a bucket, which cannot "
                     "be; write {work} in place of {lake}, or name a server"

@@ -22,7 +22,7 @@ def is_bucket(place: str | Path) -> bool:
     >>> is_bucket("s3://bucket/pumps"), is_bucket("/data/lake/pumps")
     (True, False)
     """
-    return "://" in str(place)
+    return str(place).startswith("s3://")
 
 
 def lake_place(lake: str, file: Path) -> str:
@@ -48,7 +48,7 @@ def lake_place(lake: str, file: Path) -> str:
     >>> lake_place("lakes/a", Path("/plants/plant.yml"))
     '/plants/lakes/a'
     """
-    if is_bucket(lake):
+    if "://" in lake:
         return _bucket_place(lake, file)
     place = file.parent / lake
     if unusable := set(str(place)) & set("[]%"):
@@ -95,7 +95,7 @@ def work_place(work: str, lake: str, *, name: str, file: Path) -> str:
     >>> work_place("", "s3://bucket/pumps", name="pumps", file=Path("/plants/plant.yml"))
     '/plants/.vae-anomaly/pumps'
     """
-    if is_bucket(work):
+    if "://" in work:
         scheme = work.partition("://")[0]
         raise ConfigError(
             f"{file}: work: '{scheme}://…' is no folder of this machine; give one: trainings that "

@@ -308,14 +308,15 @@ def commit(
         column_properties={name: ColumnProperties(dictionary_enabled=True) for name in texts},
     )
     try:
-        write_deltalake(
-            table,
-            data,
-            mode="append",
-            commit_properties=_properties(transactions, note),
-            target_file_size=TARGET_FILE_SIZE,
-            writer_properties=writer,
-        )
+        with answering(table.table_uri):
+            write_deltalake(
+                table,
+                data,
+                mode="append",
+                commit_properties=_properties(transactions, note),
+                target_file_size=TARGET_FILE_SIZE,
+                writer_properties=writer,
+            )
     except CommitFailedError:
         return False
     return True
@@ -335,19 +336,16 @@ def merge(
     """
     if not data.num_rows:
         return commit(table, data, transactions, note=note)
+    merger = table.merge(
+        data,
+        f"old.{key} = new.{key}",
+        source_alias="new",
+        target_alias="old",
+        commit_properties=_properties(transactions, note),
+    )
     try:
-        (
-            table.merge(
-                data,
-                f"old.{key} = new.{key}",
-                source_alias="new",
-                target_alias="old",
-                commit_properties=_properties(transactions, note),
-            )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
-        )
+        with answering(table.table_uri):
+            merger.when_matched_update_all().when_not_matched_insert_all().execute()
     except CommitFailedError:
         return False
     return True
@@ -385,8 +383,8 @@ def _commit_info(table: DeltaTable, version: int) -> dict[str, Any]:
     """
     file = f"_delta_log/{version:020d}.json"
     try:
-        with table_files(table.table_uri).open_input_file(file) as stream:
-            text = stream.read().decode()
+        with answering(table.table_uri), table_files(table.table_uri).open_input_file(file) as log:
+            text = log.read().decode()
     except FileNotFoundError:
         return {}
     actions = map(json.loads, text.splitlines())
@@ -427,7 +425,8 @@ def rows(
         batch_readahead=2,
         fragment_readahead=1,
     )
-    yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+    with answering(table.table_uri):
+        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
 
 def dataset(table: DeltaTable) -> pads.Dataset:

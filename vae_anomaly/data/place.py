@@ -9,6 +9,7 @@ commits at once the first.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from vae_anomaly.config import is_bucket
 from vae_anomaly.errors import LakeError
@@ -77,8 +79,10 @@ def answering(place: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:  # Delta's for all that a store says; a lost commit is another
-        if not is_bucket(place):
+    except (FileNotFoundError, CommitFailedError, TableNotFoundError):
+        raise
+    except (OSError, DeltaError) as error:
+        if not is_bucket(place) or not re.search(r"S3|AWS|credentials", str(error)):
             raise
         bucket = urlsplit(str(place)).netloc
         raise LakeError(
@@ -101,7 +105,7 @@ def _failure(said: str, bucket: str) -> str:
     )
 
 
-def _plain(error: OSError) -> str:
+def _plain(error: Exception) -> str:
     """Its words in one line, without colours."""
     text = str(error).replace("\x1b[31m", "").replace("\x1b[0m", "")
     return " ".join(text.replace("↳", "–").split())[:400]
