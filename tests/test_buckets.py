@@ -16,6 +16,7 @@ from s3_server import s3_server
 
 from vae_anomaly.config import Contract, PlantConfig, read_mlflow, read_plant
 from vae_anomaly.data.lake import LABELS, READINGS, Lake, last_note, rows
+from vae_anomaly.data.place import table_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.steps.check import check
 from vae_anomaly.steps.ingest import ingest
@@ -93,6 +94,12 @@ def test_bucket_gets_the_tables_of_a_local_lake_though_processes_are_killed(
     assert here == {"models", "packages", "mlflow"}
     assert not (stormy.work_path / "mlflow/artifacts").exists()
     assert not (tmp_path / "s3:").exists()
+    # copied into the bucket, the local one goes on there
+    pafs.copy_files(calm.lake, "moved", destination_filesystem=table_files("s3://lakes"))
+    moved = calm.model_copy(update={"lake": "s3://lakes/moved"})
+    assert len(ingest(moved).with_status("unchanged")) == 5
+    assert score(moved).n_rows == 0
+    assert lake_content(moved.lake) == lake_content(calm.lake)
 
 
 @pytest.mark.slow
@@ -108,6 +115,8 @@ def test_numbers_that_five_processes_take_at_once_are_each_taken_once() -> None:
     taken = [row for batch in rows(table) for row in batch.to_pylist()]
     assert sorted(row["number"] for row in taken) == list(range(1, 21))
     assert {row["who"] for row in taken} == set("01234")
+    checkpoint = table_files(table.table_uri).get_file_info("_delta_log/_last_checkpoint")
+    assert checkpoint.type == pafs.FileType.File  # or each opening reads every commit there is
 
 
 @pytest.mark.slow
