@@ -24,6 +24,13 @@ from vae_anomaly.errors import LakeError
 
 __all__ = ["answering", "storage_options", "table_files", "table_uri"]
 
+#: How Delta and pyarrow begin what a store says, and what it says of a key that it does not take.
+OF_A_STORE = re.compile(r"S3 error|AWS Error|loading credentials")
+REFUSED = re.compile(
+    r"loading credentials|access_?denied|invalid_?access_?key|signature|40[13] (Unauth|Forbid)",
+    re.IGNORECASE,
+)
+
 
 def table_uri(place: str | Path, name: str) -> str:
     """URI of a table of a lake.
@@ -82,7 +89,7 @@ def answering(place: str | Path) -> Iterator[None]:
     except (FileNotFoundError, CommitFailedError, TableNotFoundError):
         raise
     except (OSError, DeltaError) as error:
-        if not is_bucket(place) or not re.search(r"S3|AWS|credentials", str(error)):
+        if not is_bucket(place) or not OF_A_STORE.search(str(error)):
             raise
         bucket = urlsplit(str(place)).netloc
         raise LakeError(
@@ -93,7 +100,7 @@ def answering(place: str | Path) -> Iterator[None]:
 def _failure(said: str, bucket: str) -> str:
     if "NoSuchBucket" in said:
         return f"has no bucket '{bucket}'; make it there, or correct lake in plant.yml."
-    if "credentials" in said or "403" in said or "401" in said:
+    if REFUSED.search(said):
         return (
             "refuses the credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key "
             f"that may list, read, write and delete in '{bucket}'."
