@@ -21,8 +21,10 @@ from vae_anomaly.data.schemas import TABLES
 from vae_anomaly.data.told import FOREVER, Told, disjoint
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.report import evaluation_table
 from vae_anomaly.steps.alarms import raise_alarms
 from vae_anomaly.steps.calibrate import calibrate
+from vae_anomaly.steps.evaluate import evaluate
 from vae_anomaly.steps.feedback import Feedback, read_feedback, with_feedback
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.label import label_alarms
@@ -208,6 +210,26 @@ def test_confirmed_faults_reach_the_label_head(tmp_path: Path) -> None:
     label_alarms(plant, [name], "fault", who="ada")
     told = ModelPackage.read(train(plant).folder / "draft")
     assert told.units["*"].scorer.head is not None
+
+
+@pytest.mark.slow
+def test_one_named_fault_leaves_normal_rows_to_judge_false_alarms_by(tmp_path: Path) -> None:
+    plant = plant_at(tmp_path)
+    done = train(plant)
+    package = ModelPackage.read(calibrate(plant, done.folder).package)
+    before = evaluate(plant, done.trained, package)
+    assert before is not None
+    name = raise_in(plant, slice(N_ROWS - 30, N_ROWS - 10))  # in the part `test`
+    label_alarms(plant, [name], "fault", who="ada")
+    told = train(plant)
+    after = evaluate(plant, told.trained, package)
+    assert after is not None
+    n_rows = before.model.operating_point.n_normal
+    point = after.model.operating_point
+    assert (point.n_anomalous, point.n_normal) == (20, n_rows - 20)
+    assert after.rows.n_assumed == n_rows - 20
+    assert "nobody said anything of count as normal" in evaluation_table(after).markdown()
+    assert before.rows.n_assumed == 0
 
 
 def test_spans_of_files_are_laid_over_what_was_said_before(tmp_path: Path) -> None:

@@ -288,6 +288,9 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     labelled = bool((evaluation.rows.label >= 0).any())
     if not labelled:
         notes = ("nothing is labelled, so nobody knows which of the flagged rows are false alarms",)
+    if n_assumed := evaluation.rows.n_assumed:
+        said = "that nobody said anything of count as normal"
+        notes = (f"{n_assumed:,} rows {said}", *notes)
     return Table(
         "Test part",
         f"{len(evaluation.rows.label):,} rows that nothing was fitted or calibrated on.",

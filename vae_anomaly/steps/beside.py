@@ -28,6 +28,7 @@ from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarm_rows import TELLING
 from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.feedback import read_feedback
+from vae_anomaly.steps.gate import rows_over
 from vae_anomaly.tracking import Version, champion_package
 
 __all__ = ["Beside", "beside_champion", "shadow_line"]
@@ -181,22 +182,10 @@ def _compared(plant: PlantConfig, gate: Gate, pairs: Sequence[tuple[_Side, ...]]
             )
         )  # fmt: skip
     mine, other = (_joined(side.over for side in line) for line in (ours, theirs))
-    figures.append(_flagged(gate, mine, other))
+    figures.append(rows_over(gate, mine, other, where=" in service"))
     return Beside(tuple(figures), float(days.sum()))
 
 
 def _joined(shares: Iterable[Share]) -> Interval:
     each = list(shares)
     return Share(sum(s.count for s in each), sum(s.total for s in each)).interval()
-
-
-def _flagged(gate: Gate, mine: Interval, other: Interval) -> Comparison:
-    """Rows over the threshold outside of faults: an alarm that always stands is but one alarm."""
-    allowed = max(gate.max_false_alarm_rate, other.value * gate.max_false_alarm_ratio)
-    reason = ""
-    if mine.value > allowed:
-        reason = (
-            f"rows over the threshold in service: {mine.value:.2%} against {other.value:.2%}, and "
-            f"{allowed:.2%} may be"
-        )
-    return Comparison("rows over the threshold in service", mine, other, reason=reason)

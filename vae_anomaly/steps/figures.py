@@ -90,6 +90,9 @@ class TestRows:
         Contributions of each sensor to the score of the rows above the threshold.
     period : int
         Rows in which the first sensor repeats itself: the widest tolerance of VUS-PR.
+    n_assumed : int
+        Rows that count as normal because nobody said anything of them: in a plant without labels of
+        its own, where people named a fault.
     """
 
     asset: np.ndarray
@@ -100,6 +103,7 @@ class TestRows:
     label: np.ndarray
     flagged: np.ndarray
     period: int
+    n_assumed: int = 0
 
     @property
     def has_both_classes(self) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "as_json",
     "note_ruling",
     "on_test_part",
+    "rows_over",
     "ruling",
 ]
 
@@ -92,9 +93,11 @@ def on_test_part(
     Without labels there, only false alarms, that is flagged rows, can be compared. A plant with a
     budget asks for few alarms, and not for few rows over the threshold.
     """
-    found = [_row_rate(gate, ours, theirs, by_ratio=budget is None)]
-    if budget is not None:
-        found.append(_alarm_rate(gate, ours, theirs, budget))
+    if budget is None:
+        found = [_row_rate(gate, ours, theirs)]
+    else:
+        rates = (figures.operating_point.false_alarm_rate for figures in (ours, theirs))
+        found = [rows_over(gate, *rates), _alarm_rate(gate, ours, theirs, budget)]
     mine, other = ours.operating_point, theirs.operating_point
     if mine.n_anomalous:
         found.append(
@@ -116,14 +119,24 @@ def on_test_part(
     return tuple(found)
 
 
-def _row_rate(gate: Gate, ours: Figures, theirs: Figures, *, by_ratio: bool) -> Comparison:
+def rows_over(gate: Gate, mine: Interval, other: Interval, *, where: str = "") -> Comparison:
+    """Normal rows over the threshold, beside few alarms: one that always stands is but one."""
+    figure = f"rows over the threshold{where}"
+    allowed = max(gate.max_false_alarm_rate, other.value * gate.max_false_alarm_ratio)
+    reason = ""
+    if mine.value > allowed:
+        reason = f"{figure}: {mine.value:.2%} against {other.value:.2%}, and {allowed:.2%} may be"
+    return Comparison(figure, mine, other, reason=reason)
+
+
+def _row_rate(gate: Gate, ours: Figures, theirs: Figures) -> Comparison:
     mine, other = (f.operating_point.false_alarm_rate for f in (ours, theirs))
     n_normal = ours.operating_point.n_normal
     reasons = []
     if mine.value > gate.max_false_alarm_rate:
         reasons.append(f"above max_false_alarm_rate {gate.max_false_alarm_rate:.2%}")
     limit = max(other.value * gate.max_false_alarm_ratio, 1 / n_normal) if n_normal else np.inf
-    if by_ratio and mine.value > limit:
+    if mine.value > limit:
         reasons.append(
             f"more than {gate.max_false_alarm_ratio:g} times the champion's {other.value:.2%}"
         )

@@ -1,0 +1,238 @@
+"""A month of three pumps on real servers, which are killed now and then, in so many steps.
+
+    python benchmarks/simulated_month.py --steps 720 --out benchmarks/results/simulated_month.md
+
+Each step a new file arrives, and is ingested and scored by flows on a Prefect server, with an
+MLflow server, both on PostgreSQL. 720 steps are hours. What happens when: `month/story.py`; what is
+checked at the end: `month/checks.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from month.checks import Check, Record, checks
+from month.operator import answer_alarms, known_faults
+from month.runner import Answer, Runner
+from month.servers import heal, kill, servers
+from month.story import (
+    AGAIN_DAY,
+    BAD_DAY,
+    DAY,
+    FREEZE_DAY,
+    HISTORY,
+    PROMOTE_DAY,
+    RETRAIN_DAY,
+    ROLLBACK_DAY,
+    Story,
+    learn_new_regime,
+    moment,
+    write_bad_plant,
+    write_plant,
+)
+
+from vae_anomaly.cli import main as vae_anomaly
+from vae_anomaly.data.simulate import write_files
+
+#: How often each is killed in a month, at steps of their own.
+KILLS = {"runner": 5, "mlflow": 2, "prefect": 2, "postgres": 1}
+
+
+@dataclass
+class Month:
+    """A month under way."""
+
+    story: Story
+    folder: Path
+    record: Record = field(default_factory=Record)
+    timeline: list[str] = field(default_factory=list)
+
+    @property
+    def plant(self) -> Path:
+        """The plant file."""
+        return self.folder / "plant.yml"
+
+    def say(self, step: int, text: str) -> None:
+        """A line of the timeline."""
+        line = f"day {self.story.day(step):5.2f}  {text}"
+        print(line, flush=True)
+        self.timeline.append(line)
+
+
+def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
+    """Live through a month; returns what was seen, and what held."""
+    month = Month(story, folder)
+    simulation = story.simulation
+    write_plant(folder, simulation)
+    written = write_files(
+        simulation, folder / "incoming", 0, HISTORY * DAY, rows_per_file=HISTORY * DAY
+    )
+    month.record.n_written = written.n_accepted
+    with servers(folder / "stack") as environment, _environment(environment):
+        runner = Runner(environment, folder / "runner.log")
+        try:
+            month.say(-1, _told(runner.do("run", month.plant)))
+            deaths = _deaths(story)
+            for step in range(story.steps):
+                _step(month, runner, step, deaths.get(step, ""))
+            month.record.kills["runner"] += runner.n_kills
+        finally:
+            runner.stop()
+        return month, list(checks(story, month.plant, month.record))
+
+
+def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
+    """A file arrives, and is ingested and scored, whatever dies meanwhile; then people act."""
+    first, n_rows = month.story.rows(step)
+    incoming = month.folder / "incoming"
+    written = write_files(month.story.simulation, incoming, first, n_rows, rows_per_file=n_rows)
+    month.record.n_written += written.n_accepted
+    stack, after_s = month.folder / "stack", None
+    if victim == "runner":
+        after_s = random.Random(f"{month.story.seed}/{step}").uniform(0.2, 3.0)
+    elif victim:
+        kill(stack, victim)
+        month.record.kills[victim] += 1
+    answer = runner.do("hour", month.plant, kill_after_s=after_s)
+    if victim:
+        month.say(step, f"{victim} killed: {_told(answer)}")
+        heal(stack)
+    if answer["ok"]:
+        month.record.hours.append(answer)
+        if answer["raised"]:
+            month.say(step, f"{_told(answer)}")
+    _people(month, runner, step)
+
+
+def _people(month: Month, runner: Runner, step: int) -> None:
+    """What is done once a day, and on the days of the story."""
+    story, record, plant = month.story, month.record, month.plant
+    if story.passes(step, FREEZE_DAY):
+        answer = runner.do("retrain", plant)
+        record.frozen = answer.get("frozen") is True
+        month.say(step, f"retraining: {_told(answer)}")
+    if int(story.day(step)) == int(story.day(step - 1)):
+        return
+    record.n_answered += answer_alarms(plant, known_faults(story.simulation))
+    found = runner.do("monitor", plant)
+    windows = found.get("windows") or []
+    assert isinstance(windows, list)
+    record.windows += windows
+    for window in windows:
+        if window["plant"] != "none":
+            month.say(step, f"monitor: {window['plant']}, {window['assets']}")
+    if not found["ok"]:
+        month.say(step, f"monitor: {_told(found)}")
+    _versions(month, runner, step)
+    version = record.hours[-1].get("version") if record.hours else None
+    if version is not None and story.day(step) == int(story.day(step)):
+        day = moment(story.simulation, story.day(step)) - timedelta(seconds=600)
+        record.champions[day.isoformat()] = str(version)
+
+
+def _versions(month: Month, runner: Runner, step: int) -> None:
+    """Versions come, are refused, judge, and go."""
+    story, plant = month.story, month.plant
+    if story.passes(step, BAD_DAY):
+        month.record.bad = runner.do("contend", write_bad_plant(plant))
+        month.say(step, f"a bad challenger: {_told(month.record.bad)}")
+    if story.passes(step, RETRAIN_DAY + 0.5):
+        learn_new_regime(plant, story.simulation)
+        month.record.retrained = runner.do("retrain", plant)
+        month.say(step, f"retraining: {_told(month.record.retrained)}")
+    for day, command in (
+        (PROMOTE_DAY + 0.5, ["promote", "--why", "the new load"]),
+        (ROLLBACK_DAY, ["rollback", "--why", "an exercise"]),
+        (AGAIN_DAY, ["promote", str(month.record.retrained.get("registered")), "--why", "back"]),
+    ):
+        if story.passes(step, day):
+            month.say(step, _command(plant, *command))
+
+
+def _command(plant: Path, name: str, *more: str) -> str:
+    """One command, as people type it; what it says in a line."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = vae_anomaly([name, str(plant), *more])
+    said = " ".join((out.getvalue() or error.getvalue()).split())[:160]
+    return f"vae-anomaly {name}: {said}" + (f" (exit {code})" if code else "")
+
+
+def _told(answer: Answer) -> str:
+    if not answer["ok"]:
+        return str(answer["error"])
+    return ", ".join(f"{k} {v}" for k, v in answer.items() if k != "ok" and v not in (0, [], False))
+
+
+def _deaths(story: Story) -> dict[int, str]:
+    """Who is killed in which step; nobody in the first and the last ones."""
+    generator = random.Random(story.seed)
+    names = [name for name, n in KILLS.items() for _ in range(n)]
+    steps = generator.sample(range(2, story.steps - 3), len(names))
+    return dict(zip(steps, names, strict=True))
+
+
+@contextlib.contextmanager
+def _environment(more: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def page(month: Month, found: list[Check], minutes: float) -> str:
+    """The claims, and the timeline below them."""
+    lines = [
+        f"`python benchmarks/simulated_month.py --steps {month.story.steps} --seed "
+        f"{month.story.seed}`: 30 days of three pumps in {month.story.steps} steps, {minutes:.0f} "
+        "minutes, on a Prefect and an MLflow server on PostgreSQL.",
+        "",
+        "| claim | held | found |",
+        "|---|---|---|",
+        *(f"| {c.claim} | {'yes' if c.held else '**no**'} | {c.found} |" for c in found),
+        "",
+        "```",
+        *month.timeline,
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep all of it here; else it is removed")
+    parser.add_argument("--out", type=Path, help="also write the page to this file")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        month, found = run_month(Story(options.steps, options.seed), folder.absolute())
+    text = page(month, found, (time.monotonic() - began) / 60)
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+    if not all(check.held for check in found):
+        raise SystemExit("not every claim held")
+
+
+if __name__ == "__main__":
+    main()
