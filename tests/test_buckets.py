@@ -16,7 +16,7 @@ from s3_server import s3_server
 
 from vae_anomaly.config import Contract, PlantConfig, read_mlflow, read_plant
 from vae_anomaly.data.lake import LABELS, READINGS, Lake, last_note, rows
-from vae_anomaly.data.place import table_files
+from vae_anomaly.data.place import answering, table_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.steps.check import check
 from vae_anomaly.steps.ingest import ingest
@@ -209,3 +209,30 @@ def test_work_and_database_cannot_lie_in_a_bucket(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a database in a bucket, .* write \{work\} in place of"):
         read_mlflow(plant_of(tmp_path, lake="s3://lakes/pumps"))
     assert "lake/pumps/mlflow.db" in read_mlflow(plant_of(tmp_path)).tracking_uri
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Generic S3 error – 403 Forbidden: SignatureDoesNotMatch", "refuses the credentials; set"),
+        ("When reading 'k': AWS Error ACCESS_DENIED during HeadObject", "refuses the credentials"),
+        ("GET http://127.0.0.1:34031/b in 0.403s – Generic S3 error", "does not answer at"),
+        ("AWS Error NETWORK_CONNECTION: could not connect", "does not answer at"),
+    ],
+)
+def test_words_of_a_store_become_what_to_do(said: str, told: str) -> None:
+    with pytest.raises(LakeError) as caught, answering("s3://lakes/pumps/readings"):
+        raise OSError(said)
+    assert told in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_trouble_that_is_not_of_a_store_stays_what_it_is() -> None:
+    for place, error in (
+        ("/data/lake", OSError("AWS Error")),
+        ("s3://lakes/pumps", OSError("No space left on device")),
+        ("s3://lakes/pumps", FileNotFoundError("AWS Error: no such object")),
+    ):
+        with pytest.raises(type(error), match=str(error)) as caught, answering(place):
+            raise error
+        assert caught.value is error
