@@ -70,7 +70,7 @@ def test_help_and_a_wrong_file_answer_at_once(tmp_path: Path) -> None:
     assert min(cpu_seconds("run", plant) for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("demo", "init")])
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("demo", "init", "stack")])
 def test_wrong_plant_file_is_said_in_one_piece(name: str, tmp_path: Path) -> None:
     more = {
         "explain": ["9ec0ed"],
