@@ -9,13 +9,14 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 from crash import Kill, finish, lake_content, run_all, start, write_file, write_plant
 from s3_server import s3_server
 
 from vae_anomaly.config import Contract, PlantConfig, read_mlflow, read_plant
-from vae_anomaly.data.lake import LABELS, READINGS, Lake, last_note, rows
+from vae_anomaly.data.lake import LABELS, READINGS, Lake, commit, last_note, new_rows, rows
 from vae_anomaly.data.place import answering, table_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.steps.check import check
@@ -47,14 +48,18 @@ for _ in range(4):
 def store() -> Iterator[str]:
     """Address of a store with the bucket `lakes`, which the environment names."""
     with s3_server() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ACCESS_KEY_ID", "K3YKEY")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "PASSW0RD")
-        made = pafs.S3FileSystem(endpoint_override=f"http://{place}", allow_bucket_creation=True)
-        made.create_dir("lakes")
-        yield place
+        use(f"http://{place}", patch)
+        yield f"http://{place}"
+
+
+def use(store: str, patch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a store, and make the bucket `lakes` there."""
+    patch.setenv("AWS_ENDPOINT_URL", store)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):  # the other one is boto3's
+        patch.setenv(name, "us-east-1")
+    patch.setenv("AWS_ACCESS_KEY_ID", "K3YKEY")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "PASSW0RD")
+    pafs.S3FileSystem(endpoint_override=store, allow_bucket_creation=True).create_dir("lakes")
 
 
 def plant_in(folder: Path, database: Path, lake: str, mlflow: str = "") -> Path:
@@ -121,21 +126,32 @@ def test_numbers_that_five_processes_take_at_once_are_each_taken_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("store")
-def test_missing_bucket_and_silent_store_are_said_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_missing_bucket_and_missing_table_are_said_with_what_to_do() -> None:
     for ask in (Lake.found, Lake.writable):
         with pytest.raises(LakeError, match="has no bucket 'nowhere'; make it there, or correct"):
             ask(Lake("s3://nowhere/pumps", CONTRACT), READINGS)
-    table = Lake("s3://lakes/silent", CONTRACT).writable(LABELS)
-    assert Lake("s3://lakes/silent", CONTRACT).found(READINGS) is None
-    with pytest.raises(LakeError, match=r"s3://lakes/silent has no table 'readings'; run `vae"):
-        Lake("s3://lakes/silent", CONTRACT).open(READINGS)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(LakeError, match=r"does not answer at http://127\.0\.0\.1:9; set AWS_E"):
-        Lake("s3://lakes/silent", CONTRACT).open(LABELS)
-    with pytest.raises(LakeError, match="does not answer"):
-        last_note(table, "anything")
+    assert Lake("s3://lakes/new", CONTRACT).found(READINGS) is None
+    with pytest.raises(LakeError, match=r"s3://lakes/new has no table 'readings'; run `vae-anom"):
+        Lake("s3://lakes/new", CONTRACT).open(READINGS)
+
+
+@pytest.mark.slow
+def test_store_that_falls_silent_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake("s3://lakes/silent", CONTRACT)
+    with s3_server() as place:
+        use(f"http://{place}", monkeypatch)
+        table = lake.writable(LABELS)
+        row = pa.Table.from_pylist([{"number": 1}], schema=lake.schema(LABELS))
+        assert commit(table, row, {"line": 1})
+    for ask in (
+        lambda: lake.open(LABELS),
+        lambda: commit(table, row, {"line": 2}),
+        lambda: last_note(table, "anything"),
+        lambda: new_rows(table, 0, 1),
+        lambda: list(rows(table)),
+    ):
+        with pytest.raises(LakeError, match=f"does not answer at http://{place}; set AWS_ENDPOIN"):
+            ask()
 
 
 # ----------------------------------------------------------------------------------- plant files

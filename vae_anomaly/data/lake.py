@@ -462,7 +462,8 @@ def new_rows(table: DeltaTable, first: int, last: int) -> pa.Table:
 
     They come from the change feed, so compaction in between adds nothing.
     """
-    feed = pa.table(table.load_cdf(starting_version=first, ending_version=last).read_all())
+    with answering(table.table_uri):
+        feed = pa.table(table.load_cdf(starting_version=first, ending_version=last).read_all())
     added = pc.equal(feed["_change_type"].cast(pa.string()), "insert")
     fields = [*pa.schema(table.schema().to_arrow()), pa.field("_commit_version", pa.int64())]
     # the feed hands out string views, which much of Arrow cannot compute on yet
