@@ -88,7 +88,7 @@ def take_in(plant: PlantConfig, simulation: Simulation, first: int, n_weeks: int
 
 
 def lake_of(plant: PlantConfig) -> Lake:
-    return Lake(plant.lake_path, plant.contract)
+    return Lake(plant.lake, plant.contract)
 
 
 def true_faults(simulation: Simulation) -> list[Span]:

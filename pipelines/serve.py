@@ -59,13 +59,13 @@ def served_plants(plants: Sequence[Path]) -> dict[Path, PlantConfig]:
     Raises
     ------
     ConfigError
-        Two have the same name or the same lake, or one has nothing to run.
+        Two have the same name, lake or work folder, or one has nothing to run.
     """
     found = {plant: read_plant(plant) for plant in plants}
-    for what in ("name", "lake"):
+    for what in ("name", "lake", "work"):
         first: dict[str, Path] = {}
         for plant, config in found.items():
-            value = str(getattr(config, what))
+            value = str(config.work_path) if what == "work" else str(getattr(config, what))
             if value in first:
                 raise ConfigError(
                     f"{first[value]} and {plant} have the same {what}, '{value}'; give each plant "

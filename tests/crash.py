@@ -171,17 +171,19 @@ def kill_after(plant: Path, step: str, seconds: float) -> bool:
 Row = dict[str, object]
 
 
-def lake_content(lake: Path) -> dict[str, list[Row]]:
+def lake_content(lake: str | Path) -> dict[str, list[Row]]:
     """Rows of every table in one order, without what may differ from run to run."""
     from vae_anomaly.data.lake import rows
+    from vae_anomaly.data.place import storage_options, table_uri
 
-    root = str(lake.parents[1])
+    root = str(Path(lake).parents[1])
     content: dict[str, list[Row]] = {}
     for name in TABLES:
-        if not DeltaTable.is_deltatable(str(lake / name)):
+        place, options = table_uri(lake, name), storage_options(lake)
+        if not DeltaTable.is_deltatable(place, storage_options=options):
             continue
         found: list[Row] = []
-        for batch in rows(DeltaTable(str(lake / name))):
+        for batch in rows(DeltaTable(place, storage_options=options)):
             found += batch.select([c for c in batch.schema.names if c not in PASSING]).to_pylist()
         for row in found:
             row |= {k: v.replace(root, "") for k, v in row.items() if isinstance(v, str)}

@@ -38,7 +38,7 @@ def plant_with(folder: Path, database: Path, name: str = "pumps") -> PlantConfig
 
 def with_versions(folder: Path, template: PlantConfig) -> PlantConfig:
     """A plant that begins with another's registry; their artifacts stay where they are."""
-    return plant_with(folder, template.lake_path / "mlflow" / "mlflow.db")
+    return plant_with(folder, template.work_path / "mlflow" / "mlflow.db")
 
 
 def version_of(plant: PlantConfig, number: int) -> Version:
@@ -66,7 +66,7 @@ def registered(
     """A version of the plant's model; its threshold is shifted by so many nats."""
     tracking = tracking or open_tracking(plant)
     fingerprint = letter * 64
-    folder = plant.lake_path / "models" / letter / "package"
+    folder = plant.work_path / "models" / letter / "package"
     package = sealed.seal(folder, fingerprint=fingerprint)
     if shift:
         package = shifted(package, shift).write(folder)
@@ -92,6 +92,6 @@ def champion_of(plant: PlantConfig, version: Version) -> None:
 
 def verdicts_of(plant: PlantConfig) -> list[dict[str, object]]:
     """All verdicts of all lines, by line, asset and time."""
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     return sorted(found, key=lambda row: (row["line"], row["asset"], row["time"]))

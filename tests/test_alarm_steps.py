@@ -69,14 +69,14 @@ def stream(seed: int, *, n: int = 240, assets: Sequence[str] = "abc") -> pa.Tabl
 
 def write(plant: PlantConfig, verdicts: pa.Table, rule: AlarmRule = RULE) -> None:
     """One commit of the champion's line, as `score` makes it."""
-    table = Lake(plant.lake_path, plant.contract).writable(VERDICTS)
+    table = Lake(plant.lake, plant.contract).writable(VERDICTS)
     number = (table.transaction_version("champion") or 0) + 1
     assert commit(table, verdicts, {"champion": number}, note={ALARM_RULE: rule.model_dump_json()})
 
 
 def content(plant: PlantConfig) -> list[dict[str, object]]:
     """The table of alarms in the order of their begin, without when it was written."""
-    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    table = Lake(plant.lake, plant.contract).open(ALARMS)
     found = pa.Table.from_batches(list(rows(table)), pa.schema(table.schema().to_arrow()))
     entries = found.drop_columns(["updated_at"]).to_pylist()
     return sorted(entries, key=lambda row: (row["asset"], row["start"]))
@@ -226,7 +226,7 @@ def test_what_was_noted_is_gone_is_said(tmp_path: Path) -> None:
     plant = plant_in(tmp_path)
     write(plant, stream(0, n=20))
     raise_alarms(plant)
-    for file in sorted((plant.lake_path / ALARMS / "_delta_log").glob("*.json"))[1:]:
+    for file in sorted(Path(plant.lake, ALARMS, "_delta_log").glob("*.json"))[1:]:
         text = file.read_text().replace("alarm_states", "other_states")
         file.write_text(text)
     write(plant, stream(0, n=20))
@@ -239,7 +239,7 @@ def test_what_is_committed_meanwhile_changes_no_rule(
 ) -> None:
     """A rival's verdicts under another rule, and a compaction, while the alarms are taken in."""
     plant = plant_in(tmp_path)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     write(plant, stream(0).slice(0, 300))
     write(plant, stream(0).slice(300))
     opened = Lake.open

@@ -129,7 +129,7 @@ def test_a_baseline_an_asset_names_sensors_and_expected_values(name: str, tmp_pa
     path.write_text(path.read_text() + f"model: {{baseline: {name}, per: asset}}\n")
     plant = read_plant(path)
     run_all(plant)
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     assert {row["status"] for row in found} == {"normal", "anomaly"}
     for row in found:

@@ -182,7 +182,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> PlantConfig:
 
 
 def by_row(plant: PlantConfig, name: str) -> list[dict[str, object]]:
-    table = Lake(plant.lake_path, plant.contract).open(name)
+    table = Lake(plant.lake, plant.contract).open(name)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     return sorted(found, key=lambda row: row["time"])
 

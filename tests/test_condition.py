@@ -200,7 +200,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlantConfig, PlantCo
 
 
 def verdicts(plant: PlantConfig) -> list[dict[str, object]]:
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     return sorted(found, key=lambda row: row["time"])
 
@@ -235,7 +235,7 @@ def test_package_alone_says_the_same_and_needs_the_columns_of_the_condition(
 ) -> None:
     calm = pair[0]
     package = ModelPackage.read(latest_trained(calm) / "package")
-    lake = Lake(calm.lake_path, calm.contract)
+    lake = Lake(calm.lake, calm.contract)
     readings = pa.Table.from_batches(list(rows(lake.open(READINGS)))).sort_by("time")
     given = readings.select(["asset", "time", "flow", "power", "speed", "state"])
     alone = package.score(given).select(["status", "reason", "score"]).to_pylist()
@@ -272,7 +272,7 @@ def test_a_stream_cut_anywhere_gives_the_same_verdicts(
     told = []
     for name, cuts in (("whole", []), ("cut", [1, 19, 20, 21, 24, 25, 26, 27, 40, 97, 100, 122])):
         folder = tmp_path / name
-        shutil.copytree(Path(pair[0].lake_path).parents[1], folder)
+        shutil.copytree(Path(pair[0].work_path).parents[1], folder)
         header, *lines = (folder / "incoming" / "a.csv").read_text().splitlines()
         later = []
         for i, line in enumerate(lines[:180]):

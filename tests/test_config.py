@@ -41,12 +41,12 @@ def test_paths_are_relative_to_the_plant_file(
     (tmp_path / "site").mkdir()
     plant = read_plant(write(tmp_path / "site", lake="../lakes/a"))
     assert plant.source.path == str(tmp_path / "site/incoming")
-    assert plant.lake_path == tmp_path / "lakes/a"
-    assert read_plant(write(tmp_path / "site")).lake_path == tmp_path / "site/lake/pumps"
+    assert plant.lake == str(tmp_path / "lakes/a")
+    assert read_plant(write(tmp_path / "site")).lake == str(tmp_path / "site/lake/pumps")
     monkeypatch.chdir(tmp_path)
     other = read_plant("site/plant.yml", source="new/*.csv")
     assert other.source.path == str(tmp_path / "new/*.csv")
-    assert other.lake_path == plant.lake_path.parents[1] / "site/lake/pumps"
+    assert other.lake == str(tmp_path / "site/lake/pumps")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_mlflow_is_found_beside_the_plant_or_above_it(
     plant = read_plant(write(folder))
     found = read_mlflow(plant)
     assert found.experiment == "site-pumps"
-    assert found.tracking_uri == f"sqlite:///{plant.lake_path}/mlflow/mlflow.db"
+    assert found.tracking_uri == f"sqlite:///{plant.lake}/mlflow/mlflow.db"
     assert found.registry_uri == found.tracking_uri
     (folder / "mlflow.yml").write_text("experiment: nearer\n")
     assert read_mlflow(read_plant(folder / "plant.yml")).experiment == "nearer"
@@ -213,5 +213,5 @@ def test_standard_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_unknown_template_is_refused(tmp_path: Path) -> None:
     plant = PlantConfig.model_validate(PLANT | {"mlflow": str(tmp_path / "mlflow.yml")})
     (tmp_path / "mlflow.yml").write_text("experiment: '{site}'\n")
-    with pytest.raises(ConfigError, match=r"only \{plant\} and \{lake\} exist"):
+    with pytest.raises(ConfigError, match=r"only \{plant\}, \{lake\} and \{work\} exist"):
         read_mlflow(plant)

@@ -83,7 +83,7 @@ def test_excluded_rows_train_nothing_and_are_scored(tmp_path: Path) -> None:
     assert 40 <= n_out <= 60
     package = ModelPackage.read(latest_trained(plant) / "package")
     assert f"part 'train': {n_out} rows are left out by exclusions" in package.provenance.notes
-    found = [r for b in rows(Lake(plant.lake_path, plant.contract).open(VERDICTS))
+    found = [r for b in rows(Lake(plant.lake, plant.contract).open(VERDICTS))
              for r in b.to_pylist()]  # fmt: skip
     inside = [r for r in found if r["asset"] == "a" and r["time"].minute == 1]
     assert len(inside) == n_out
@@ -97,7 +97,7 @@ def test_maintenance_trains_nothing_and_raises_nothing(tmp_path: Path) -> None:
     plant = read_plant(path)
     run_all(plant)
     assert 40 <= read_trained(latest_trained(plant)).excluded["train"] <= 60
-    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    table = Lake(plant.lake, plant.contract).open(ALARMS)
     alarms = [row for batch in rows(table) for row in batch.to_pylist()]
     assert any(row["asset"] == "a" for row in alarms)
     assert not any(row["asset"] == "a" and row["raised"].minute == 1 for row in alarms)

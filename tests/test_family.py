@@ -54,7 +54,7 @@ def test_one_word_takes_a_member_through_the_flows(
     done = run(PlantParameters(plant=file))
 
     plant = read_plant(file)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     readings = pa.Table.from_batches(list(rows(lake.open(READINGS))))
     verdicts = pa.Table.from_batches(list(rows(lake.open(VERDICTS))))
     assert done.registered.alias == "champion"
@@ -85,7 +85,7 @@ def _a_baseline_says_what_it_cannot_do(plant: PlantConfig, name: str, verdicts: 
     expected = np.asarray(flagged["top_expected"].to_pylist(), float)
     assert np.isfinite(expected).all()
     assert set().union(*flagged["top_sensors"].to_pylist()) <= set(plant.contract.sensor_names)
-    out = plant.lake_path / "new.parquet"
+    out = plant.work_path / "new.parquet"
     for use in (
         lambda: generate(plant, out, n=5),
         lambda: embed(plant, out),

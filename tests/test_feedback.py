@@ -122,7 +122,7 @@ def raise_in(plant: PlantConfig, span: slice, *, ends: bool = True) -> str:
 
 
 def lake_of(plant: PlantConfig) -> Lake:
-    return Lake(plant.lake_path, plant.contract)
+    return Lake(plant.lake, plant.contract)
 
 
 def scores(plant: PlantConfig, folder: Path) -> np.ndarray:

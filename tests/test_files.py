@@ -36,7 +36,7 @@ def lines(first: int, last: int) -> str:
 
 
 def content(plant: PlantConfig, table: str) -> list[dict[str, object]]:
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     return [row for batch in rows(lake.open(table)) for row in batch.to_pylist()]
 
 
@@ -180,6 +180,6 @@ def test_hundreds_of_small_files_land_in_one_ingest(tmp_path: Path) -> None:
     assert counts(ingest(plant)) == (900, 0, 0)
     cpu_s = time.process_time() - began
     print(f"{1000 * cpu_s / 300:.0f} ms of CPU a file")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     assert [lake.open(name).version() for name in (READINGS, FILES)] == [300, 300]
     assert cpu_s / 300 < 1

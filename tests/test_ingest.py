@@ -108,7 +108,7 @@ def check_counts(files: list[tuple[str, bytes]], dialect: dict[str, object]) -> 
             return
         counts = report.counts
         assert counts.complete
-        lake = Lake(plant.lake_path, plant.contract)
+        lake = Lake(plant.lake, plant.contract)
         found = {
             name: [row for batch in rows(lake.writable(name)) for row in batch.to_pylist()]
             for name in (READINGS, QUARANTINE, FILES)

@@ -27,7 +27,7 @@ LATCHING = AlarmRule(clear_after=2, latched=True)
 def alarmed(folder: Path, rule: AlarmRule = RULE) -> PlantConfig:
     """A plant with a few minutes of readings, verdicts and alarms."""
     plant = plant_in(folder)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     entries = [{"asset": asset, "time": BEGIN, "ingest": 1} for asset in "abc"]
     readings = pa.Table.from_pylist(entries, schema=lake.schema(READINGS))
     assert commit(lake.writable(READINGS), readings, {"ingest": 1})
@@ -37,7 +37,7 @@ def alarmed(folder: Path, rule: AlarmRule = RULE) -> PlantConfig:
 
 
 def said(plant: PlantConfig) -> list[Said]:
-    return read_said(Lake(plant.lake_path, plant.contract))
+    return read_said(Lake(plant.lake, plant.contract))
 
 
 def test_the_last_word_holds_and_the_others_are_kept(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_plant_without_alarms_says_so(tmp_path: Path) -> None:
 
 def test_rivals_get_numbers_of_their_own(tmp_path: Path) -> None:
     """A rival commits between the look and the write: the look is repeated."""
-    lake = Lake(plant_in(tmp_path).lake_path, plant_in(tmp_path).contract)
+    lake = Lake(plant_in(tmp_path).lake, plant_in(tmp_path).contract)
     entry = Said("a", 0, 9, "fault", who="ada")
     looks = []
 
@@ -196,9 +196,9 @@ def test_an_answered_alarm_is_released_once_and_without_new_verdicts(tmp_path: P
     states = {row["alarm_id"]: row["state"] for row in content(plant)}
     assert states.pop(name) == "ended"
     assert all(states[row["alarm_id"]] == LATCHED for row in waiting[1:])
-    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    table = Lake(plant.lake, plant.contract).open(ALARMS)
     assert raise_alarms(plant).ended == ()
-    assert Lake(plant.lake_path, plant.contract).open(ALARMS).version() == table.version()
+    assert Lake(plant.lake, plant.contract).open(ALARMS).version() == table.version()
 
 
 def test_an_alarm_answered_while_it_lasts_does_not_wait_when_it_is_over(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_command_labels_alarms_and_refuses_half_a_sentence(
     plant = alarmed(tmp_path)
     file = tmp_path / "plant.yml"
     file.write_text(
-        f"name: p\nlake: {plant.lake_path}\nsource: {{path: incoming}}\n"
+        f"name: p\nlake: {plant.lake}\nsource: {{path: incoming}}\n"
         "contract: {time: time, asset: asset, sensors: [flow, power]}\n"
     )
     first, second = (str(row["alarm_id"]) for row in content(plant)[:2])

@@ -251,7 +251,7 @@ def ingested(
         (folder / "incoming" / name).write_text("\n".join(lines) + "\n")
     (folder / "plant.yml").write_text(PLANT.format(layout=layout, resample=resample))
     plant = read_plant(folder / "plant.yml")
-    return ingest(plant), Lake(plant.lake_path, plant.contract)
+    return ingest(plant), Lake(plant.lake, plant.contract)
 
 
 def long_lines() -> list[tuple[int, str]]:

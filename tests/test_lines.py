@@ -64,7 +64,7 @@ def said(entries: list[dict[str, object]]) -> list[tuple[object, ...]]:
 
 
 def alarms_of(plant: PlantConfig) -> list[dict[str, object]]:
-    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    table = Lake(plant.lake, plant.contract).open(ALARMS)
     return sorted((r for b in rows(table) for r in b.to_pylist()), key=lambda r: r["alarm_id"])
 
 
@@ -140,7 +140,7 @@ def test_challenger_s_trouble_costs_the_champion_nothing(
     version = version_of(plant, 2)
     tracking = open_tracking(plant)
     tracking.set_challenger(version)
-    folder = tracking.fetch_package(version, plant.lake_path / "packages")
+    folder = tracking.fetch_package(version, plant.work_path / "packages")
     (folder / "scorer-0.safetensors").write_bytes(b"damaged")
     report = score(plant)
     assert report.n_rows == N
@@ -148,7 +148,7 @@ def test_challenger_s_trouble_costs_the_champion_nothing(
     assert "has changed since" in report.shadow.trouble
     assert "did not judge beside the champion" in caplog.text
     assert "did not judge" in score_table(report).markdown()
-    tracking.fetch_package(version, plant.lake_path / "packages", fresh=True)
+    tracking.fetch_package(version, plant.work_path / "packages", fresh=True)
     assert score(plant).shadow.n_rows == N, "what was missed is made up for"  # type: ignore[union-attr]
 
 
@@ -197,7 +197,7 @@ def test_other_lines_change_nothing_that_is_read_of_the_champion(
     assert judged_by(plant, "a", "1970-01-01") == judged_by(alone, "a", "1970-01-01")
     marked = []
     for own in (plant, alone):
-        lake = Lake(own.lake_path, own.contract)
+        lake = Lake(own.lake, own.contract)
         package = ModelPackage.read(champion_package(own).folder)
         feedback = read_feedback(lake, numbered=False)
         marked.append(marked_rows(own, lake, package, {package.digest}, feedback)["*"])
@@ -211,7 +211,7 @@ def test_list_of_alarms_ends_with_the_champion_s_last_verdict(plant: PlantConfig
     take_in(plant, 1)
     backfill(plant, "1970-01-01", "1970-01-02")
     assert alarm_list(plant).until == moment(N - 1)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     lake.writable(VERDICTS).optimize.compact()
     assert alarm_list(plant).until == moment(N - 1)
 

@@ -40,7 +40,7 @@ def plant_with(folder: Path, package: ModelPackage) -> PlantConfig:
         name="p", lake=str(folder / "lake"), source=Source(path="in"), contract=CONTRACT,
         alarms=Alarms(maintenance=(window,)),
     )  # fmt: skip
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
 
     def verdict(asset: str, row: int) -> dict[str, object]:
         return {
@@ -67,7 +67,7 @@ def plant_with(folder: Path, package: ModelPackage) -> PlantConfig:
 
 def marked(plant: PlantConfig, package: ModelPackage, *said: tuple[Verdict, int, int]) -> Marked:
     """Rows of asset a, with what was said of rows of it."""
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     append(
         lake, lambda _: [Said("a", at(first), at(last), verdict) for verdict, first, last in said]
     )

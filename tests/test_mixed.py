@@ -426,7 +426,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> PlantConfig:
 
 
 def readings_of(plant: PlantConfig, name: str) -> pd.DataFrame:
-    table = Lake(plant.lake_path, plant.contract).open(name)
+    table = Lake(plant.lake, plant.contract).open(name)
     found = pa.Table.from_batches(list(rows(table))).sort_by("time")
     return found.to_pandas(timestamp_as_object=True)
 

@@ -84,7 +84,7 @@ def test_each_window_is_judged_once_and_evidence_is_read_back_as_it_was_written(
     watched: tuple[PlantConfig, MonitorReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant, report = watched
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     before = lake.open(DRIFT).version()
     monkeypatch.setattr(monitor_module, "log_drift", lambda *_: None)
     again = monitor(plant)
@@ -116,7 +116,7 @@ def test_figures_of_every_window_stand_in_the_run_of_the_champion(
 
 def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
     plant = plant_in(tmp_path)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     lake.writable(VERDICTS)
     with pytest.raises(LakeError, match="vae-anomaly score"):
         monitor_module._scored_until(lake)
@@ -200,4 +200,4 @@ def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     champion = open_tracking(plant).champion()
     assert champion is not None
     assert champion.version == "1"
-    assert Lake(plant.lake_path, plant.contract).open(READINGS).version() > 0
+    assert Lake(plant.lake, plant.contract).open(READINGS).version() > 0

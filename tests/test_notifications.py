@@ -75,7 +75,7 @@ def alarm(
 
 
 def write(plant: PlantConfig, *alarms: dict[str, object]) -> None:
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     table = lake.writable(ALARMS)
     number = (table.transaction_version("champion") or 0) + 1
     data = pa.Table.from_pylist(list(alarms), schema=TABLES[ALARMS])
@@ -193,7 +193,7 @@ def test_a_broken_block_stops_no_other_and_gets_its_messages_later_in_order(
     done = tell(plant, inbox.send)
     assert (done.n_sent, done.n_due) == (2, 2)
     assert done.errors == (f"{OPERATORS}: ConnectionError: … does not answer",)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     (failed,) = [d for d in read_deliveries(lake) if d.error]
     assert (failed.state, failed.attempt) == ("due", 1)
     assert "secret-token" not in failed.error

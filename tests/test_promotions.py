@@ -48,7 +48,7 @@ def plant(tmp_path: Path, template: PlantConfig) -> PlantConfig:
 
 
 def changes(plant: PlantConfig) -> list[tuple[str, str, str]]:
-    found = read_promotions(Lake(plant.lake_path, plant.contract))
+    found = read_promotions(Lake(plant.lake, plant.contract))
     assert [entry.number for entry in found] == list(range(1, len(found) + 1))
     return [(entry.action, entry.from_version, entry.to_version) for entry in found]
 
@@ -183,7 +183,7 @@ def test_promote_refuses_what_may_not_judge(plant: PlantConfig) -> None:
 
 def test_damaged_copy_on_the_disk_is_fetched_again(plant: PlantConfig) -> None:
     version = version_of(plant, 1)
-    folder = open_tracking(plant).fetch_package(version, plant.lake_path / "packages")
+    folder = open_tracking(plant).fetch_package(version, plant.work_path / "packages")
     (folder / "scorer-0.safetensors").write_bytes(b"damaged")
     assert promote(plant, "1").champion == "1"
 
@@ -287,7 +287,7 @@ def test_lake_restored_from_a_copy_moves_no_alias_back(plant: PlantConfig) -> No
     """The table lacks what the registry has seen: what judges stays, and is written down."""
     champion_of(plant, version_of(plant, 1))
     champion_of(plant, version_of(plant, 2))
-    log = plant.lake_path / "promotions" / "_delta_log"
+    log = Path(plant.lake, "promotions", "_delta_log")
     sorted(log.glob("*.json"))[-1].unlink()
     settle(plant, open_tracking(plant))
     assert changes(plant) == [("promoted", "", "1"), ("found", "1", "2")]
@@ -329,7 +329,7 @@ def test_the_verdicts_say_which_model_judged_an_asset(plant: PlantConfig) -> Non
 def test_damaged_package_everywhere_is_an_error(tmp_path: Path, database: Path) -> None:
     plant = plant_with(tmp_path, database)
     registered(plant, "a")
-    for file in plant.lake_path.rglob("artifacts/**/scorer-0.safetensors"):
+    for file in plant.work_path.rglob("artifacts/**/scorer-0.safetensors"):
         file.write_bytes(b"damaged")
     with pytest.raises(PackageError, match="has changed"):
         promote(plant, "1")

@@ -41,7 +41,7 @@ def plant_in(folder: Path, name: str, source: Path) -> Path:
 
 
 def table_of(plant: PlantConfig, name: str) -> pa.Table:
-    return pa.Table.from_batches(list(rows(Lake(plant.lake_path, plant.contract).open(name))))
+    return pa.Table.from_batches(list(rows(Lake(plant.lake, plant.contract).open(name))))
 
 
 def test_skab_runs_once_and_only_once(tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_skab_runs_once_and_only_once(tmp_path: Path) -> None:
         str(number) for number in range(16)
     }
 
-    before = lake_content(plant.lake_path)
+    before = lake_content(plant.lake)
     run_all(plant)
     assert train(plant).registered == "1"
     assert score(plant).n_rows == 0
     for process in [start(path, "score") for _ in range(2)]:
         assert finish(process)
-    assert lake_content(plant.lake_path) == before
+    assert lake_content(plant.lake) == before
 
 
 def test_tennessee_eastman_runs_on_its_listed_parts(tmp_path: Path) -> None:

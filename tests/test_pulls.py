@@ -87,13 +87,13 @@ def counts(report: IngestReport) -> tuple[int, int, int, int]:
 
 def minutes(plant: PlantConfig) -> list[int]:
     """Minutes of the readings, rising; a doubled one stands twice."""
-    table = Lake(plant.lake_path, plant.contract).open(READINGS)
+    table = Lake(plant.lake, plant.contract).open(READINGS)
     times = [t for batch in rows(table) for t in batch["time"].to_pylist()]
     return sorted(int((t - START).total_seconds() // 60) for t in times)
 
 
 def refused(plant: PlantConfig) -> Counter[str]:
-    table = Lake(plant.lake_path, plant.contract).writable(QUARANTINE)
+    table = Lake(plant.lake, plant.contract).writable(QUARANTINE)
     return Counter(reason for batch in rows(table) for reason in batch["reason"].to_pylist())
 
 
@@ -181,7 +181,7 @@ def test_check_reads_the_table_and_writes_nothing(table: Table) -> None:
     table.insert([row(1, 1), row(2, 2, flow=900.0), row(3, 1, flow=5.0), row(4, 1)])
     (found,) = check(plant).files
     assert (found.n_read, found.n_refused, found.n_conflicting, found.n_repeated) == (4, 1, 1, 1)
-    assert not plant.lake_path.exists()
+    assert not plant.work_path.exists()
     assert counts(ingest(plant)) == (4, 1, 2, 1)
 
 
@@ -195,7 +195,7 @@ def test_password_is_nowhere_in_the_lake(table: Table, monkeypatch: pytest.Monke
     report = ingest(plant)
     assert "s3cr3t" in with_password
     assert "s3cr3t" not in repr(report)
-    for file in plant.lake_path.rglob("*"):
+    for file in plant.work_path.rglob("*"):
         assert not file.is_file() or b"s3cr3t" not in file.read_bytes(), file
 
 
@@ -224,9 +224,7 @@ def test_killed_pull_begins_again_and_loses_and_doubles_nothing(table: Table, ki
     expected = [n for n in range(1, 301) if n % 50] + [1000, 1002]
     assert minutes(plant) == expected
     assert refused(plant) == Counter(above_range=7)
-    found = [
-        r for b in rows(Lake(plant.lake_path, plant.contract).open(FILES)) for r in b.to_pylist()
-    ]
+    found = [r for b in rows(Lake(plant.lake, plant.contract).open(FILES)) for r in b.to_pylist()]
     for record in found:
         assert record["n_read"] == (
             record["n_accepted"] + record["n_quarantined"] + record["n_duplicate"]

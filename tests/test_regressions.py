@@ -35,7 +35,7 @@ def edit(path: Path, old: str, new: str) -> PlantConfig:
 
 
 def status_counts(plant: PlantConfig) -> dict[str, int]:
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     found = pa.concat_tables(pa.Table.from_batches([b]) for b in rows(table))
     return {r["values"]: r["counts"] for r in found["status"].value_counts().to_pylist()}
 
@@ -62,7 +62,7 @@ def test_rows_without_values_neither_calibrate_nor_count_as_normal(tmp_path: Pat
     assert share < 0.1, "asked for 5 %; it was 18 % while empty rows calibrated"
     folder = latest_trained(plant)
     package = ModelPackage.read(folder / "package")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     part = of_units(lake.open(READINGS), read_trained(folder).intervals, "calibrate", package)
     calibration = package.units["*"].calibration
     assert calibration is not None
@@ -136,7 +136,7 @@ def test_lake_may_lie_under_an_odd_path(name: str, tmp_path: Path) -> None:
 
 
 def ingest_total(plant: PlantConfig) -> int:
-    return sum(b.num_rows for b in rows(Lake(plant.lake_path, plant.contract).open(READINGS)))
+    return sum(b.num_rows for b in rows(Lake(plant.lake, plant.contract).open(READINGS)))
 
 
 @pytest.mark.parametrize("name", ["a[1]", "50%"])
@@ -148,7 +148,7 @@ def test_lake_under_an_impossible_path_is_refused(name: str, tmp_path: Path) -> 
 def test_log_is_kept_for_years(tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path, n_files=1))
     ingest(plant)
-    settings = Lake(plant.lake_path, plant.contract).open(READINGS).metadata().configuration
+    settings = Lake(plant.lake, plant.contract).open(READINGS).metadata().configuration
     assert settings["delta.logRetentionDuration"] == "interval 3650 days"
     assert settings["delta.enableChangeDataFeed"] == "true"
 
@@ -159,7 +159,7 @@ def test_deleted_mlflow_database_is_made_again(tmp_path: Path) -> None:
     plant = read_plant(path)
     for step in ("ingest", "train"):
         assert finish(start(path, step))
-    shutil.rmtree(plant.lake_path / "mlflow")
+    shutil.rmtree(plant.work_path / "mlflow")
     run_all(plant)
     assert status_counts(plant)
 
@@ -168,7 +168,7 @@ def test_deleted_mlflow_database_is_made_again(tmp_path: Path) -> None:
 def test_lost_models_folder_trains_nothing_again(tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path))
     run_all(plant)
-    shutil.rmtree(plant.lake_path / "models")
+    shutil.rmtree(plant.work_path / "models")
     assert train(plant).registered == "1"
     run_all(plant)
 
@@ -237,11 +237,11 @@ def test_lake_below_the_source_is_not_read_as_input(tmp_path: Path) -> None:
 def test_fingerprint_is_of_the_rows_and_not_of_the_notes(tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path, n_files=2))
     ingest(plant)
-    readings = Lake(plant.lake_path, plant.contract).open(READINGS)
+    readings = Lake(plant.lake, plant.contract).open(READINGS)
     before = fingerprint_of(plant, readings)
-    shutil.rmtree(plant.lake_path / "files")
+    shutil.rmtree(Path(plant.lake, "files"))
     ingest(plant)
-    readings = Lake(plant.lake_path, plant.contract).open(READINGS)
+    readings = Lake(plant.lake, plant.contract).open(READINGS)
     assert fingerprint_of(plant, readings) == before
     readings.optimize.compact()
     assert fingerprint_of(plant, readings) == before
@@ -297,7 +297,7 @@ def test_windows_do_not_reach_across_a_hole_in_a_part(tmp_path: Path) -> None:
     plant = read_plant(path)
     ingest(plant)
     folder = train(plant).folder
-    readings = Lake(plant.lake_path, plant.contract).open(READINGS)
+    readings = Lake(plant.lake, plant.contract).open(READINGS)
     found = of_part(readings, read_trained(folder).intervals, "train", plant.contract)["a"].alone()
     assert (np.flatnonzero(found.run == 0)).size == 2
 

@@ -527,7 +527,7 @@ def test_plant_with_a_label_column_goes_through_the_steps(tmp_path: Path) -> Non
     assert scorer.module.known.tolist() == [0, *KINDS]
     assert scorer.anomaly_score == "labels"
 
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     verdicts = pa.Table.from_batches(list(rows_of(table))).sort_by("time")
     rows, label = plant_rows(3000, 0, 0.02, size=8.0)
     assert verdicts.num_rows == 3000

@@ -122,12 +122,12 @@ def expected(samples: list[Sample]) -> dict[tuple[str, int], dict[str, tuple[obj
 
 
 def table_of(plant: PlantConfig, name: str) -> pa.Table:
-    return pa.Table.from_batches(list(rows(Lake(plant.lake_path, plant.contract).open(name))))
+    return pa.Table.from_batches(list(rows(Lake(plant.lake, plant.contract).open(name))))
 
 
 def readings_of(plant: PlantConfig) -> dict[tuple[str, int], Row]:
     """Readings by (unit, ms); each once."""
-    table = Lake(plant.lake_path, plant.contract).open(READINGS)
+    table = Lake(plant.lake, plant.contract).open(READINGS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     readings = {(r["asset"], round((r["time"] - START).total_seconds() * 1000)): r for r in found}
     assert len(readings) == len(found)
@@ -176,7 +176,7 @@ def test_historian_s_files_end_in_one_verdict_a_reading(tmp_path: Path) -> None:
     statuses = assert_judged_once(plant)
     assert statuses["normal"] > 0.5 * statuses.total()
     assert set(table_of(plant, READINGS)["label"].to_pylist()) == {0, 1}
-    before = lake_content(plant.lake_path)["verdicts"]
+    before = lake_content(plant.lake)["verdicts"]
 
     later = historian(1600, 2000)
     write_long(tmp_path / "incoming/1.csv", later)
@@ -189,7 +189,7 @@ def test_historian_s_files_end_in_one_verdict_a_reading(tmp_path: Path) -> None:
     assert_judged_once(plant)
 
     assert (ingest(plant).counts.n_read, score(plant).n_rows) == (0, 0)
-    after = lake_content(plant.lake_path)["verdicts"]
+    after = lake_content(plant.lake)["verdicts"]
     assert [row for row in after if row in before] == before
     assert len(after) == len(before) + n_new
 

@@ -49,7 +49,7 @@ STEPS = ("ingest", "train", "calibrate", "register", "score")
 
 
 def verdicts(plant: PlantConfig) -> list[Row]:
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     return sorted(found, key=lambda row: (row["asset"], row["time"]))
 
@@ -94,7 +94,7 @@ def test_page_of_a_version_shows_tables_and_leads_to_its_pictures(done: Path) ->
 @pytest.mark.slow
 def test_every_accepted_row_has_one_verdict(done: Path) -> None:
     config = read_plant(done / "plant.yml")
-    lake = Lake(config.lake_path, config.contract)
+    lake = Lake(config.lake, config.contract)
     read = [r for b in rows(lake.open(READINGS)) for r in b.to_pylist()]
     found = verdicts(config)
     assert [(r["asset"], r["time"]) for r in found] == sorted((r["asset"], r["time"]) for r in read)
@@ -105,18 +105,18 @@ def test_every_accepted_row_has_one_verdict(done: Path) -> None:
 @pytest.mark.slow
 def test_second_run_adds_no_row_and_trains_nothing(done: Path) -> None:
     config = read_plant(done / "plant.yml")
-    before = lake_content(config.lake_path)
+    before = lake_content(config.lake)
     run_all(config)
     assert train(config).registered == "1"
     assert score(config).n_rows == 0
-    assert lake_content(config.lake_path) == before
+    assert lake_content(config.lake) == before
 
 
 @pytest.mark.slow
 def test_scores_are_those_of_the_package_alone(done: Path) -> None:
     config = read_plant(done / "plant.yml")
     package = ModelPackage.read(latest_trained(config) / "package")
-    lake = Lake(config.lake_path, config.contract)
+    lake = Lake(config.lake, config.contract)
     table = pa.Table.from_batches(list(rows(lake.open(READINGS)))).sort_by("time")
     alone = package.score(table.select(["asset", "time", "flow", "pressure", "power"]))
     got = sorted(
@@ -133,7 +133,7 @@ def test_scores_are_those_of_the_package_alone(done: Path) -> None:
 @pytest.mark.slow
 def test_flow_pyfunc_estimator_and_package_give_the_same_bits(done: Path) -> None:
     config = read_plant(done / "plant.yml")
-    lake = Lake(config.lake_path, config.contract)
+    lake = Lake(config.lake, config.contract)
     table = sorted_readings(pa.Table.from_batches(list(rows(lake.open(READINGS)))))
     frame = table.select(["asset", "time", "flow", "pressure", "power"]).to_pandas()
     frame["time"] = frame["time"].dt.tz_localize(None).astype("datetime64[ns]")
@@ -164,7 +164,7 @@ def test_scored_file_by_file_the_verdicts_are_the_same(done: Path, tmp_path: Pat
     whole = read_plant(done / "plant.yml")
     champion = ModelPackage.read(latest_trained(whole) / "package")
     pieces = read_plant(write_plant(tmp_path, n_files=0))
-    lake = Lake(pieces.lake_path, pieces.contract)
+    lake = Lake(pieces.lake, pieces.contract)
     from vae_anomaly.steps.lines import line_verdicts
 
     found: list[Row] = []
@@ -187,21 +187,21 @@ def test_late_rows_are_judged_marked_and_change_nothing(tmp_path: Path) -> None:
     late = tmp_path / "incoming/1.csv"
     shutil.move(late, tmp_path / "later.csv")
     run_all(config)
-    before, alarms = verdicts(config), lake_content(config.lake_path)["alarms"]
+    before, alarms = verdicts(config), lake_content(config.lake)["alarms"]
     shutil.move(tmp_path / "later.csv", late)
     ingest(config)
     report = score(config)
     assert report.n_late == report.n_rows > 0
     after = verdicts(config)
     assert [row for row in after if not row["late"]] == before
-    assert lake_content(config.lake_path)["alarms"] == alarms
+    assert lake_content(config.lake)["alarms"] == alarms
     assert report.alarms.n_late_over > 0
 
 
 @pytest.mark.slow
 def test_the_peak_of_an_alarm_is_explained_by_the_version_that_raised_it(done: Path) -> None:
     config = read_plant(done / "plant.yml")
-    alarm = max(lake_content(config.lake_path)["alarms"], key=lambda row: row["peak_score"])
+    alarm = max(lake_content(config.lake)["alarms"], key=lambda row: row["peak_score"])
     found = explain_alarm(config, str(alarm["alarm_id"])[:8])
     assert (found.alarm_id, found.asset) == (alarm["alarm_id"], alarm["asset"])
     assert found.change.before == pytest.approx(alarm["peak_score"], rel=1e-5)
@@ -213,7 +213,7 @@ def test_the_peak_of_an_alarm_is_explained_by_the_version_that_raised_it(done: P
     assert found.change.after <= verdict["threshold"]
     assert 0 < len(found.sensors) <= 3
     own = dict(zip(found.sensors, map(float, found.read), strict=True))
-    table = Lake(config.lake_path, config.contract).open(READINGS)
+    table = Lake(config.lake, config.contract).open(READINGS)
     (reading,) = (
         row for batch in rows(table) for row in batch.to_pylist()
         if (row["asset"], row["time"]) == (alarm["asset"], alarm["peak_time"])
@@ -234,7 +234,7 @@ def test_two_scores_at_once_add_no_row_twice(done: Path, tmp_path: Path) -> None
         assert finish(process)
     found = verdicts(config)
     assert len(found) == len({(row["asset"], row["time"]) for row in found})
-    assert lake_content(config.lake_path) == lake_content(done / "lake/crash")
+    assert lake_content(config.lake) == lake_content(done / "lake/crash")
 
 
 @pytest.mark.slow
@@ -316,7 +316,7 @@ def test_steps_out_of_order_say_what_to_run(tmp_path: Path) -> None:
     ingest(config)
     with pytest.raises(RegistryError, match="vae-anomaly run"):
         score(config)
-    assert not DeltaTable.is_deltatable(str(config.lake_path / "verdicts"))
+    assert not DeltaTable.is_deltatable(f"{config.lake}/verdicts")
 
 
 def test_too_few_rows_to_train_are_refused(tmp_path: Path) -> None:

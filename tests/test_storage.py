@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 from pyarrow import feather
+from s3_server import s3_server
 from test_sources import TABLE, WRITERS
 
 from vae_anomaly.config import Source, read_plant
@@ -162,19 +160,9 @@ def test_glob_takes_stars_within_a_name_and_two_stars_across_folders() -> None:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
     """Storage options of an S3 server of our own, with the objects in the bucket `plant`."""
-    pytest.importorskip("moto", reason="moto is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+    with s3_server() as place:
         options = {
-            "endpoint_override": f"127.0.0.1:{port}", "scheme": "http", "region": "us-east-1",
+            "endpoint_override": place, "scheme": "http", "region": "us-east-1",
             "access_key": "K3YKEY", "secret_key": "PASSW0RD",
         }  # fmt: skip
         store = pafs.S3FileSystem(**options, allow_bucket_creation=True)
@@ -183,7 +171,6 @@ def s3() -> Iterator[dict[str, str]]:
             with store.open_output_stream(f"plant/{name}", compression=None) as stream:
                 stream.write(content)
         yield options
-        server.terminate()
 
 
 @pytest.mark.slow
@@ -241,7 +228,7 @@ def test_ingest_from_s3_leaves_no_secret_in_lake_or_log(
     plant = read_plant(plant_file)
     report = ingest(plant)
     assert (report.counts.n_read, report.counts.n_accepted) == (8, 8)
-    table = Lake(plant.lake_path, plant.contract).open(READINGS).to_pyarrow_table()
+    table = Lake(plant.lake, plant.contract).open(READINGS).to_pyarrow_table()
     assert set(table["asset"].to_pylist()) == {"a", "b", "c", "line 1"}
     assert len(ingest(plant).with_status("unchanged")) == 4
     kept = [path for path in (tmp_path / "lake").rglob("*") if path.is_file()]

@@ -86,12 +86,12 @@ def test_everything_lies_in_the_lake_and_nothing_global_changes(
     before = mlflow.get_tracking_uri()
     tracking = open_tracking(plant)
     version = register(tracking, package)
-    tracking.fetch_package(version, plant.lake_path / "packages")
+    tracking.fetch_package(version, plant.work_path / "packages")
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
     artifacts = tracking.client.get_run(version.run_id).info.artifact_uri
-    assert artifacts.startswith(str(plant.lake_path / "mlflow" / "artifacts"))
+    assert artifacts.startswith(str(plant.work_path / "mlflow" / "artifacts"))
 
 
 def test_two_plants_in_one_registry_do_not_meet(
@@ -99,7 +99,7 @@ def test_two_plants_in_one_registry_do_not_meet(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{plant.lake}/mlflow/mlflow.db")
     pumps = open_tracking(plant)
-    fans = open_tracking(plant_in(plant.lake_path, "fans"))
+    fans = open_tracking(plant_in(plant.work_path, "fans"))
     register(pumps, package)
     assert fans.find_version(A) is None
     assert fans.find_run(A) is None
@@ -385,7 +385,7 @@ def test_champion_goes_on_from_the_cache_while_mlflow_is_gone(
     tracking.set_alias("champion", register(tracking, package))
     online = champion_package(plant)
     assert (online.version, online.cached) == ("1", False)
-    assert cached_champion(plant.lake_path / "packages") == tracking.champion()
+    assert cached_champion(plant.work_path / "packages") == tracking.champion()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_server())
     offline = champion_package(plant)
     assert (offline.folder, offline.version, offline.cached) == (online.folder, "1", True)
@@ -497,7 +497,7 @@ def start(lake: Path, package: Path, killed_before: str = "") -> subprocess.Pope
 def test_registration_killed_on_the_way_is_finished_by_the_next(
     plant: PlantConfig, package: Path, step: str
 ) -> None:
-    process = start(plant.lake_path, package, killed_before=step)
+    process = start(plant.work_path, package, killed_before=step)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, output
     tracking = open_tracking(plant)
@@ -508,7 +508,7 @@ def test_registration_killed_on_the_way_is_finished_by_the_next(
     models = tracking.client.search_logged_models([tracking.experiment_id])
     ready = [model for model in models if model.status == "READY"]
     assert len(ready) == 1  # what was uploaded whole is not uploaded again
-    folder = tracking.fetch_package(version, plant.lake_path / "packages")
+    folder = tracking.fetch_package(version, plant.work_path / "packages")
     assert contents(folder) == contents(package)
 
 
@@ -580,7 +580,7 @@ def test_whole_life_on_a_real_server(
     tracking.finish_run(run_id)
     online = champion_package(plant)
     assert contents(online.folder) == contents(package)
-    assert not (plant.lake_path / "mlflow").exists()  # the server keeps the artifacts
+    assert not (plant.work_path / "mlflow").exists()  # the server keeps the artifacts
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
 

@@ -108,7 +108,7 @@ def test_augmented_rows_say_what_they_are_near_and_pass_the_contract(
     assert table.column_names[:3] == ["sample", "asset", "near"]
     within_contract(plant, table)
     assert made.figures["generated from real"].value < 0.8
-    lake, columns = Lake(plant.lake_path, plant.contract), ["asset", "time", "flow"]
+    lake, columns = Lake(plant.lake, plant.contract), ["asset", "time", "flow"]
     read = pa.Table.from_batches(list(rows(lake.open(READINGS), columns=columns)))
     flow = {(row["asset"], row["time"]): row["flow"] for row in read.to_pylist()}
     near = table["near"].cast(read["time"].type).to_pylist()
@@ -142,7 +142,7 @@ def test_traversal_moves_each_latent(plant: PlantConfig, tmp_path: Path) -> None
 
 
 def test_every_judged_reading_is_embedded(plant: PlantConfig, tmp_path: Path) -> None:
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     n_rows = sum(batch.num_rows for batch in rows(lake.open(READINGS)))
     made = embed(plant, tmp_path / "all", color="label")
     table = pq.read_table(made.written["embedding"])
@@ -289,7 +289,7 @@ def test_what_is_asked_wrongly_is_answered_with_what_is_right(
 
 
 def test_command_line_says_what_it_wrote(plant: PlantConfig, tmp_path: Path) -> None:
-    file = plant.lake_path.parents[1] / "plant.yml"
+    file = plant.work_path.parents[1] / "plant.yml"
     done = command("generate", file, "--n", "60", "--out", tmp_path / "rows.csv", "--context",
                    "speed=2000", "--context", "bypass=0")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -311,7 +311,7 @@ def test_command_line_says_what_it_wrote(plant: PlantConfig, tmp_path: Path) -> 
 
 
 def test_one_model_an_asset_must_be_named(plant: PlantConfig, tmp_path: Path) -> None:
-    path = plant.lake_path.parents[1] / "apart.yml"
+    path = plant.work_path.parents[1] / "apart.yml"
     text = (path.parent / "plant.yml").read_text()
     path.write_text(text.replace("\ntraining:", "\nmodel: {per: asset}\ntraining:"))
     folder = train(read_plant(path)).folder

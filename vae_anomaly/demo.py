@@ -141,7 +141,7 @@ def summary(
 def _alarm_lines(made: Demo) -> Iterator[tuple[str, str]]:
     """Which planted faults have an alarm that was raised in them, and how many alarms have none."""
     plant = made.config()
-    table = Lake(plant.lake_path, plant.contract).open(ALARMS)
+    table = Lake(plant.lake, plant.contract).open(ALARMS)
     batches = rows(table, columns=["asset", "raised"])
     alarms = [(row["asset"], row["raised"]) for batch in batches for row in batch.to_pylist()]
     found: dict[bool, list[bool]] = {True: [], False: []}
@@ -175,7 +175,7 @@ def where_things_lie(made: Demo) -> Table:
 def _named_share(made: Demo) -> float:
     """Share of the detected rows of planted faults whose first sensor is a planted one."""
     plant = made.config()
-    table = Lake(plant.lake_path, plant.contract).open(VERDICTS)
+    table = Lake(plant.lake, plant.contract).open(VERDICTS)
     where = (pc.field("line") == CHAMPION) & (pc.field("status") == "anomaly")
     columns = ["asset", "time", "top_sensors"]
     anomalies = pa.Table.from_batches(list(rows(table, columns=columns, where=where)))

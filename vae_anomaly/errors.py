@@ -7,7 +7,7 @@
     ├── SourceError (ValueError)        a file or a table cannot be read at all
     │   └── SourceUnreachableError      a database does not answer; the same again may work
     ├── ContractError (ValueError)      a file does not have what the contract names
-    ├── LakeError (RuntimeError)        the lake's tables are missing, newer or contradictory
+    ├── LakeError (RuntimeError)        tables are missing, newer, contradictory or out of reach
     ├── PartsError (ValueError)         a part of the rows is empty or too small for its job
     ├── TrainingError (RuntimeError)    training cannot go on
     ├── CalibrationError (ValueError)   the rows cannot support the threshold that was asked for
@@ -67,7 +67,7 @@ class ContractError(VAEAnomalyError, ValueError):
 
 
 class LakeError(VAEAnomalyError, RuntimeError):
-    """The lake's tables are missing, newer than this version, or contradictory."""
+    """The lake's tables are missing, newer, contradictory, or in a store that does not answer."""
 
 
 class PartsError(VAEAnomalyError, ValueError):

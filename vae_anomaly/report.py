@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as RichTable
 
-from vae_anomaly.config import SECONDS, PlantConfig, read_mlflow
+from vae_anomaly.config import SECONDS, PlantConfig, is_bucket, read_mlflow
 from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
@@ -422,14 +422,15 @@ def _percent(share: str | None) -> str:
 
 def places_table(plant: PlantConfig, file: Path) -> Table:
     """Where everything of a plant lies, and the commands that open the pages."""
-    here = Path(os.path.relpath(plant.lake_path))
+    here = Path(os.path.relpath(plant.work_path))
+    tables = plant.lake if is_bucket(plant.lake) else os.path.relpath(plant.lake)
     models = sorted(
-        (plant.lake_path / "models").glob("*/pictures"), key=lambda p: p.stat().st_mtime
+        (plant.work_path / "models").glob("*/pictures"), key=lambda p: p.stat().st_mtime
     )
-    mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.lake_path), here.as_posix())
+    mlflow = read_mlflow(plant).tracking_uri.replace(str(plant.work_path), here.as_posix())
     rows = [
         ("plant file", os.path.relpath(file)),
-        ("tables (Delta)", f"{here}/{{readings,quarantine,files,parts,verdicts,alarms,labels}}"),
+        ("tables (Delta)", f"{tables}/{{readings,quarantine,files,parts,verdicts,alarms,labels}}"),
         *(("pictures", os.path.relpath(found)) for found in models[-1:]),
         ("MLflow page", f"mlflow ui --backend-store-uri {mlflow}"),
         ("versions", f"vae-anomaly models {os.path.relpath(file)}"),

@@ -58,7 +58,7 @@ class Record:
 def checks(story: Story, path: Path, record: Record) -> Iterator[Check]:
     """Each claim, in the order of the month."""
     plant = read_plant(path)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     faults, simulation = known_faults(story.simulation), story.simulation
     days = {
         day: round(moment(simulation, day).timestamp() * 1e6)

@@ -47,7 +47,7 @@ def known_faults(simulation: Simulation) -> list[Known]:
 def answer_alarms(path: Path, faults: Sequence[Known]) -> int:
     """Say of each alarm that nobody has answered what it was; returns how many there were."""
     plant = read_plant(path)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     answered = {entry.alarm_id for entry in read_said(lake)}
     fresh = [alarm for name, alarm in raised_alarms(lake).items() if name not in answered]
     for alarm in fresh:

@@ -22,6 +22,7 @@ from vae_anomaly.config.mlflow import Gate, MlflowConfig
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
+from vae_anomaly.config.place import is_bucket
 from vae_anomaly.config.plant import (
     Calibration,
     Labels,
@@ -71,6 +72,7 @@ __all__ = [
     "TimeColumn",
     "Training",
     "default_variant",
+    "is_bucket",
     "is_series",
     "read_mlflow",
     "read_plant",

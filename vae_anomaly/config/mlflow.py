@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from vae_anomaly.config.place import is_bucket
 from vae_anomaly.config.plant import PlantConfig
 from vae_anomaly.config.section import Frozen
+from vae_anomaly.errors import ConfigError
 
 __all__ = ["Gate", "MlflowConfig"]
 
@@ -44,11 +47,11 @@ class Gate(Frozen):
 
 
 class MlflowConfig(Frozen):
-    """mlflow.yml: where runs and models go. ``{plant}`` and ``{lake}`` are filled in."""
+    """mlflow.yml: where runs and models go. ``{plant}, {lake}, {work}`` are filled in."""
 
-    tracking_uri: str = "sqlite:///{lake}/mlflow/mlflow.db"
+    tracking_uri: str = "sqlite:///{work}/mlflow/mlflow.db"
     registry_uri: str | None = None
-    artifact_root: str = "{lake}/mlflow/artifacts"
+    artifact_root: str = "{work}/mlflow/artifacts"
     experiment: str = "{plant}"
     model_name: str = "{plant}"
     champion: str = Field(default="champion", description="alias of the version that scores")
@@ -60,18 +63,34 @@ class MlflowConfig(Frozen):
     @classmethod
     def _known_fields(cls, template: str) -> str:
         for name in re.findall(r"\{(\w*)\}", template):
-            if name not in ("plant", "lake"):
-                raise ValueError(f"'{{{name}}}' in '{template}': only {{plant}} and {{lake}} exist")
+            if name not in ("plant", "lake", "work"):
+                raise ValueError(
+                    f"'{{{name}}}' in '{template}': only {{plant}}, {{lake}} and {{work}} exist"
+                )
         return template
 
     def filled(self, plant: PlantConfig) -> MlflowConfig:
-        """This configuration for one plant; the standard MLflow variables win."""
+        """This configuration for one plant; the standard MLflow variables win.
+
+        Raises
+        ------
+        ConfigError
+            A database would lie in a bucket.
+        """
 
         def fill(template: str) -> str:
-            return template.format(plant=plant.name, lake=plant.lake_path.as_posix())
+            work = plant.work_path.as_posix()
+            lake = plant.lake if is_bucket(plant.lake) else Path(plant.lake).as_posix()
+            return template.format(plant=plant.name, lake=lake, work=work)
 
         tracking = os.environ.get("MLFLOW_TRACKING_URI") or fill(self.tracking_uri)
         registry = os.environ.get("MLFLOW_REGISTRY_URI") or self.registry_uri
+        for name, uri in (("tracking_uri", tracking), ("registry_uri", fill(registry or ""))):
+            if uri.startswith("sqlite:") and "s3:/" in uri:
+                raise ConfigError(
+                    f"mlflow.yml: {name}: '{uri}' would be a database in a bucket, which cannot "
+                    "be; write {work} in place of {lake}, or name a server"
+                )
         return self.model_copy(
             update={
                 "tracking_uri": tracking,

@@ -12,6 +12,7 @@ from vae_anomaly.config.contract import Contract
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
+from vae_anomaly.config.place import is_bucket
 from vae_anomaly.config.schedule import Schedule
 from vae_anomaly.config.section import Frozen
 from vae_anomaly.config.source import Source
@@ -161,7 +162,12 @@ class PlantConfig(Frozen):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    lake: str = Field(default="", description="folder of the Delta tables; default lake/<name>")
+    lake: str = Field(
+        default="", description="folder of the Delta tables, or s3://bucket/…; default lake/<name>"
+    )
+    work: str = Field(
+        default="", description="folder for what is in no table; default the lake, if a folder"
+    )
     source: Source
     contract: Contract
     parts: Parts = Parts()
@@ -238,8 +244,25 @@ class PlantConfig(Frozen):
             )
 
     @property
-    def lake_path(self) -> Path:
-        return Path(self.lake)
+    def work_path(self) -> Path:
+        """Folder of this machine for what is in no table: trainings, packages, MLflow's file."""
+        if self.work or not is_bucket(self.lake):
+            return Path(self.work or self.lake)
+        return Path(".vae-anomaly", self.name)
+
+    def keeps(self, path: str) -> bool:
+        """Whether a file is one of our own, and so none of the source.
+
+        Examples
+        --------
+        >>> here = Source(path="/data"), Contract(time="time", sensors=("flow",))
+        >>> plant = PlantConfig(name="p", lake="/data/lake/p", source=here[0], contract=here[1])
+        >>> plant.keeps("/data/lake/p/readings/1.parquet"), plant.keeps("/data/1.parquet")
+        (True, False)
+        """
+        if is_bucket(path):
+            return path.startswith(f"{self.lake}/")
+        return bool({Path(self.lake), self.work_path} & {*Path(path).parents})
 
     @property
     def method(self) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from vae_anomaly.config.mlflow import MlflowConfig
 from vae_anomaly.config.parts import Exclusion
+from vae_anomaly.config.place import lake_place, work_place
 from vae_anomaly.config.plant import PlantConfig
 from vae_anomaly.errors import ConfigError, closest
 
@@ -45,13 +46,9 @@ def read_plant(path: str | Path, *, source: str | None = None) -> PlantConfig:
     """
     file = Path(path).absolute()
     plant = _validated(PlantConfig, file)
-    lake = file.parent / (plant.lake or f"lake/{plant.name}")
-    if unusable := set(str(lake)) & set("[]%"):
-        raise ConfigError(
-            f"{file}: the lake {lake} has {min(unusable)!r} in its path, which the tables cannot "
-            "have; set lake to a folder without it"
-        )
-    update: dict[str, object] = {"lake": os.path.normpath(lake)}
+    lake = lake_place(plant.lake or f"lake/{plant.name}", file)
+    work = work_place(plant.work, lake, name=plant.name, file=file)
+    update: dict[str, object] = {"lake": lake, "work": work}
     if source is not None:
         given = {"path": _absolute(source, Path.cwd()), "database": None}
         update["source"] = plant.source.model_copy(update=given)

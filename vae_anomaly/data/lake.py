@@ -41,12 +41,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.fs as pafs
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -58,7 +56,8 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import Contract, is_bucket
+from vae_anomaly.data.place import answering, storage_options, table_files, table_uri
 from vae_anomaly.data.schemas import (
     ALARMS,
     ANNOUNCEMENTS,
@@ -123,6 +122,9 @@ CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
 
+#: To open a table takes two requests a commit since its checkpoint: of 47 commits 98, and so 29.
+IN_BUCKET = {"delta.checkpointInterval": "10"}
+
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
 
@@ -143,13 +145,13 @@ class Lake:
 
     Parameters
     ----------
-    root : Path
-        Folder of the tables; made when the first one is written.
+    root : str or Path
+        Folder of the tables, here or ``s3://bucket/…``; made when the first one is written.
     contract : Contract
         Names the columns of `readings`.
     """
 
-    root: Path
+    root: str | Path
     contract: Contract
 
     def schema(self, name: str) -> pa.Schema:
@@ -202,24 +204,28 @@ class Lake:
 
     def found(self, name: str, version: int | None = None) -> DeltaTable | None:
         """The table, or None while there is none, or only its folder."""
+        uri, options = table_uri(self.root, name), storage_options(self.root)
         try:
-            return DeltaTable((self.root / name).absolute().as_uri(), version=version)
+            with answering(self.root):
+                return DeltaTable(uri, version=version, storage_options=options)
         except TableNotFoundError:
             return None
 
     def _create(self, name: str, schema: pa.Schema) -> bool:
         """Make a table; False where another process was first."""
-        path = self.root / name
-        path.mkdir(parents=True, exist_ok=True)
+        if not is_bucket(self.root):
+            Path(self.root, name).mkdir(parents=True, exist_ok=True)
         try:
-            DeltaTable.create(
-                path.absolute().as_uri(),
-                schema=schema,
-                mode="error",
-                name=f"vae_anomaly_{name}",
-                description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
-                configuration=CONFIGURATION,
-            )
+            with answering(self.root):
+                DeltaTable.create(
+                    table_uri(self.root, name),
+                    schema=schema,
+                    mode="error",
+                    name=f"vae_anomaly_{name}",
+                    description=f"vae_anomaly {name}, schema {SCHEMA_VERSION}",
+                    configuration=CONFIGURATION | (IN_BUCKET if is_bucket(self.root) else {}),
+                    storage_options=storage_options(self.root),
+                )
         except (CommitFailedError, DeltaError) as error:
             if "already exists" not in str(error) and not isinstance(error, CommitFailedError):
                 raise
@@ -305,14 +311,15 @@ def commit(
         column_properties={name: ColumnProperties(dictionary_enabled=True) for name in texts},
     )
     try:
-        write_deltalake(
-            table,
-            data,
-            mode="append",
-            commit_properties=_properties(transactions, note),
-            target_file_size=TARGET_FILE_SIZE,
-            writer_properties=writer,
-        )
+        with answering(table.table_uri):
+            write_deltalake(
+                table,
+                data,
+                mode="append",
+                commit_properties=_properties(transactions, note),
+                target_file_size=TARGET_FILE_SIZE,
+                writer_properties=writer,
+            )
     except CommitFailedError:
         return False
     return True
@@ -332,19 +339,16 @@ def merge(
     """
     if not data.num_rows:
         return commit(table, data, transactions, note=note)
+    merger = table.merge(
+        data,
+        f"old.{key} = new.{key}",
+        source_alias="new",
+        target_alias="old",
+        commit_properties=_properties(transactions, note),
+    )
     try:
-        (
-            table.merge(
-                data,
-                f"old.{key} = new.{key}",
-                source_alias="new",
-                target_alias="old",
-                commit_properties=_properties(transactions, note),
-            )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
-        )
+        with answering(table.table_uri):
+            merger.when_matched_update_all().when_not_matched_insert_all().execute()
     except CommitFailedError:
         return False
     return True
@@ -380,16 +384,14 @@ def _commit_info(table: DeltaTable, version: int) -> dict[str, Any]:
     `DeltaTable.history` reads the latest commits there are, numbers them back from the version that
     is open, and finds none under a path with a '#'.
     """
-    file = _path(table) / "_delta_log" / f"{version:020d}.json"
+    file = f"_delta_log/{version:020d}.json"
     try:
-        actions = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        with answering(table.table_uri), table_files(table.table_uri).open_input_file(file) as log:
+            text = log.read().decode()
     except FileNotFoundError:
         return {}
+    actions = map(json.loads, text.splitlines())
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-
-
-def _path(table: DeltaTable) -> Path:
-    return Path(unquote(urlsplit(table.table_uri).path))
 
 
 def until_committed(attempt: Callable[[], bool]) -> None:
@@ -426,13 +428,13 @@ def rows(
         batch_readahead=2,
         fragment_readahead=1,
     )
-    yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+    with answering(table.table_uri):
+        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
 
 def dataset(table: DeltaTable) -> pads.Dataset:
     """A table as an Arrow data set; on a native file system, which ends without an abort."""
-    files = pafs.SubTreeFileSystem(str(_path(table)), pafs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files)
+    return table.to_pyarrow_dataset(filesystem=table_files(table.table_uri))
 
 
 def as_timestamp(microseconds: int) -> pa.Scalar:
@@ -460,7 +462,8 @@ def new_rows(table: DeltaTable, first: int, last: int) -> pa.Table:
 
     They come from the change feed, so compaction in between adds nothing.
     """
-    feed = pa.table(table.load_cdf(starting_version=first, ending_version=last).read_all())
+    with answering(table.table_uri):
+        feed = pa.table(table.load_cdf(starting_version=first, ending_version=last).read_all())
     added = pc.equal(feed["_change_type"].cast(pa.string()), "insert")
     fields = [*pa.schema(table.schema().to_arrow()), pa.field("_commit_version", pa.int64())]
     # the feed hands out string views, which much of Arrow cannot compute on yet

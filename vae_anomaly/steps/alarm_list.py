@@ -87,7 +87,7 @@ def alarm_list(
     for name, value in (("days", days), ("horizon_days", horizon_days)):
         if not value > 0:
             raise InputError(f"{name}={value:g} is no period; give a number above 0")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     table, verdicts = lake.open(ALARMS), lake.open(VERDICTS)
     until = last_judged(verdicts) or datetime.now(UTC)
     since = until - timedelta(days=days)

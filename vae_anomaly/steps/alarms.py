@@ -114,7 +114,7 @@ def raise_alarms(plant: PlantConfig) -> AlarmReport:
     LakeError
         There are no verdicts yet, or what the alarms have to know is gone from the table's log.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     last = lake.open(VERDICTS).version()
     windows = read_exclusions(plant.alarms.maintenance, plant.contract.time.zone)
     told = {entry.alarm_id for entry in read_said(lake) if entry.alarm_id is not None}

@@ -53,7 +53,7 @@ def announce_alarms(plant: PlantConfig, *, plant_file: str, run_url: str, send: 
         What was sent, and what is still due.
     """
     blocks = plant.notifications.blocks
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     if not blocks or lake.found(ALARMS) is None:
         return Delivered()
     alarms, links = _alarms(lake), Links(plant, plant_file, run_url)

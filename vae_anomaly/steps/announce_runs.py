@@ -58,7 +58,7 @@ def announce_failure(
 def announce_recovery(plant: PlantConfig, run: RunFacts, *, run_url: str, send: Send) -> Delivered:
     """Tell those who know that a flow fails that it works again."""
     links = Links(plant, "", run_url)
-    if not _failing(read_deliveries(Lake(plant.lake_path, plant.contract)), run.flow):
+    if not _failing(read_deliveries(Lake(plant.lake, plant.contract)), run.flow):
         return Delivered()
 
     def choose(block: str, before: Sequence[Delivery]) -> list[Message]:
@@ -76,7 +76,7 @@ def _tell(
     blocks = plant.notifications.blocks
     if not blocks:
         return Delivered()
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     plan(lake, blocks, choose)
     return deliver(lake, blocks, send)
 

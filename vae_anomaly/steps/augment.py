@@ -69,7 +69,7 @@ def augment(
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
     image_shape(scorer, image)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     rows = part_rows(lake, found.package, TRAIN, asset)
     if rows is None:
         raise InputError(

@@ -90,7 +90,7 @@ def backfill(
     first, last = (int(moment_of(text, zone).astype(np.int64)) for text in (start, end))
     if first >= last:
         raise InputError(f"--from {start} is not before --to {end}; nothing lies between them")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     readings = lake.open(READINGS)
     if asset:
         _refuse_unknown(lake, asset)
@@ -127,7 +127,7 @@ def _line(plant: PlantConfig, model_version: str, stretch: Stretch) -> Line:
         tracking = open_tracking(plant)
         version = known_version(tracking, model_version)
         number = version.version
-        folder = tracking.fetch_package(version, plant.lake_path / "packages")
+        folder = tracking.fetch_package(version, plant.work_path / "packages")
     else:
         champion = champion_package(plant)
         number, folder = champion.version, champion.folder

@@ -85,7 +85,7 @@ def beside_champion(
     gate : Gate
         The margins.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     if lake.found(VERDICTS) is None:
         return Beside()
     champion = ModelPackage.read(champion_package(plant).folder)

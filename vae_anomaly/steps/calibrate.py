@@ -68,7 +68,7 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
             "which goes on with it"
         )
     draft = ModelPackage.read(folder / "draft")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     readings = lake.open(READINGS, version=trained.readings_version)
     parts = calibration_rows(readings, trained.intervals, draft)
     trained_on = _trained_on(plant, readings, trained.intervals)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -108,8 +107,7 @@ def check(
         report = _check(batches, place_of(table), asset_of(table), plant, seen)
         on_file(report, 1)
         return CheckReport((report,), seen.n_keys < MOST_KEYS)
-    lake = Path(plant.lake_path)
-    files = [f for f in list_files(plant.source) if lake not in Path(f.path).parents]
+    files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
     reports: list[FileCheck] = []
     for file in files:
         batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)

@@ -54,7 +54,7 @@ def chosen(plant: PlantConfig, model: str = CHAMPION) -> Chosen:
     versions = tracking.versions()
     for version in versions:
         if model == version.version or model in version.aliases:
-            folder = tracking.fetch_package(version, plant.lake_path / "packages")
+            folder = tracking.fetch_package(version, plant.work_path / "packages")
             return Chosen(ModelPackage.read(folder), f"version {version.version}")
     known = ", ".join(dict.fromkeys(n for v in versions for n in (v.version, *v.aliases)))
     raise RegistryError(

@@ -75,7 +75,7 @@ def embed(
     """
     found = chosen(plant, model)
     scorer_of(found.package, asset)  # refuses a model without latents, and two, which are no map
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     assets = [asset] if asset else assets_of(lake.open(READINGS))
     out.mkdir(parents=True, exist_ok=True)
     path = out / "embedding.parquet"

@@ -128,7 +128,7 @@ def _reach(package: ModelPackage) -> int:
 
 def readings_of(plant: PlantConfig, trained: Trained) -> DeltaTable:
     """The readings as they were when a training began."""
-    return Lake(plant.lake_path, plant.contract).open(READINGS, version=trained.readings_version)
+    return Lake(plant.lake, plant.contract).open(READINGS, version=trained.readings_version)
 
 
 def n_judged(parts: Mapping[str, Judged]) -> int:

@@ -70,7 +70,7 @@ def explain_alarm(plant: PlantConfig, alarm_id: str) -> Explained:
     RegistryError
         The version that judged it is gone.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     name = alarm_named(raised_alarms(lake), alarm_id).alarm_id
     (alarm,) = (
         row

@@ -55,7 +55,7 @@ def frozen(plant: PlantConfig) -> Freeze:
     ----------
     plant : PlantConfig
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     if lake.found(ALARMS) is None:
         return Freeze()
     answered = {entry.alarm_id for entry in read_said(lake)}

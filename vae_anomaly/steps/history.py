@@ -68,7 +68,7 @@ class Judgement:
 
 def history(plant: PlantConfig) -> list[Promotion]:
     """Every change of who judges, the first one first."""
-    return read_promotions(Lake(plant.lake_path, plant.contract))
+    return read_promotions(Lake(plant.lake, plant.contract))
 
 
 def judged_by(plant: PlantConfig, asset: str, at: str) -> list[Judgement]:
@@ -91,7 +91,7 @@ def judged_by(plant: PlantConfig, asset: str, at: str) -> list[Judgement]:
     """
     zone, is_day = plant.contract.time.zone, len(at.strip()) == len("2026-03-03")
     start = int(moment_of(at, zone).astype(np.int64))
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     own = (pc.field("line") == CHAMPION) & (pc.field("asset") == asset)
     if is_day:
         end = int(moment_of(f"{at.strip()}T23:59:59.999999", zone).astype(np.int64))

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 from pydantic import JsonValue
@@ -81,7 +80,7 @@ def ingest(
     LakeError
         The lake is of a newer version, or its counts contradict each other.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     refuse_other_layout(lake)
     lake.writable(READINGS)
     if plant.source.database is not None:
@@ -96,7 +95,7 @@ def _read_files(
     lake: Lake, plant: PlantConfig, on_file: Callable[[FileReport, int], None]
 ) -> IngestReport:
     """Land what is new in the files of the source."""
-    files = [f for f in list_files(plant.source) if lake.root not in Path(f.path).parents]
+    files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
     known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
     growing = still_growing((f for f in files if not known.is_unchanged(f)), plant.source)
     reports: list[FileReport] = []

@@ -68,7 +68,7 @@ def interpolate(
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
     image_shape(scorer, image)
-    rows = asset_rows(Lake(plant.lake_path, plant.contract), found.package, asset)
+    rows = asset_rows(Lake(plant.lake, plant.contract), found.package, asset)
     first, last = (row_at(rows, moment) for moment in moments)
     way = latent.interpolate(scorer, rows.matrix, first, last, steps, spherical=spherical)
     made = as_read(way, contract)

@@ -81,7 +81,7 @@ def label_alarms(
         raise InputError(str(error)) from error
     if meant == FAILURE:
         raise InputError("a failure is of an asset at a moment, not of an alarm; say both of them")
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     known = raised_alarms(lake)
     alarms = {alarm.alarm_id: alarm for alarm in (alarm_named(known, text) for text in alarm_ids)}
     speaker = who or _login_name()
@@ -115,7 +115,7 @@ def label_failure(
     InputError
         The asset is not known, or the text is no time.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     if asset not in (assets := _assets(lake)):
         given = f"asset '{asset}' is not known" if asset else "no asset is named"
         raise InputError(f"{given}; {closest(asset, assets)}")
@@ -159,7 +159,7 @@ def import_labels(
         A row says nothing clear; then none is taken in.
     """
     path = Path(path)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     found = read_label_file(path, assets=_assets(lake), asset=asset, zone=plant.contract.time.zone)
     known = raised_alarms(lake) if any(row.alarm_id for row in found) else {}
     speaker = who or _login_name()

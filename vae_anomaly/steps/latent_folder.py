@@ -90,7 +90,7 @@ def write_latent(
         scorer = package.units[name].scorer
         highest = _highest(judged, own, evaluation)
         _look(place, plant, scorer, judged, highest, subject=own or plant.name)
-        lake = Lake(plant.lake_path, plant.contract)
+        lake = Lake(plant.lake, plant.contract)
         found = _make(place, lake, package, own, subject=own or plant.name, seed=plant.seed)
         for words, area in found.items():
             prefix = f"{own}/" if own else ""

@@ -133,7 +133,7 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     LakeError
         Nothing has been scored yet, or the lake does not know what the champion was trained on.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     champion = champion_package(plant)
     package = ModelPackage.read(champion.folder)
     grid = Grid(round(plant.monitoring.length.total_seconds() * 1e6))

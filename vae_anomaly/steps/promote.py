@@ -212,7 +212,7 @@ def _verified(plant: PlantConfig, tracking: Tracking, version: Version) -> Model
             f"version {version.version} of '{version.name}' is of plant '{owner}', not "
             f"'{plant.name}'; give each plant a model_name of its own in mlflow.yml"
         )
-    cache = plant.lake_path / "packages"
+    cache = plant.work_path / "packages"
     try:
         return ModelPackage.read(tracking.fetch_package(version, cache))
     except PackageError:  # the copy on this disk may be the damaged one

@@ -184,14 +184,14 @@ def set_champion(
     apply_promotions(plant, tracking)
     champion = tracking.champion()
     assert champion is not None
-    tracking.fetch_package(champion, plant.lake_path / "packages")  # MLflow may not answer later
+    tracking.fetch_package(champion, plant.work_path / "packages")  # MLflow may not answer later
     logger.info("version %s judges from now on: %s", version.version, why)
     return now
 
 
 def settle(plant: PlantConfig, tracking: Tracking) -> None:
     """Finish what was cut short, and write down a champion that was named in MLflow itself."""
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     table = lake.found(PROMOTIONS)
     before = [] if table is None else _read(table)
     if table is not None and _done(tracking, table) < len(before):
@@ -209,7 +209,7 @@ def append_promotion(plant: PlantConfig, entry: Promotion) -> Standing:
 
     Its number, its time, the champion before and what had been judged are filled in.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     found: list[Standing] = []
 
     def attempt() -> bool:
@@ -242,7 +242,7 @@ def speaker(by: str = "") -> str:
 
 def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
     """Make the aliases and tags what the table says; the same again changes nothing."""
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     table = lake.open(PROMOTIONS)
     entries = _read(table)
     now, aliases = standing(entries), tracking.config

@@ -129,7 +129,7 @@ def recalibrate(
     RegistryError
         There is no champion, or the registry cannot be reached.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     ever = read_said(lake)
     said = [e for e in holding(ever) if e.verdict in (FALSE_ALARM, FAULT)]
     if not any(e.verdict in (FALSE_ALARM, FAULT) for e in ever):  # a word taken back counts
@@ -160,9 +160,7 @@ def recalibrate(
     thresholds: dict[str, JsonValue] = {name: unit.threshold for name, unit in units.items()}
     fingerprint = settings_digest(judging.package.provenance.fingerprint, words, thresholds)
     known = tracking.find_version(fingerprint)
-    version = known or _registered(
-        plant, lake, tracking, judging, report, rows, choice, fingerprint
-    )
+    version = known or _registered(plant, tracking, judging, report, rows, choice, fingerprint)
     reasons = _ruled(plant, tracking, version, report)
     return replace(report, version=version, reasons=reasons, existed=known is not None)
 
@@ -181,7 +179,7 @@ def _judging(plant: PlantConfig, tracking: Tracking) -> _Judging:
             digests.add(version.digest)
         if is_trained:
             trained = ModelPackage.read(
-                tracking.fetch_package(version, plant.lake_path / "packages")
+                tracking.fetch_package(version, plant.work_path / "packages")
             )
     return _Judging(champion, package, trained, weights, frozenset(digests))
 
@@ -204,7 +202,6 @@ def _floors(
 
 def _registered(
     plant: PlantConfig,
-    lake: Lake,
     tracking: Tracking,
     judging: _Judging,
     report: RecalibrateReport,
@@ -230,7 +227,7 @@ def _registered(
     provenance = replace(
         package.provenance, notes=(*judging.trained.provenance.notes, f"{report.statement}.")
     )
-    folder = lake.root / "models" / fingerprint[:16] / "package"
+    folder = plant.work_path / "models" / fingerprint[:16] / "package"
     sealed = replace(
         package, units=units, provenance=provenance, budget=choice if kept else None
     ).write(folder)

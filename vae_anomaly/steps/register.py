@@ -139,7 +139,7 @@ def _sealed(
     if (folder / "package" / "package.json").is_file():
         return ModelPackage.read(folder / "package")
     if known is not None:
-        return ModelPackage.read(tracking.fetch_package(known, plant.lake_path / "packages"))
+        return ModelPackage.read(tracking.fetch_package(known, plant.work_path / "packages"))
     raise RegistryError(f"{folder.name} has no threshold yet; run `vae-anomaly calibrate` first")
 
 

@@ -98,7 +98,7 @@ def score(
     PackageError
         The champion's package is damaged, or scores otherwise than when it was sealed.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     contender = _contender(plant)
     champion = champion_package(plant)
     package = ModelPackage.read(champion.folder)

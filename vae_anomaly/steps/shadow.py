@@ -67,9 +67,9 @@ def score_shadow(plant: PlantConfig, contender: Contender, last: int) -> Shadow:
     """
     number = contender.version.version
     try:
-        folder = contender.tracking.fetch_package(contender.version, plant.lake_path / "packages")
+        folder = contender.tracking.fetch_package(contender.version, plant.work_path / "packages")
         package = ModelPackage.read(folder)
-        lake = Lake(plant.lake_path, plant.contract)
+        lake = Lake(plant.lake, plant.contract)
         statuses = judge_line(lake, Line(shadow_line(number), number, package), last).statuses
         said = _ruled(plant, contender, package)
     except Exception as error:  # the champion has judged, and nothing here may say that it has not

@@ -140,7 +140,7 @@ def survey(plant: PlantConfig, *, version: int | None = None) -> Survey:
     LakeError
         Nothing was ingested yet.
     """
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     readings = lake.open(READINGS, version=version)
     sensors = (*plant.contract.sensor_names, *plant.contract.context_names)
     tally = _tally(readings, sensors)

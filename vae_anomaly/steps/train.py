@@ -138,11 +138,11 @@ def train(
         The loss became infinite.
     """
     checked_settings(plant)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     readings = lake.open(READINGS)
     cut = _cut_parts(plant, lake, readings)
     fingerprint = fingerprint_of(plant, readings, cut.content)
-    folder = _folder(lake, fingerprint)
+    folder = _folder(plant, fingerprint)
     tracking = open_tracking(plant)
     known = tracking.find_version(fingerprint)
     resumed = (folder / TRAINED).is_file()
@@ -174,7 +174,7 @@ def latest_trained(plant: PlantConfig) -> Path:
     """
     digest = settings_digest(plant_settings(plant))
     found = sorted(
-        (plant.lake_path / "models").glob(f"*/{TRAINED}"), key=lambda p: p.stat().st_mtime
+        (plant.work_path / "models").glob(f"*/{TRAINED}"), key=lambda p: p.stat().st_mtime
     )
     for file in reversed(found):
         if read_trained(file.parent).settings_digest == digest:
@@ -266,7 +266,7 @@ def _begin(
     plant: PlantConfig, lake: Lake, readings: DeltaTable, fingerprint: str, parts: _Parts
 ) -> Trained:
     """Store the parts; the same again after a kill."""
-    if (file := _folder(lake, fingerprint) / TRAINED).is_file():
+    if (file := _folder(plant, fingerprint) / TRAINED).is_file():
         return read_trained(file.parent)
     version = readings.version()
     until_committed(lambda: _store_parts(lake, fingerprint, version, parts.intervals))
@@ -282,9 +282,9 @@ def _begin(
     )
 
 
-def _folder(lake: Lake, fingerprint: str) -> Path:
+def _folder(plant: PlantConfig, fingerprint: str) -> Path:
     """Where a training leaves what it makes."""
-    return lake.root / "models" / fingerprint[:16]
+    return plant.work_path / "models" / fingerprint[:16]
 
 
 def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracking) -> str:
@@ -305,7 +305,7 @@ def _open_run(plant: PlantConfig, lake: Lake, trained: Trained, tracking: Tracki
         run_id,
         name=f"{plant.name} readings",
         digest=f"v{trained.readings_version}-{trained.fingerprint[:8]}",
-        source=str(lake.root / READINGS),
+        source=f"{lake.root}/{READINGS}",
         schema={field.name: str(field.type) for field in lake.schema(READINGS)},
         profile=_rows_per_part(trained.intervals),
     )

@@ -133,7 +133,7 @@ def traverse(
     found = chosen(plant, model)
     contract, scorer = found.package.contract, scorer_of(found.package, asset)
     image_shape(scorer, image)
-    lake = Lake(plant.lake_path, plant.contract)
+    lake = Lake(plant.lake, plant.contract)
     held_out = None if asset else part_rows(lake, found.package, HELD_OUT)
     if held_out is None and not asset:
         raise InputError(f"{found.name} was not trained on the readings of this lake; give --asset")

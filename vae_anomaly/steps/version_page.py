@@ -88,7 +88,7 @@ def version_page(
         *_headed("Calibration"),
         *_thresholds(package),
     ]
-    notes = [*package.provenance.notes, *_said(Lake(plant.lake_path, plant.contract))]
+    notes = [*package.provenance.notes, *_said(Lake(plant.lake, plant.contract))]
     if evaluation is not None:
         lines += [*_headed("Test part"), *_test_part(evaluation)]
         notes = [*evaluation.in_words(), *notes]

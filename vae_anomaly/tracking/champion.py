@@ -37,7 +37,7 @@ def champion_package(plant: PlantConfig) -> Champion:
     RegistryUnreachableError
         MLflow does not answer, and no champion was fetched before.
     """
-    cache_dir = plant.lake_path / "packages"
+    cache_dir = plant.work_path / "packages"
     try:
         tracking = open_tracking(plant)
         champion = tracking.champion()
