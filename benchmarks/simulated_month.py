@@ -44,8 +44,8 @@ from month.story import (
 from vae_anomaly.cli import main as vae_anomaly
 from vae_anomaly.data.simulate import write_files
 
-#: How often each is killed in a month, at steps of their own.
-KILLS = {"runner": 5, "mlflow": 2, "prefect": 2, "postgres": 1}
+#: Steps for each kill of one of these, each of which dies once at least, in steps of their own.
+KILL_EVERY = {"runner": 50, "mlflow": 120, "prefect": 120, "postgres": 240}
 
 
 @dataclass
@@ -177,7 +177,7 @@ def _told(answer: Answer) -> str:
 def _deaths(story: Story) -> dict[int, str]:
     """Who is killed in which step; nobody in the first and the last ones."""
     generator = random.Random(story.seed)
-    names = [name for name, n in KILLS.items() for _ in range(n)]
+    names = [n for n, every in KILL_EVERY.items() for _ in range(max(1, story.steps // every))]
     steps = generator.sample(range(2, story.steps - 3), len(names))
     return dict(zip(steps, names, strict=True))
 
