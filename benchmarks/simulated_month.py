@@ -171,7 +171,9 @@ def _command(plant: Path, name: str, *more: str) -> str:
 def _told(answer: Answer) -> str:
     if not answer["ok"]:
         return str(answer["error"])
-    return ", ".join(f"{k} {v}" for k, v in answer.items() if k != "ok" and v not in (0, [], False))
+    return ", ".join(
+        f"{k} {v}" for k, v in answer.items() if k != "ok" and v not in (0, [], False, "")
+    )
 
 
 def _deaths(story: Story) -> dict[int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import NAMESPACE_URL, uuid5
+
 from prefect import flow, get_run_logger, task
 from prefect.events import emit_event
 
@@ -9,7 +11,7 @@ from pipelines.artifacts import publish
 from pipelines.notify import told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.steps.drift_rows import Window
-from vae_anomaly.steps.monitor import MonitorReport
+from vae_anomaly.steps.monitor import MonitorReport, note_told
 from vae_anomaly.steps.monitor import monitor as monitor_plant
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables
 
@@ -47,10 +49,12 @@ def monitor(parameters: PlantParameters) -> MonitorReport:
     report = compare(parameters)
     tables = monitor_tables(report)
     get_run_logger().info("%s", tables[0].summary)
-    publish(parameters.name, "drift", *tables)
-    changed = [window for window in report.new if window.plant.kind == "regime"]
+    # by what was not told yet: what was judged before a kill, or by hand, is told now
+    changed = [window for window in report.untold if window.plant.kind == "regime"]
     if changed:
-        tell_regime(parameters.read().name, report, changed[-1])
+        tell_regime(parameters.name, report, changed[-1])
+    note_told(parameters.read(), report)
+    publish(parameters.name, "drift", *tables)
     return report
 
 
@@ -58,6 +62,7 @@ def tell_regime(plant: str, report: MonitorReport, window: Window) -> None:
     """Emit the event that the automation of `pipelines.retrain` answers."""
     emit_event(
         event=REGIME,
+        id=uuid5(NAMESPACE_URL, f"{resource_id(plant)}/{report.line}/{window.number}"),
         resource={"prefect.resource.id": resource_id(plant), "prefect.resource.name": plant},
         payload={
             "kind": window.plant.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from inspect import isawaitable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from prefect import Flow, State, get_run_logger, task
 from prefect.blocks import notifications as _known_to_load  # noqa: F401
 from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.abstract import NotificationError as NotSent
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
@@ -44,10 +46,20 @@ def send(block: str, message: Message) -> None:
         return
     if not isinstance(loaded, NotificationBlock):
         raise ConfigError(f"block '{block}' sends no notifications; name one that does")
-    with loaded.raise_on_failure():
-        outcome = loaded.notify(message.body, subject=message.subject)
-        if isawaitable(outcome):
-            run_coro_as_sync(outcome)
+    try:
+        with loaded.raise_on_failure():
+            outcome = loaded.notify(message.body, subject=message.subject)
+            if isawaitable(outcome):
+                run_coro_as_sync(outcome)
+    except NotSent as error:  # its text is empty, and its log may name the address
+        raise NotificationError(_last_line(error.log)) from None
+
+
+def _last_line(log: str) -> str:
+    """What a block said last, without addresses."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    said = re.sub(r"\b\w+://\S+|/\S+", "…", lines[-1] if lines else "")
+    return said.strip() or "the block says that it could not send, and not why"
 
 
 @task(

@@ -39,17 +39,20 @@ def deployments(plant: Path) -> tuple[RunnerDeployment, ...]:
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
+    lines: dict[str, str | None] = dict(config.schedule.lines())
+    if config.monitoring.retrain:  # the automation runs it, on a schedule or not
+        lines.setdefault("retrain", None)
     return tuple(
         RunnerDeployment.from_flow(
             FLOWS[name],
             name=config.name,
-            schedule=Cron(line, timezone=config.schedule.zone),
+            schedule=None if line is None else Cron(line, timezone=config.schedule.zone),
             parameters=parameters,
             concurrency_limit=one_at_a_time,
             tags=plant_tags(config),
             description=FLOWS[name].description,
         )
-        for name, line in config.schedule.lines().items()
+        for name, line in lines.items()
     )
 
 

@@ -229,7 +229,12 @@ def test_a_flow_that_is_off_is_not_served(tmp_path: Path) -> None:
     from pipelines.serve import deployments
 
     plant = write_plant(tmp_path)
-    plant.write_text(plant.read_text() + "schedule: {retrain: off, monitor: 'off'}\n")
+    text = plant.read_text() + "schedule: {retrain: off, monitor: 'off'}\n"
+    plant.write_text(text)
+    served = {d.flow_name: d.schedules for d in deployments(plant)}
+    assert list(served) == ["ingest", "score", "retrain"]
+    assert not served["retrain"], "the automation runs it, no schedule does"
+    plant.write_text(text + "monitoring: {retrain: false}\n")
     assert [d.flow_name for d in deployments(plant)] == ["ingest", "score"]
 
 

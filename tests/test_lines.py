@@ -249,3 +249,17 @@ def test_gate_rules_once_the_challenger_has_judged_for_long_enough(
         ):
             promote(plant, "2")
         assert promote(plant, "2", dry_run=True).beside.asset_days > days
+
+
+def test_promote_refuses_what_is_worse_beside_the_champion(plant: PlantConfig) -> None:
+    """The gate was never asked in service, and a person is not left to read the table."""
+    tracking, version = open_tracking(plant), version_of(plant, 2)
+    tracking.set_challenger(version)
+    tracking.set_tags(version, {"vae_anomaly.decision": "waiting"})
+    score(plant)
+    take_in(plant, 1, 2)
+    score(plant)
+    with pytest.raises(RegistryError, match="version 2 is worse beside the champion: rows over"):
+        promote(plant, "2")
+    assert champion_package(plant).version == "1"
+    assert promote(plant, "2", force=True).champion == "2"

@@ -22,7 +22,7 @@ from vae_anomaly.steps.drift_rows import Window
 from vae_anomaly.steps.freeze import frozen
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.label import label_alarms
-from vae_anomaly.steps.monitor import MonitorReport, monitor
+from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import plant_settings
@@ -95,6 +95,21 @@ def test_each_window_is_judged_once_and_evidence_is_read_back_as_it_was_written(
     last = report.windows[-1].number
     assert monitor_module._store(lake, line, last, pa.Table.from_batches([spare]))
     assert lake.open(DRIFT).version() == before, "a rival's window is not written again"
+
+
+@pytest.mark.slow
+def test_what_was_judged_and_not_told_is_told_by_the_next_call(
+    watched: tuple[PlantConfig, MonitorReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process killed between the two, or a call by hand, takes no event away."""
+    plant, report = watched
+    monkeypatch.setattr(monitor_module, "log_drift", lambda *_: None)
+    again = monitor(plant)
+    assert again.n_new == 0
+    assert [w.number for w in again.untold] == [w.number for w in report.windows]
+    note_told(plant, again)
+    note_told(plant, report)
+    assert monitor(plant).untold == ()
 
 
 @pytest.mark.slow

@@ -229,6 +229,23 @@ def test_a_kill_repeats_at_most_the_message_that_was_being_sent(
     assert ids[inbox.got[2][1].message_id] == 1 + after
 
 
+def test_who_was_overtaken_takes_no_confirmation_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim ran out, another process sent the message, and then its own attempt fails."""
+    plant, inbox = begun(tmp_path)
+    write(plant, alarm(0))
+
+    def overtaken(block: str, message: Message) -> None:
+        monkeypatch.setattr(outbox, "LEASE", timedelta(0))
+        assert tell(plant, inbox.send).n_sent == 1
+        raise ConnectionError("too late")
+
+    tell(plant, overtaken)
+    assert tell(plant, inbox.send) == Delivered()
+    assert len(inbox.of(OPERATORS)) == 1
+
+
 def test_of_processes_at_the_same_time_one_sends_each_message(tmp_path: Path) -> None:
     plant, inbox = begun(tmp_path, blocks=(OPERATORS, OFFICE))
     write(plant, *(alarm(i) for i in range(3)))

@@ -276,6 +276,15 @@ def test_champion_named_in_mlflow_itself_is_written_down(plant: PlantConfig) -> 
     assert rollback(plant).champion == "1"
 
 
+def test_champion_whose_alias_is_gone_gets_it_back(plant: PlantConfig) -> None:
+    champion_of(plant, version_of(plant, 1))
+    tracking = open_tracking(plant)
+    tracking.drop_alias("champion")
+    settle(plant, tracking)
+    assert aliases(plant)["champion"] == "1"
+    assert changes(plant) == [("promoted", "", "1")]
+
+
 def test_champion_of_before_there_was_a_table_is_written_down(plant: PlantConfig) -> None:
     take_in(plant, 0)
     open_tracking(plant).set_alias("champion", version_of(plant, 1))

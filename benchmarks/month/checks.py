@@ -166,7 +166,11 @@ def _versions(plant: PlantConfig, record: Record) -> Iterator[Check]:
         record.bad.get("alias") != "champion" and bool(record.bad.get("reasons")),
         "; ".join(map(str, record.bad.get("reasons") or ["not refused"])),  # type: ignore[call-overload]
     )
-    shadowed = sum(int(str(answer.get("shadow") or 0)) for answer in record.hours)
+    shadowed = sum(
+        int(str(answer["shadow"]))
+        for answer in record.hours
+        if answer["shadow_version"] == record.retrained.get("registered")
+    )
     yield Check(
         "the retrained version stayed challenger, and judged beside the champion",
         record.retrained.get("alias") == "challenger" and shadowed > 0,

@@ -63,10 +63,19 @@ class Service:
     health: str = ""
 
 
+#: Where a Prefect server keeps who holds a slot of a concurrency limit: in memory, by default, so
+#: that a server which dies with a run under way would hold the run's slot for ever.
+LEASES = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    )
+}
+
 #: In the order in which they start.
 SERVICES: Mapping[str, Service] = {
     "prefect": Service(
         command=("prefect", "server", "start"),
+        environment=LEASES,
         port=PREFECT_PORT,
         health="/api/health",
     ),

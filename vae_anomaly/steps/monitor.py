@@ -58,12 +58,15 @@ from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.tracking import champion_package
 
-__all__ = ["MonitorReport", "monitor"]
+__all__ = ["MonitorReport", "monitor", "note_told"]
 
 logger = logging.getLogger(__name__)
 
 #: The history is its last so many windows: what lies further back is not what is normal today.
 MOST_WINDOWS = 28
+
+#: What stands before the name of a line, in the transaction of what was told of its windows.
+TOLD = "told:"
 
 #: Windows that one call judges at most, the latest.
 MOST_AT_ONCE = 31
@@ -87,6 +90,10 @@ class MonitorReport:
         Windows of the normal history that they were held against; of the asset that has fewest.
     n_left_out : int
         Windows before the new ones that are too many for one call, and are not judged.
+    line : str
+        Transaction of the champion's windows.
+    untold : tuple of Window
+        Those of `windows` of which nobody was told yet; see `note_told`.
     """
 
     model_version: str
@@ -95,6 +102,8 @@ class MonitorReport:
     n_new: int
     n_history: int
     n_left_out: int = 0
+    line: str = ""
+    untold: tuple[Window, ...] = ()
 
     @property
     def latest(self) -> Window | None:
@@ -158,7 +167,25 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     fewest = min((len(own) for own in sample.windows.values()), default=0)
     n_new = min(len(new), MOST_AT_ONCE)
     left = len(new) - n_new
-    return MonitorReport(champion.version, by.columns, windows, n_new, fewest, left)
+    said = lake.writable(DRIFT).transaction_version(TOLD + line)
+    untold = tuple(w for w in windows if said is None or w.number > said)
+    return MonitorReport(champion.version, by.columns, windows, n_new, fewest, left, line, untold)
+
+
+def note_told(plant: PlantConfig, report: MonitorReport) -> None:
+    """Write down that people, or what listens for them, were told of all windows so far."""
+    lake, last = Lake(plant.lake, plant.contract), report.latest
+    if last is None:
+        return
+
+    def attempt() -> bool:
+        drift = lake.writable(DRIFT)
+        said = drift.transaction_version(TOLD + report.line)
+        if said is not None and said >= last.number:
+            return True
+        return commit(drift, lake.schema(DRIFT).empty_table(), {TOLD + report.line: last.number})
+
+    until_committed(attempt)
 
 
 def _columns(package: ModelPackage) -> tuple[str, ...]:

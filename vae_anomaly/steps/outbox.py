@@ -237,7 +237,17 @@ def _claim(lake: Lake, block: str) -> Delivery | None:
 def _settle(lake: Lake, delivery: Delivery) -> None:
     """Write down how an attempt ended."""
     settled = replace(delivery, changed_at=datetime.now(UTC))
-    until_committed(lambda: _write(lake, lake.open(ANNOUNCEMENTS), [settled]))
+
+    def attempt() -> bool:
+        table = lake.open(ANNOUNCEMENTS)
+        now = next(d for d in _read(table) if d.delivery_id == delivery.delivery_id)
+        is_held = now.state == "sending" and now.attempt == delivery.attempt
+        # whoever claimed it since settles it; but a confirmation is never taken back
+        if now.state == "sent" or not (is_held or delivery.state == "sent"):
+            return True
+        return _write(lake, table, [settled])
+
+    until_committed(attempt)
 
 
 def _said(error: Exception) -> str:

@@ -105,11 +105,12 @@ def promote(
     if champion is not None:
         beside = beside_champion(plant, chosen, package, tracking.config.gate)
     reasons = tuple(json.loads(chosen.tags.get(REASONS, "[]")))
-    reasons += tuple(figure.reason for figure in beside.figures if not figure.holds)
+    worse = tuple(figure.reason for figure in beside.figures if not figure.holds)
+    reasons += worse
     before = "" if champion is None else champion.version
     if dry_run:
         return PromoteReport(chosen.version, before, "", before, reasons, beside, dry=True)
-    _refuse_unforced(chosen, reasons, force=force)
+    _refuse_unforced(chosen, reasons, worse, force=force)
     figures = as_json(beside.figures) if beside.figures else ""
     now = set_champion(
         plant, tracking, chosen, action="promoted" if before else "first",
@@ -219,7 +220,9 @@ def _verified(plant: PlantConfig, tracking: Tracking, version: Version) -> Model
         return ModelPackage.read(tracking.fetch_package(version, cache, fresh=True))
 
 
-def _refuse_unforced(version: Version, reasons: tuple[str, ...], *, force: bool) -> None:
+def _refuse_unforced(
+    version: Version, reasons: tuple[str, ...], worse: tuple[str, ...], *, force: bool
+) -> None:
     if force:
         return
     if ARCHIVED in version.tags:
@@ -231,6 +234,11 @@ def _refuse_unforced(version: Version, reasons: tuple[str, ...], *, force: bool)
         raise RegistryError(
             f"the gate refused version {version.version}: {'; '.join(reasons)}. --force promotes "
             "it all the same"
+        )
+    if worse:
+        raise RegistryError(
+            f"version {version.version} is worse beside the champion: {'; '.join(worse)}. --force "
+            "promotes it all the same"
         )
 
 

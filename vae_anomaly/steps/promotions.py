@@ -198,6 +198,9 @@ def settle(plant: PlantConfig, tracking: Tracking) -> None:
         logger.warning("a change of the champion was cut short; it is finished now")
         apply_promotions(plant, tracking)
     champion, known = tracking.champion(), standing(before).champion
+    if champion is None and known:
+        logger.warning("no version has the alias of the champion; version %s gets it back", known)
+        apply_promotions(plant, tracking)
     if champion is not None and champion.version != known:
         why = f"alias '{tracking.config.champion}' was moved in MLflow itself"
         append_promotion(plant, Promotion("found", "", champion.version, "unknown", why))

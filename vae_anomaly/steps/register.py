@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_anomaly.config import Gate, PlantConfig, read_mlflow
+from vae_anomaly.data.lake import Lake
 from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
@@ -28,7 +29,7 @@ from vae_anomaly.steps.gate import (
 )
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
-from vae_anomaly.steps.promotions import set_champion
+from vae_anomaly.steps.promotions import read_promotions, set_champion, settle
 from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.steps.version_page import version_page, version_tags
 from vae_anomaly.streaming import EVERY_ASSET
@@ -153,7 +154,11 @@ def _ruled(
     contends: bool,
 ) -> Ruling:
     """Give the version its alias; what the gate says of it."""
+    settle(plant, tracking)
     champion = tracking.champion()
+    if champion is None and contends and read_promotions(Lake(plant.lake, plant.contract)):
+        tracking.set_challenger(version)  # who judged is gone, and this is for a person to see
+        return Ruling(WAITING, (CONTENDS,))
     if champion is None or champion.version == version.version:
         why = f"trained on version {trained.readings_version} of the readings"
         set_champion(plant, tracking, version, action="first", why=why)
