@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
 
-from pipelines.stack.settings import LEASES
 from vae_anomaly.errors import RegistryError
 
 #: Seconds that a server may take to answer; a new database takes most of them.
@@ -38,7 +37,7 @@ def local_server() -> Iterator[str]:
     process = subprocess.Popen(
         [*command, "--port", str(port)],
         # its pages ask port 4200 otherwise, whichever they are served from
-        env=os.environ | LEASES | {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
+        env=os.environ | {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # an interrupt is for the serving process, which ends this one

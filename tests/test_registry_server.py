@@ -55,7 +55,7 @@ def test_two_plants_live_side_by_side_and_outlive_their_server(
             take_in(plant, 0)
             score(plant)
         before = content(fans)
-        promote(pumps, why="better")
+        promote(pumps, why="better", force=True)
         assert score(pumps).model_version == "2"
         rollback(pumps)
         open_tracking(pumps).set_challenger(open_tracking(pumps).versions()[1])
