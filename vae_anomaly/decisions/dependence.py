@@ -15,13 +15,14 @@ import numpy as np
 from scipy.stats import rankdata, t
 
 from vae_anomaly.decisions.rates import FloatArray, IntArray, Resamples, Roc, thinned
-from vae_anomaly.decisions.resampling import MOST_WEIGHED, drawn
+from vae_anomaly.decisions.resampling import MOST_WEIGHED, block_length, drawn
 from vae_anomaly.errors import InputError
 
 __all__ = [
     "Blocks",
     "Effects",
     "block_resamples",
+    "blocks_shown",
     "correlated_rows",
     "effect_of_blocks",
     "effect_of_events",
@@ -119,6 +120,33 @@ def correlated_rows(scores: FloatArray, series: IntArray, *, most: int = 1000) -
         if quiet == 5:
             return max(1, 2 * (lag - 5))
     return max(1, 2 * min(most, n // 10))
+
+
+def blocks_shown(
+    scores: FloatArray, labels: IntArray, series: IntArray, normal: np.ndarray, *, memory: int
+) -> Blocks:
+    """Rows that belong together: by faults, by what a score looks back on and by what they show.
+
+    Parameters
+    ----------
+    scores, labels, series : ndarray of shape (n,)
+        Positive labels are anomalous; rows of one series stand together, in time order.
+    normal : ndarray of shape (n,), bool
+        Rows whose scores show how far neighbours are alike.
+    memory : int
+        Rows that one score depends on.
+
+    Examples
+    --------
+    >>> alike = np.convolve(np.random.default_rng(0).normal(size=5000), np.ones(20))
+    >>> zeros, every = np.zeros(5019, int), np.ones(5019, bool)
+    >>> 20 <= blocks_shown(alike, zeros, zeros, every, memory=1).length <= 100
+    True
+    >>> blocks_shown(alike, zeros, zeros, ~every, memory=30).length  # no row shows anything
+    30
+    """
+    shown = correlated_rows(scores[normal], series[normal]) if normal.any() else 1
+    return Blocks(series, max(shown, block_length(labels, memory=memory)))
 
 
 def effect_of_blocks(scores: FloatArray, series: IntArray, threshold: float, length: int) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_anomaly.config import AlarmRule, PlantConfig
 from vae_anomaly.decisions.alarms import alarms_by
-from vae_anomaly.decisions.dependence import Blocks, correlated_rows
+from vae_anomaly.decisions.dependence import blocks_shown
 from vae_anomaly.decisions.episodes import Timeline, timeline
 from vae_anomaly.decisions.evaluation import auroc, average_precision, rates_at
 from vae_anomaly.decisions.events import EventFigures, event_figures
@@ -143,7 +143,7 @@ def judge_of(
     times = rows.timeline(plant.contract.sampling.max_gap_s)
 
     def figures(method: str, excess: np.ndarray) -> Figures:
-        blocks = _blocks(rows, excess, memory=reach + 1)
+        blocks = blocks_shown(excess, label, rows.series, label == 0, memory=reach + 1)
         alarms = alarms_by(rules[method], excess > 0, times)
         return Figures(
             method,
@@ -153,14 +153,6 @@ def judge_of(
         )
 
     return figures
-
-
-def _blocks(rows: TestRows, excess: np.ndarray, *, memory: int) -> Blocks:
-    """Rows that belong together: by faults, by what a score looks back on and by what it shows."""
-    label = rows.counted_label
-    normal = label == 0
-    shown = correlated_rows(excess[normal], rows.series[normal]) if normal.any() else 1
-    return Blocks(rows.series, max(shown, block_length(label, memory=memory)))
 
 
 def _areas(rows: TestRows, excess: np.ndarray, confidence: float) -> Areas:

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.decisions.dependence import correlated_rows, effect_of_blocks
+from vae_anomaly.decisions.dependence import blocks_shown, effect_of_blocks
 from vae_anomaly.decisions.modes import Levels, Per, fit_levels
-from vae_anomaly.decisions.resampling import block_length
 from vae_anomaly.decisions.rules import Target, checked_rule
 from vae_anomaly.decisions.thresholds import Blocks, Calibrated, calibrate
 from vae_anomaly.steps.judged import Judged
@@ -75,7 +74,7 @@ def checked_settings(plant: PlantConfig) -> None:
 
 
 def blocks_of(scores: np.ndarray, rows: Judged, memory: int) -> Blocks:
-    """Rows of a part that belong together: by faults, by what scores share and by what they show.
+    """Rows of a part that belong together.
 
     Parameters
     ----------
@@ -85,9 +84,7 @@ def blocks_of(scores: np.ndarray, rows: Judged, memory: int) -> Blocks:
     memory : int
         Rows that one score depends on.
     """
-    normal = rows.label <= 0
-    shown = correlated_rows(scores[normal], rows.series[normal])
-    return Blocks(rows.series, max(shown, block_length(rows.label, memory=memory)))
+    return blocks_shown(scores, rows.label, rows.series, rows.label <= 0, memory=memory)
 
 
 def limit_of(

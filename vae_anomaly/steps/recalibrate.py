@@ -12,10 +12,9 @@ from pydantic import JsonValue
 from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.lake import Lake
 from vae_anomaly.decisions.budget import BudgetChoice, within_budget
-from vae_anomaly.decisions.dependence import Blocks, correlated_rows
+from vae_anomaly.decisions.dependence import blocks_shown
 from vae_anomaly.decisions.evaluation import rates_at
 from vae_anomaly.decisions.recalibration import MOST_GROWTH, Marked, Recalibration, recalibrated
-from vae_anomaly.decisions.resampling import block_length
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import CalibrationError, InputError
 from vae_anomaly.package import Calibration, ModelPackage
@@ -254,13 +253,10 @@ def _calibration(
         np.concatenate([values[own] for values, own in zip(of_assets, known, strict=True)])
         for of_assets in ([asset.history.score for asset in rows], faulty)
     )
-    label, series = (
-        label.astype(np.int64),
-        np.repeat(np.arange(len(rows)), [k.sum() for k in known]),
-    )
+    series = np.repeat(np.arange(len(rows)), [own.sum() for own in known])
+    label = label.astype(np.int64)
     normal = label == 0
-    shown = correlated_rows(score[normal], series[normal])
-    blocks = Blocks(series, max(shown, block_length(label, memory=memory)))
+    blocks = blocks_shown(score, label, series, normal, memory=memory)
     point = rates_at(
         value, score, label, blocks=blocks, confidence=plant.calibration.confidence, seed=plant.seed
     )
