@@ -46,17 +46,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from deltalake import (
-    ColumnProperties,
     CommitProperties,
     DeltaTable,
     Schema,
     Transaction,
-    WriterProperties,
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from vae_anomaly.config import Contract, is_bucket
+from vae_anomaly.data.data_files import (
+    COMPACT_EVERY,
+    TARGET_FILE_SIZE,
+    compact,
+    writer_properties,
+)
 from vae_anomaly.data.place import answering, storage_options, table_files, table_uri
 from vae_anomaly.data.schemas import (
     ALARMS,
@@ -112,9 +116,6 @@ INGEST: Final = "ingest"
 #: Raised when a column changes its meaning; added columns need no new version.
 SCHEMA_VERSION = 1
 
-#: Bytes of one data file: larger ones made memory grow with the table (measured).
-TARGET_FILE_SIZE = 32 * 2**20
-
 #: The change feed tells what is new; log and data stay as long as a plant may wait to be scored.
 CONFIGURATION = {
     "delta.enableChangeDataFeed": "true",
@@ -127,16 +128,6 @@ IN_BUCKET = {"delta.checkpointInterval": "10"}
 
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
-
-#: Text repeats itself and gains from a dictionary; numbers do not (measured: half the file).
-_DICTIONARY = (
-    "asset", "mode", "content_id", "path", "reason", "status", "line", "model_version", "sensor",
-    "text", "state",
-)  # fmt: skip
-
-#: Rows of a group of samples, which has statistics of its own: where a file has one tag after
-#: another, a span of time is a few groups of each (measured: a third faster than groups of 65,536).
-SAMPLES_GROUP = 16_384
 
 
 @dataclass(frozen=True)
@@ -268,10 +259,6 @@ def rows_before(table: DeltaTable, column: str) -> int:
     return table.transaction_version(f"column:{column}") or 0
 
 
-def _name(table: DeltaTable) -> str:
-    return (table.metadata().name or "").removeprefix("vae_anomaly_")
-
-
 def _schema_version(table: DeltaTable) -> int:
     written = (table.metadata().description or "").rpartition("schema ")[2]
     return int(written) if written.isdigit() else SCHEMA_VERSION
@@ -303,13 +290,7 @@ def commit(
         False: another process committed one of these ids first, and nothing was written. Open the
         table again, decide again.
     """
-    texts = [field.name for field in table.schema().fields if field.name in _DICTIONARY]
-    writer = WriterProperties(
-        compression="SNAPPY",
-        max_row_group_size=SAMPLES_GROUP if _name(table) == SAMPLES else None,
-        default_column_properties=ColumnProperties(dictionary_enabled=False),
-        column_properties={name: ColumnProperties(dictionary_enabled=True) for name in texts},
-    )
+    before = table.version()
     try:
         with answering(table.table_uri):
             write_deltalake(
@@ -318,10 +299,12 @@ def commit(
                 mode="append",
                 commit_properties=_properties(transactions, note),
                 target_file_size=TARGET_FILE_SIZE,
-                writer_properties=writer,
+                writer_properties=writer_properties(table),
             )
     except CommitFailedError:
         return False
+    if table.version() // COMPACT_EVERY > before // COMPACT_EVERY:
+        compact(table.table_uri)
     return True
 
 
@@ -339,6 +322,7 @@ def merge(
     """
     if not data.num_rows:
         return commit(table, data, transactions, note=note)
+    before = table.version()
     merger = table.merge(
         data,
         f"old.{key} = new.{key}",
@@ -351,6 +335,8 @@ def merge(
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
     except CommitFailedError:
         return False
+    if table.version() // COMPACT_EVERY > before // COMPACT_EVERY:
+        compact(table.table_uri)
     return True
 
 
