@@ -2,9 +2,9 @@
 
     python benchmarks/simulated_month.py --steps 720 --out benchmarks/results/simulated_month.md
 
-Each step a new file arrives, and is ingested and scored by flows on a Prefect server, with an
-MLflow server, both on PostgreSQL. 720 steps are hours. What happens when: `month/story.py`; what is
-checked at the end: `month/checks.py`.
+Each step new files arrive, and are ingested and scored by flows on a Prefect server, with an MLflow
+server, both on PostgreSQL; a worker scores too, by its schedule, whatever the step. 720 steps are
+hours. What happens when: `month/story.py`; what is checked at the end: `month/checks.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from month.checks import Check, Record, checks
 from month.operator import answer_alarms, known_faults
+from month.receiver import receiving, save_block
 from month.runner import Answer, Runner
+from month.schedule import deploy, kill_worker, scheduled_runs
 from month.servers import heal, kill, servers
 from month.story import (
     AGAIN_DAY,
@@ -45,7 +49,10 @@ from vae_anomaly.cli import main as vae_anomaly
 from vae_anomaly.data.simulate import write_files
 
 #: Steps for each kill of one of these, each of which dies once at least, in steps of their own.
-KILL_EVERY = {"runner": 50, "mlflow": 120, "prefect": 120, "postgres": 240}
+KILL_EVERY = {"runner": 50, "worker": 240, "mlflow": 120, "prefect": 120, "postgres": 240}
+
+#: Seconds within which a process dies after its step has begun.
+DIES_WITHIN_S = (0.2, 3.0)
 
 
 @dataclass
@@ -78,14 +85,23 @@ def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
         simulation, folder / "incoming", 0, HISTORY * DAY, rows_per_file=HISTORY * DAY
     )
     month.record.n_written = written.n_accepted
-    with servers(folder / "stack") as environment, _environment(environment):
+    with (
+        receiving() as month.record.received,
+        servers(folder / "stack") as environment,
+        _environment(environment),
+    ):
         runner = Runner(environment, folder / "runner.log")
         try:
+            save_block(month.record.received.url, environment)
             month.say(-1, _told(runner.do("run", month.plant)))
+            deploy(month.plant, environment)
             deaths = _deaths(story)
             for step in range(story.steps):
                 _step(month, runner, step, deaths.get(step, ""))
-            month.record.kills["runner"] += runner.n_kills
+            month.record.scheduled = scheduled_runs(environment)
+            runner.do("hour", month.plant)  # what came while a server was away
+            spent = ", ".join(f"{k} {v} s" for k, v in runner.seconds.most_common())
+            print(f"the flows took: {spent}")
         finally:
             runner.stop()
         return month, list(checks(story, month.plant, month.record))
@@ -97,21 +113,40 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     incoming = month.folder / "incoming"
     written = write_files(month.story.simulation, incoming, first, n_rows, rows_per_file=n_rows)
     month.record.n_written += written.n_accepted
-    stack, after_s = month.folder / "stack", None
-    if victim == "runner":
-        after_s = random.Random(f"{month.story.seed}/{step}").uniform(0.2, 3.0)
-    elif victim:
-        kill(stack, victim)
-        month.record.kills[victim] += 1
-    answer = runner.do("hour", month.plant, kill_after_s=after_s)
+    with _death(month, step, victim):
+        after_s = _when(month, step) if victim == "runner" else None
+        answer = runner.do("hour", month.plant, kill_after_s=after_s)
+    if victim == "runner" and not answer["ok"]:
+        month.record.deaths.append((victim, time.time()))
     if victim:
         month.say(step, f"{victim} killed: {_told(answer)}")
-        heal(stack)
+        heal(month.folder / "stack")
     if answer["ok"]:
         month.record.hours.append(answer)
         if answer["raised"]:
             month.say(step, f"{_told(answer)}")
     _people(month, runner, step)
+
+
+@contextlib.contextmanager
+def _death(month: Month, step: int, victim: str) -> Iterator[None]:
+    """Kill somebody at a moment of the block; MLflow before it, so that it is missed."""
+    if victim in ("", "runner"):
+        yield
+        return
+    act = kill_worker if victim == "worker" else partial(kill, service=victim)
+    with ThreadPoolExecutor(1) as aside:
+        after_s = 0.0 if victim == "mlflow" else _when(month, step)
+        dying = aside.submit(act, month.folder / "stack", after_s=after_s)
+        if victim == "mlflow":
+            dying.result()
+        yield
+        dying.result()
+    month.record.deaths.append((victim, time.time()))
+
+
+def _when(month: Month, step: int) -> float:
+    return random.Random(f"{month.story.seed}/{step}").uniform(*DIES_WITHIN_S)
 
 
 def _people(month: Month, runner: Runner, step: int) -> None:
@@ -124,20 +159,25 @@ def _people(month: Month, runner: Runner, step: int) -> None:
     if int(story.day(step)) == int(story.day(step - 1)):
         return
     record.n_answered += answer_alarms(plant, known_faults(story.simulation))
-    found = runner.do("monitor", plant)
-    windows = found.get("windows") or []
-    assert isinstance(windows, list)
-    record.windows += windows
-    for window in windows:
-        if window["plant"] != "none":
-            month.say(step, f"monitor: {window['plant']}, {window['assets']}")
-    if not found["ok"]:
-        month.say(step, f"monitor: {_told(found)}")
+    if int(story.day(step)) % story.monitor_days == 0:
+        _monitor(month, runner, step)
     _versions(month, runner, step)
     version = record.hours[-1].get("version") if record.hours else None
     if version is not None and story.day(step) == int(story.day(step)):
         day = moment(story.simulation, story.day(step)) - timedelta(seconds=600)
         record.champions[day.isoformat()] = str(version)
+
+
+def _monitor(month: Month, runner: Runner, step: int) -> None:
+    found = runner.do("monitor", month.plant)
+    windows = found.get("windows") or []
+    assert isinstance(windows, list)
+    month.record.windows += windows
+    for window in windows:
+        if window["plant"] != "none":
+            month.say(step, f"monitor: {window['plant']}, {window['assets']}")
+    if not found["ok"]:
+        month.say(step, f"monitor: {_told(found)}")
 
 
 def _versions(month: Month, runner: Runner, step: int) -> None:

@@ -5,6 +5,8 @@
     story     what befalls the simulated plant, and when
     runner    the process that runs the flows: it can be killed at any moment
     servers   the stack that it runs on, and how its processes are killed
+    schedule  what the worker of the stack does by itself, and how it is killed
+    receiver  the webhook that is told of alarms
     operator  what people do: answer alarms, retrain, promote, roll back
     checks    what must be true at the end
 """

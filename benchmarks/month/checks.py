@@ -11,7 +11,9 @@ from typing import NamedTuple
 from scipy.stats import poisson
 
 from month.operator import Known, known_faults
+from month.receiver import Received
 from month.runner import Answer
+from month.schedule import Run
 from month.story import (
     AGAIN_DAY,
     BROKEN,
@@ -28,7 +30,9 @@ from month.story import (
 from vae_anomaly.config import PlantConfig, read_plant
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
 from vae_anomaly.steps.alarms import CHAMPION
+from vae_anomaly.steps.beside import shadow_line
 from vae_anomaly.steps.history import history, judged_by
+from vae_anomaly.steps.outbox import read_deliveries
 from vae_anomaly.steps.said import Alarm, raised_alarms
 
 
@@ -51,7 +55,9 @@ class Record:
     bad: Answer = field(default_factory=dict)
     retrained: Answer = field(default_factory=dict)
     champions: dict[str, str] = field(default_factory=dict)
-    kills: Counter[str] = field(default_factory=Counter)
+    deaths: list[tuple[str, float]] = field(default_factory=list)
+    scheduled: list[Run] = field(default_factory=list)
+    received: Received = field(default_factory=Received)
     n_answered: int = 0
 
 
@@ -68,17 +74,20 @@ def checks(story: Story, path: Path, record: Record) -> Iterator[Check]:
     alarms = list(raised_alarms(lake).values())
     yield from _alarms(alarms, faults, days)
     yield from _drift(record, days)
-    yield from _versions(plant, record)
+    yield from _versions(plant, lake, record)
     cached = [bool(answer.get("cached")) for answer in record.hours]
     yield Check(
         "scoring went on while MLflow was down, and came back to it",
         any(cached) and not cached[-1],
         f"{sum(cached)} runs by the cached champion",
     )
+    yield from _schedule(record)
+    yield from _told(lake, alarms, record, days[0.0])
+    kills = Counter(name for name, _ in record.deaths)
     yield Check(
-        "each server and the runner were killed",
-        {"runner", "mlflow", "prefect", "postgres"} <= set(record.kills),
-        ", ".join(f"{name} {n}" for name, n in sorted(record.kills.items())),
+        "each server, the worker and the runner were killed",
+        {"runner", "worker", "mlflow", "prefect", "postgres"} <= set(kills),
+        ", ".join(f"{name} {n}" for name, n in sorted(kills.items())),
     )
 
 
@@ -106,6 +115,38 @@ def _keys(lake: Lake, name: str, *, line: str = "") -> Counter[tuple[str, object
         entries = zip(batch["asset"].to_pylist(), batch["time"].to_pylist(), of_line, strict=True)
         found.update((asset, time) for asset, time, own in entries if own == line)
     return found
+
+
+def _schedule(record: Record) -> Iterator[Check]:
+    states = Counter(run.state.lower() for run in record.scheduled)
+    died = max((moment for name, moment in record.deaths if name == "worker"), default=0.0)
+    later = [run for run in record.scheduled if run.began > died or run.state == "CANCELLED"]
+    yield Check(
+        "the worker scored by its schedule, and went on after it was killed",
+        states["completed"] > 0 and bool(later),
+        ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
+    )
+
+
+def _told(lake: Lake, alarms: Sequence[Alarm], record: Record, begin: int) -> Iterator[Check]:
+    sent = [entry.message for entry in read_deliveries(lake) if entry.state == "sent"]
+    first = [message for message in sent if message.kind in ("begin", "raised")]
+    told = Counter(told.alarm_id for message in first for told in message.alarms)
+    wanted = {alarm.alarm_id for alarm in alarms if alarm.start >= begin}
+    times = record.received.times
+    yield Check(
+        "people were told of every alarm of the month, once",
+        wanted <= set(told) and set(told.values()) == {1},
+        f"{len(wanted & set(told))} of {len(wanted)} alarms, in {len(sent)} messages",
+    )
+    repeated = sum(times.values()) - len(times)
+    yield Check(
+        "what came at the receiver is what was sent, signed, and repeated by a kill at most",
+        set(times) == {message.message_id for message in sent}
+        and not record.received.n_forged
+        and repeated <= len(record.deaths),
+        f"{len(times)} messages, {repeated} repeated, {record.received.n_forged} forged",
+    )
 
 
 def _alarms(
@@ -159,24 +200,20 @@ def _drift(record: Record, days: dict[float, int]) -> Iterator[Check]:
     )  # fmt: skip
 
 
-def _versions(plant: PlantConfig, record: Record) -> Iterator[Check]:
+def _versions(plant: PlantConfig, lake: Lake, record: Record) -> Iterator[Check]:
     yield Check("nothing was learnt while an alarm was open", record.frozen, f"{record.frozen}")
     yield Check(
         "the gate refused the bad challenger, and said why",
         record.bad.get("alias") != "champion" and bool(record.bad.get("reasons")),
         "; ".join(map(str, record.bad.get("reasons") or ["not refused"])),  # type: ignore[call-overload]
     )
-    shadowed = sum(
-        int(str(answer["shadow"]))
-        for answer in record.hours
-        if answer["shadow_version"] == record.retrained.get("registered")
-    )
+    good = str(record.retrained.get("registered"))
+    shadowed = sum(_keys(lake, VERDICTS, line=shadow_line(good)).values())
     yield Check(
         "the retrained version stayed challenger, and judged beside the champion",
         record.retrained.get("alias") == "challenger" and shadowed > 0,
-        f"version {record.retrained.get('registered')}, {shadowed:,} rows",
+        f"version {good}, {shadowed:,} rows",
     )
-    good = str(record.retrained.get("registered"))
     changes = [(change.action, change.to_version) for change in history(plant)]
     wanted = [("first", "1"), ("promoted", good), ("rolled_back", "1"), ("promoted", good)]
     yield Check(

@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, Queue
@@ -137,13 +139,13 @@ def main() -> None:
 
 
 class Runner:
-    """A runner under way; started anew after a kill."""
+    """A runner under way; started anew after a kill. It counts the seconds of each command."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.environment = {**os.environ, **environment, "PREFECT_LOGGING_LEVEL": "WARNING",
                             "PREFECT_CLIENT_MAX_RETRIES": "1"}  # fmt: skip
         self.log = log
-        self.n_kills = 0
+        self.seconds: Counter[str] = Counter()
         self._start()
 
     def _start(self) -> None:
@@ -162,19 +164,21 @@ class Runner:
     def do(self, name: str, plant: Path, *, kill_after_s: float | None = None) -> Answer:
         """Run a command; killed after some seconds where that is asked for, or where it hangs."""
         assert self.process.stdin is not None
+        began = time.monotonic()
         print(json.dumps([name, str(plant)]), file=self.process.stdin, flush=True)
         try:
             line = self.answers.get(timeout=HUNG_S if kill_after_s is None else kill_after_s)
         except Empty:
             self.kill()
             return {"ok": False, "error": "killed" if kill_after_s else "hung, so killed"}
+        finally:
+            self.seconds[name] += round(time.monotonic() - began)
         found: Answer = json.loads(line)
         return found
 
     def kill(self) -> None:
         """SIGKILL, by process id, and another one in its place."""
         self.stop()
-        self.n_kills += 1
         self._start()
 
     def stop(self) -> None:

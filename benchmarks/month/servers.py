@@ -27,8 +27,9 @@ def servers(folder: Path) -> Iterator[dict[str, str]]:
         down(folder, lambda said: None)
 
 
-def kill(folder: Path, service: str) -> None:
+def kill(folder: Path, service: str, *, after_s: float = 0.0) -> None:
     """SIGKILL one service with all its workers, by the process id that the stack remembers."""
+    time.sleep(after_s)
     stack = read_state(folder)
     process = None if stack is None else stack.process(service)
     assert process is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from month.receiver import BLOCK
 from vae_anomaly.data.simulate import Fault, Simulation, plant_yaml, regime_change
 
 #: Rows of a day: one each ten minutes.
@@ -86,6 +87,11 @@ class Story:
         """Days of the month that are over at the end of a step."""
         return (step + 1) * DAYS / self.steps
 
+    @property
+    def monitor_days(self) -> int:
+        """Days from one look for drift to the next; one takes as long as a step or two."""
+        return 1 if self.steps >= 10 * DAYS else 2
+
     def passes(self, step: int, day: float) -> bool:
         """Whether it is the first step at whose end a day has begun."""
         return self.day(step) >= day > self.day(step - 1)
@@ -102,6 +108,7 @@ def write_plant(folder: Path, simulation: Simulation, *, name: str = "pumps") ->
     del content["contract"]["label"]
     content["source"]["settle_s"] = 0
     content["lake"] = str(folder / "lake")
+    content["notifications"] = {"blocks": [BLOCK]}
     content["calibration"] = {"budget": BUDGET}
     content["parts"] = {"train": 0.5, "stop": 0.1, "calibrate": 0.39, "test": 0.01}
     path = folder / "plant.yml"
@@ -130,6 +137,7 @@ def learn_new_regime(path: Path, simulation: Simulation) -> None:
 def write_bad_plant(path: Path) -> Path:
     """A plant file whose model calls a third of all rows anomalies, each an alarm."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["notifications"] = {"blocks": [BLOCK]}
     content["calibration"] = {"false_alarm_rate": 0.3}
     content["parts"] = {"train": 0.4, "stop": 0.1, "calibrate": 0.2, "test": 0.3}
     content["alarms"] = {"rule": {"raise_after": 1}}
