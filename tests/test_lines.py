@@ -140,15 +140,14 @@ def test_challenger_s_trouble_costs_the_champion_nothing(
     version = version_of(plant, 2)
     tracking = open_tracking(plant)
     tracking.set_challenger(version)
-    folder = tracking.fetch_package(version, plant.work_path / "packages")
-    (folder / "scorer-0.safetensors").write_bytes(b"damaged")
+    tracking.set_tags(version, {"vae_anomaly.package_digest": "0" * 64})
     report = score(plant)
     assert report.n_rows == N
     assert report.shadow is not None
-    assert "has changed since" in report.shadow.trouble
+    assert "not the one that was registered" in report.shadow.trouble
     assert "did not judge beside the champion" in caplog.text
     assert "did not judge" in score_table(report).markdown()
-    tracking.fetch_package(version, plant.work_path / "packages", fresh=True)
+    tracking.set_tags(version, {"vae_anomaly.package_digest": version.digest})
     assert score(plant).shadow.n_rows == N, "what was missed is made up for"  # type: ignore[union-attr]
 
 

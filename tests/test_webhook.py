@@ -128,6 +128,16 @@ def test_alarms_and_failures_reach_a_receiver_once(told_plant: Path, receiver: R
     assert receiver.types()[2 + len(raised) :] == ["flow.failed", "flow.works"]
     assert len(receiver.messages) == len({name for name, _ in receiver.requests})
 
+    lake = Path(read_plant(told_plant).lake)
+    lake.rename(lake.with_name("lost"))
+    lake.write_text("no folder, such as a disk that is not there")
+    for _ in range(2):
+        with pytest.raises(OSError, match="Not a directory"):
+            ingest(parameters)
+    lake.unlink()
+    lake.with_name("lost").rename(lake)
+    assert receiver.types()[4 + len(raised) :] == ["flow.failed", "flow.failed"]
+
     with get_client(sync_client=True) as client:
         names = [run.name for run in client.read_flow_runs(flow_run_filter=FlowRunFilter())]
     assert "score crash: nothing to score" in names

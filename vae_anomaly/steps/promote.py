@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.comparison import Comparison
 from vae_anomaly.decisions.rates import Interval
-from vae_anomaly.errors import PackageError, RegistryError
+from vae_anomaly.errors import RegistryError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.beside import Beside, beside_champion
 from vae_anomaly.steps.gate import DECISION, PROMOTED, REASONS, REFUSED, as_json
@@ -213,11 +213,7 @@ def _verified(plant: PlantConfig, tracking: Tracking, version: Version) -> Model
             f"version {version.version} of '{version.name}' is of plant '{owner}', not "
             f"'{plant.name}'; give each plant a model_name of its own in mlflow.yml"
         )
-    cache = plant.work_path / "packages"
-    try:
-        return ModelPackage.read(tracking.fetch_package(version, cache))
-    except PackageError:  # the copy on this disk may be the damaged one
-        return ModelPackage.read(tracking.fetch_package(version, cache, fresh=True))
+    return ModelPackage.read(tracking.fetch_package(version, plant.work_path / "packages"))
 
 
 def _refuse_unforced(

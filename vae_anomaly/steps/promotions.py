@@ -30,6 +30,7 @@ from vae_anomaly.data.lake import (
     Lake,
     commit,
     rows,
+    transaction_number,
     until_committed,
 )
 from vae_anomaly.steps.alarms import CHAMPION
@@ -292,4 +293,4 @@ def _version(lake: Lake) -> int | None:
 
 def _scored_through(lake: Lake) -> int | None:
     verdicts = lake.found(VERDICTS)
-    return None if verdicts is None else verdicts.transaction_version(CHAMPION)
+    return None if verdicts is None else transaction_number(verdicts, CHAMPION)
