@@ -114,7 +114,7 @@ def promote(
     figures = as_json(beside.figures) if beside.figures else ""
     now = set_champion(
         plant, tracking, chosen, action="promoted" if before else "first",
-        why=why or "by hand", by=by, gate=figures,
+        why=why or "by hand", by=by, gate=figures, force=force,
     )  # fmt: skip
     tracking.set_tags(chosen, {DECISION: PROMOTED})
     return _report(tracking, chosen, now, before, reasons, beside)
@@ -174,10 +174,6 @@ def archive(plant: PlantConfig, version: str, *, why: str = "", by: str = "") ->
     settle(plant, tracking)
     chosen, champion = known_version(tracking, version), tracking.champion()
     before = "" if champion is None else champion.version
-    if chosen.version == before:
-        raise RegistryError(
-            f"version {chosen.version} judges; promote another one or roll back first"
-        )
     entry = Promotion("archived", "", chosen.version, speaker(by), why or "by hand")
     now = append_promotion(plant, entry)
     apply_promotions(plant, tracking)
