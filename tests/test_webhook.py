@@ -63,10 +63,12 @@ def told_plant(
         temporary_settings,
     )
 
+    from pipelines.ingest import read_source
     from pipelines.notify import announce
     from pipelines.webhook import SignedWebhook
 
-    monkeypatch.setattr(announce, "retry_delay_seconds", [0.1, 0.1])
+    for patient in (announce, read_source):
+        monkeypatch.setattr(patient, "retry_delay_seconds", [0.1, 0.1])
     plant = write_plant(tmp_path, baseline=True)
     run_all(read_plant(plant))
     plant.write_text(
