@@ -405,6 +405,13 @@ def test_champion_goes_on_from_the_cache_while_mlflow_is_gone(
         patch.delenv("MLFLOW_TRACKING_URI")
         assert contents(champion_package(plant).folder) == contents(package)
     assert champion_package(plant).cached
+    noted = plant.work_path / "packages" / "champion.json"
+    kept = noted.read_bytes()
+    noted.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(RegistryUnreachableError):
+        champion_package(plant)
+    assert "champion.json is damaged" in caplog.text
+    noted.write_bytes(kept)
     shutil.rmtree(online.folder)
     with pytest.raises(RegistryUnreachableError):
         champion_package(plant)

@@ -52,7 +52,7 @@ def announce_failure(
 
     def noted(block: str, message: Message) -> None:
         send(block, message)
-        if message.flow == run.flow:
+        if message.flow == run.flow and message.kind != "works":
             sent.add(block)
 
     def choose(block: str, before: Sequence[Delivery]) -> list[Message]:

@@ -91,13 +91,17 @@ def note_champion(version: Version, cache_dir: Path) -> None:
 
 def cached_champion(cache_dir: Path) -> Version | None:
     """Champion that was fetched last, if its package still lies in the cache, damaged or not."""
+    file = cache_dir / CHAMPION_FILE
     try:
-        content = json.loads((cache_dir / CHAMPION_FILE).read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content["created_at"] = datetime.fromisoformat(content["created_at"])
+        content["aliases"] = tuple(content["aliases"])
+        version = Version(**content)
     except FileNotFoundError:
         return None
-    content["created_at"] = datetime.fromisoformat(content["created_at"])
-    content["aliases"] = tuple(content["aliases"])
-    version = Version(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged, and names no champion: %s", file, error)
+        return None
     return version if (cache_dir / version.digest).is_dir() else None
 
 
