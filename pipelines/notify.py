@@ -117,7 +117,7 @@ def tell_of_recovery(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any])
 
 
 def _warn_of(done: Delivered) -> None:
-    for error in done.errors:
+    for error in done.errors if done.n_due else ():
         get_logger("vae_anomaly").warning("a message is sent with the next run; %s", error)
 
 

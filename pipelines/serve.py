@@ -8,14 +8,32 @@ from typing import Any
 
 from prefect import Flow
 from prefect import serve as serve_deployments
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import (
+    ConcurrencyLimitConfig,
+    ConcurrencyLimitStrategy,
+    State,
+    StateType,
+)
 from prefect.deployments.runner import RunnerDeployment
+from prefect.logging import get_logger
 from prefect.logging.handlers import APILogHandler
 from prefect.schedules import Cron
+from prefect.states import Crashed
 
 from pipelines.ingest import ingest
 from pipelines.monitor import monitor
 from pipelines.names import plant_tags
+from pipelines.notify import tell_of_failure
 from pipelines.parameters import PlantParameters
 from pipelines.retrain import install_automation, retrain
 from pipelines.score import score
@@ -30,6 +48,10 @@ FLOWS: dict[str, Flow[..., Any]] = {  # each returns a report of its own
     "monitor": monitor,
     "retrain": retrain,
 }
+
+
+#: States in which a run has the turn of its deployment.
+HOLDING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def deployments(plant: Path) -> tuple[RunnerDeployment, ...]:
@@ -81,18 +103,46 @@ def served_plants(plants: Sequence[Path]) -> dict[Path, PlantConfig]:
     return found
 
 
-def serve(plants: Sequence[Path]) -> None:
+def end_killed_runs(plant: Path) -> None:
+    """Mark the runs of a plant that were killed with whoever served it, and tell people of them.
+
+    They would hold their turn for ever: a new run is cancelled while one of them seems under way.
+    On a server of one's own nobody but the next to serve the plant can know.
+    """
+    under_way = FlowRunFilterStateType(any_=list(HOLDING))
+    state = FlowRunFilterState(type=under_way)
+    name = DeploymentFilterName(any_=[read_plant(plant).name])
+    killed: State[None] = Crashed(message="killed, together with the process that served it")
+    for flow in FLOWS.values():
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])),
+                deployment_filter=DeploymentFilter(name=name),
+                flow_run_filter=FlowRunFilter(state=state),
+            )
+            for run in runs:
+                client.set_flow_run_state(run.id, killed)
+        for run in runs:
+            get_logger("vae_anomaly").warning("run '%s' of %s was killed", run.name, flow.name)
+            tell_of_failure(flow, run, killed)
+
+
+def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
     """Serve until interrupted, on the server that PREFECT_API_URL names.
 
     Parameters
     ----------
     plants : sequence of Path
         Their plant files.
+    alone : bool, optional
+        The server is this process's own: what seems under way there was killed.
     """
     for block in (SignedWebhook, AppriseMessage):  # so that the server's pages offer them
         block.register_type_and_schema()
     for plant in served_plants(plants):
         install_automation(plant)
+        if alone:
+            end_killed_runs(plant)
     served = [deployment for plant in plants for deployment in deployments(plant)]
     try:
         serve_deployments(*served, print_starting_message=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,9 @@ START_S = 120
 def local_server() -> Iterator[str]:
     """Run a server with its scheduler on this machine; gives its address.
 
-    The server that flows start by themselves has no scheduler, so a schedule would never run.
+    The server that flows start by themselves has no scheduler, so a schedule would never run. It
+    ends with this process, also where that is killed: two on one database would be in each
+    other's way.
 
     Raises
     ------
@@ -35,9 +36,10 @@ def local_server() -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     process = subprocess.Popen(
-        [*command, "--port", str(port)],
+        [sys.executable, "-m", "pipelines.guard", *command, "--port", str(port)],
         # its pages ask port 4200 otherwise, whichever they are served from
         env=os.environ | {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # an interrupt is for the serving process, which ends this one
@@ -47,12 +49,7 @@ def local_server() -> Iterator[str]:
         _wait(process, f"{address}/api/health")
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.communicate()  # closes what holds the server, and waits for it to end
 
 
 def _wait(process: subprocess.Popen[bytes], health: str) -> None:

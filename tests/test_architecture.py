@@ -105,6 +105,16 @@ def test_pipelines_hold_no_arithmetic() -> None:
         assert not found & {"numpy", "pandas", "pyarrow", "torch", "sklearn", "mlflow"}, path
 
 
+def test_what_a_store_says_of_transactions_is_told_in_one_place() -> None:
+    """`lake.transaction_number`: the log is read for a number, and the store may be silent."""
+    raw = [
+        f.name
+        for f in (ROOT / "vae_anomaly").rglob("*.py")
+        if ".transaction_version(" in f.read_text()
+    ]
+    assert raw == ["lake.py"]
+
+
 def test_importing_changes_nothing() -> None:
     code = (
         "import logging, random, warnings\n"

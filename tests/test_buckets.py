@@ -16,7 +16,16 @@ from crash import Kill, finish, lake_content, run_all, start, write_file, write_
 from s3_server import s3_server
 
 from vae_anomaly.config import Contract, PlantConfig, read_mlflow, read_plant
-from vae_anomaly.data.lake import LABELS, READINGS, Lake, commit, last_note, new_rows, rows
+from vae_anomaly.data.lake import (
+    LABELS,
+    READINGS,
+    Lake,
+    commit,
+    last_note,
+    new_rows,
+    rows,
+    transaction_number,
+)
 from vae_anomaly.data.place import answering, table_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.steps.check import check
@@ -143,10 +152,12 @@ def test_store_that_falls_silent_is_said_with_what_to_do(monkeypatch: pytest.Mon
         table = lake.writable(LABELS)
         row = pa.Table.from_pylist([{"number": 1}], schema=lake.schema(LABELS))
         assert commit(table, row, {"line": 1})
+        opened = lake.open(LABELS)
     for ask in (
         lambda: lake.open(LABELS),
         lambda: commit(table, row, {"line": 2}),
         lambda: last_note(table, "anything"),
+        lambda: transaction_number(opened, "line"),
         lambda: new_rows(table, 0, 1),
         lambda: list(rows(table)),
     ):

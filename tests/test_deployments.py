@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
@@ -195,6 +196,69 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(
         httpx.get(f"{address[1]}/api/health", timeout=5)
     for name, n_files in (("one", 1), ("two", 2)):
         assert len(lake_content(tmp_path / name / "lake" / name)["files"]) == n_files
+
+
+@pytest.mark.slow
+def test_run_that_was_killed_with_its_server_gives_its_turn_back(
+    prefect_server: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Nobody works on a run that took the turn: to the next to serve, it was killed."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Pending, Running
+
+    from pipelines.serve import deployments, end_killed_runs
+
+    save_block(prefect_server, receiver)
+    plant = write_plant(tmp_path, baseline=True)
+    plant.write_text(plant.read_text().replace("name: crash", "name: killed") + TOLD)
+    with temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}):
+        deployed = next(d for d in deployments(plant) if d.flow_name == "score").apply()
+        with get_client(sync_client=True) as client:
+
+            def begun() -> tuple[UUID, str]:
+                run = client.create_flow_run_from_deployment(deployed).id
+                taken = client.set_flow_run_state(run, Pending())
+                return run, taken.state.name if taken.state else ""
+
+            run, state = begun()
+            assert state == "Pending"
+            client.set_flow_run_state(run, Running())
+            assert begun()[1] == "Cancelled"
+            end_killed_runs(plant)
+            end_killed_runs(plant)
+            assert client.read_flow_run(run).state_name == "Crashed"
+            assert begun()[1] == "Pending"
+            end_killed_runs(plant)
+    assert receiver.types() == ["flow.failed"]
+
+
+STARTER = """
+import subprocess, sys, time
+guard = [sys.executable, "-m", "pipelines.guard", sys.executable, "-c"]
+told = "import time; print('begun', flush=True); time.sleep(60)"
+subprocess.Popen([*guard, told], stdin=subprocess.PIPE, start_new_session=True)
+time.sleep(60)
+"""
+
+
+def test_server_of_serve_ends_with_it_though_it_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE
+    ) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == b"begun\n"
+        left = psutil.Process(starter.pid).children(recursive=True)
+        assert len(left) == 2
+        starter.kill()
+        _, alive = psutil.wait_procs(left, timeout=10)
+        assert alive == []
+
+
+def test_guard_ends_with_its_command() -> None:
+    command = [sys.executable, "-m", "pipelines.guard", sys.executable, "-c", "raise SystemExit(7)"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as guard:
+        assert guard.wait(timeout=10) == 7
 
 
 def test_prefect_yaml_says_what_serve_does(tmp_path: Path) -> None:

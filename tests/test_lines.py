@@ -20,12 +20,13 @@ from judged_plant import (
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
-from vae_anomaly.errors import InputError, RegistryError
+from vae_anomaly.errors import InputError, RegistryError, RegistryUnreachableError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.report import score_table
 from vae_anomaly.steps import lines
 from vae_anomaly.steps.alarm_list import alarm_list
 from vae_anomaly.steps.backfill import backfill, backfill_table
+from vae_anomaly.steps.beside import beside_champion
 from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.history import judged_by
 from vae_anomaly.steps.marked import marked_rows
@@ -140,16 +141,41 @@ def test_challenger_s_trouble_costs_the_champion_nothing(
     version = version_of(plant, 2)
     tracking = open_tracking(plant)
     tracking.set_challenger(version)
-    folder = tracking.fetch_package(version, plant.work_path / "packages")
-    (folder / "scorer-0.safetensors").write_bytes(b"damaged")
+    tracking.set_tags(version, {"vae_anomaly.package_digest": "0" * 64})
     report = score(plant)
     assert report.n_rows == N
     assert report.shadow is not None
-    assert "has changed since" in report.shadow.trouble
+    assert "not the one that was registered" in report.shadow.trouble
     assert "did not judge beside the champion" in caplog.text
     assert "did not judge" in score_table(report).markdown()
-    tracking.fetch_package(version, plant.work_path / "packages", fresh=True)
+    tracking.set_tags(version, {"vae_anomaly.package_digest": version.digest})
     assert score(plant).shadow.n_rows == N, "what was missed is made up for"  # type: ignore[union-attr]
+
+
+def test_champion_whose_copy_is_damaged_is_fetched_again_and_judges_alike(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = champion_package(plant).folder
+    gate, two = open_tracking(plant).config.gate, version_of(plant, 2)
+    challenger = ModelPackage.read(
+        open_tracking(plant).fetch_package(two, plant.work_path / "packages")
+    )
+    for judges in (
+        lambda: score(plant).n_rows == N,
+        lambda: beside_champion(plant, two, challenger, gate).figures == (),
+    ):
+        (package / "scorer-0.safetensors").write_bytes(b"damaged")
+        caplog.clear()
+        assert judges()
+        assert "version 1 on this machine is damaged, and is fetched again" in caplog.text
+    (package / "package.json").write_text("{}")
+    take_in(plant, 1)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with pytest.raises(RegistryUnreachableError, match=r"version 1 cannot judge: .*json has"):
+            score(plant)
+    assert len(of_line(plant, "champion")) == N
+    assert score(plant).n_rows == N
 
 
 def test_kill_between_the_lines_loses_the_challenger_no_row(

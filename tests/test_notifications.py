@@ -358,6 +358,56 @@ def test_a_block_that_does_not_answer_is_told_to_the_others(tmp_path: Path) -> N
     assert [m.kind for m in inbox.of(OFFICE)] == ["raised", "failed", "works"]
 
 
+def lose(plant: PlantConfig) -> None:
+    """Put a file in the lake's place, so that no table can be read, made or written."""
+    lake = Path(plant.lake)
+    if lake.exists():
+        lake.rename(lake.with_name("lost"))
+    lake.write_text("no folder")
+
+
+def test_where_the_lake_itself_fails_every_failure_is_told_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant, inbox = begun(tmp_path, blocks=(OPERATORS, OFFICE))
+    lose(plant)
+    inbox.broken = {OPERATORS}
+    done = failing(plant, 1, inbox.send)
+    assert (done.n_sent, done.n_due) == (1, 0)
+    assert done.errors == (f"{OPERATORS}: ConnectionError: … does not answer",)
+    inbox.broken = set()
+    assert failing(plant, 2, inbox.send) == Delivered(n_sent=2)
+    assert [m.kind for m in inbox.of(OFFICE)] == ["failed", "failed"]
+    assert [m.kind for m in inbox.of(OPERATORS)] == ["failed"]
+    first, again = inbox.of(OFFICE)
+    assert first.message_id != again.message_id
+    assert "could not take this message down: each further failure is told too" in first.body
+    assert "the failure is told without, and again by the next run that fails" in caplog.text
+    assert f"message {first.message_id} is lost: {OPERATORS}" in caplog.text
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_lake_that_fails_while_it_is_told_repeats_no_message(
+    tmp_path: Path, before: bool
+) -> None:
+    """One block was told when the lake went; the other hears of it all the same."""
+    plant, inbox = plant_in(tmp_path, blocks=(OPERATORS, OFFICE)), Inbox()
+
+    def send(block: str, message: Message) -> None:
+        inbox.send(block, message)
+        if len(inbox.got) == 1:
+            lose(plant)
+
+    if before:  # what goes out first is of another flow, and says nothing of this one
+        inbox.broken = {OPERATORS, OFFICE}
+        facts = RunFacts("ingest", "run-0", "ingest pumps", "no file")
+        announce_failure(plant, facts, run_url="", by_blocks=False, send=inbox.send)
+        inbox.broken = set()
+    failing(plant, 1, send)
+    told = {block: [m.flow for m in inbox.of(block)] for block in (OPERATORS, OFFICE)}
+    assert told == {OPERATORS: ["ingest"] * before + ["score"], OFFICE: ["score"]}
+
+
 def test_without_blocks_nobody_is_told_and_no_table_is_made(tmp_path: Path) -> None:
     plant, inbox = plant_in(tmp_path, blocks=()), Inbox()
     write(plant, alarm(0))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,14 @@ from vae_anomaly.report import models_table
 from vae_anomaly.steps import promotions
 from vae_anomaly.steps.history import history, history_table, judged_by, judged_table
 from vae_anomaly.steps.promote import archive, promote, promote_table, rollback
-from vae_anomaly.steps.promotions import Promotion, read_promotions, settle, speaker, standing
+from vae_anomaly.steps.promotions import (
+    Promotion,
+    read_promotions,
+    set_challenger,
+    settle,
+    speaker,
+    standing,
+)
 from vae_anomaly.steps.score import score
 from vae_anomaly.tracking import Tracking, open_tracking
 
@@ -45,6 +55,12 @@ def template(tmp_path_factory: pytest.TempPathFactory, database: Path) -> PlantC
 @pytest.fixture
 def plant(tmp_path: Path, template: PlantConfig) -> PlantConfig:
     return with_versions(tmp_path, template)
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else sets aliases, so that nobody is waited for."""
+    monkeypatch.setattr(promotions, "SETTLING_S", 0.0)
 
 
 def changes(plant: PlantConfig) -> list[tuple[str, str, str]]:
@@ -266,6 +282,128 @@ def test_change_cut_short_is_finished_by_the_next_scoring(
     assert stands == "2" or (name == "commit" and not after)
 
 
+# --------------------------------------------------------------------------- two at the same moment
+
+
+def overtake(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, rival: Callable[[], object]
+) -> None:
+    """Let a rival do all of its own just before the next call of a function."""
+    original: Callable[..., object] = getattr(owner, name)
+    waiting = [rival]
+
+    def overtaken(*args: object, **kwargs: object) -> object:
+        while waiting:
+            waiting.pop()()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, overtaken)
+
+
+def test_version_archived_in_the_same_moment_does_not_judge(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion_of(plant, version_of(plant, 1))
+    open_tracking(plant).set_challenger(version_of(plant, 2))
+    overtake(monkeypatch, promotions, "commit", lambda: archive(plant, "2", by="ann"))
+    with pytest.raises(RegistryError, match=r"version 2 is archived \(.* by ann\)"):
+        promote(plant)
+    assert changes(plant) == [("promoted", "", "1"), ("archived", "1", "2")]
+    assert aliases(plant) == {"champion": "1"}
+
+
+def test_version_that_judges_since_the_same_moment_is_not_archived(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion_of(plant, version_of(plant, 1))
+    overtake(monkeypatch, promotions, "commit", lambda: promote(plant, "2"))
+    with pytest.raises(RegistryError, match="version 2 judges; promote another one"):
+        archive(plant, "2")
+    assert changes(plant) == [("promoted", "", "1"), ("promoted", "1", "2")]
+    assert aliases(plant) == {"champion": "2", "previous": "1"}
+
+
+def test_version_archived_in_the_same_moment_does_not_contend(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion_of(plant, version_of(plant, 1))
+    tracking, two = open_tracking(plant), version_of(plant, 2)
+    with monkeypatch.context() as patch:
+        overtake(patch, Tracking, "set_challenger", lambda: archive(plant, "2"))
+        with pytest.raises(RegistryError, match="version 2 is archived"):
+            set_challenger(plant, tracking, two)
+    assert aliases(plant) == {"champion": "1"}
+    with pytest.raises(RegistryError, match="version 2 is archived"):
+        set_challenger(plant, tracking, two)
+    set_challenger(plant, tracking, version_of(plant, 3))
+    assert aliases(plant) == {"champion": "1", "challenger": "3"}
+
+
+def test_who_sets_aliases_by_an_older_table_looks_again(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (version_of(plant, number) for number in (1, 2, 3))
+    champion_of(plant, one)
+    overtake(monkeypatch, Tracking, "set_alias", lambda: champion_of(plant, three))
+    champion_of(plant, two)
+    assert changes(plant)[1:] == [("promoted", "1", "2"), ("promoted", "2", "3")]
+    assert aliases(plant) == {"champion": "3", "previous": "2"}
+    assert open_tracking(plant).note("vae_anomaly.promotions").startswith("3 of ")
+
+
+def test_alias_of_an_older_table_is_not_taken_for_one_that_a_person_moved(
+    plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has set it, and is about to look again."""
+    monkeypatch.setattr(promotions, "SETTLING_S", 0.5)
+    one, two = version_of(plant, 1), version_of(plant, 2)
+    champion_of(plant, one)
+    champion_of(plant, two)
+    tracking = open_tracking(plant)
+    tracking.set_alias("champion", one)
+    with ThreadPoolExecutor() as pool:
+        settling = pool.submit(settle, plant, open_tracking(plant))
+        time.sleep(0.2)
+        tracking.set_alias("champion", two)
+        settling.result()
+    assert changes(plant) == [("promoted", "", "1"), ("promoted", "1", "2")]
+    assert aliases(plant) == {"champion": "2", "previous": "1"}
+
+
+@pytest.mark.slow
+def test_whatever_is_done_at_once_the_table_holds_and_the_aliases_agree(
+    plant: PlantConfig,
+) -> None:
+    """Three promote and archive the same versions as fast as they can."""
+    versions = open_tracking(plant).versions()
+    champion_of(plant, versions[0])
+
+    def rival(turn: str) -> None:
+        for word in turn.split():
+            with suppress(RegistryError):  # which is an answer
+                if word.startswith("-"):
+                    archive(plant, word[1:])
+                else:
+                    champion_of(plant, versions[int(word) - 1])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(rival, ["2 -3 4 -1", "3 -2 1 -4", "4 3 -1 2"]))
+    entries = read_promotions(Lake(plant.lake, plant.contract))
+    assert len(entries) > 3
+    for number, entry in enumerate(entries):
+        before = standing(entries[:number])
+        assert entry.from_version == before.champion
+        assert entry.action in ("promoted", "archived"), "nobody moved an alias by hand"
+        if entry.action == "archived":
+            assert entry.to_version != before.champion
+        else:
+            assert entry.to_version not in before.archived
+    now = standing(entries)
+    wanted = {"champion": now.champion, "previous": now.previous("1234")}
+    assert aliases(plant) == {alias: version for alias, version in wanted.items() if version}
+
+
+@pytest.mark.usefixtures("settled")
 def test_champion_named_in_mlflow_itself_is_written_down(plant: PlantConfig) -> None:
     champion_of(plant, version_of(plant, 1))
     tracking = open_tracking(plant)
@@ -285,6 +423,7 @@ def test_champion_whose_alias_is_gone_gets_it_back(plant: PlantConfig) -> None:
     assert changes(plant) == [("promoted", "", "1")]
 
 
+@pytest.mark.usefixtures("settled")
 def test_champion_of_before_there_was_a_table_is_written_down(plant: PlantConfig) -> None:
     take_in(plant, 0)
     open_tracking(plant).set_alias("champion", version_of(plant, 1))
@@ -292,6 +431,7 @@ def test_champion_of_before_there_was_a_table_is_written_down(plant: PlantConfig
     assert changes(plant) == [("found", "", "1")]
 
 
+@pytest.mark.usefixtures("settled")
 def test_lake_restored_from_a_copy_moves_no_alias_back(plant: PlantConfig) -> None:
     """The table lacks what the registry has seen: what judges stays, and is written down."""
     champion_of(plant, version_of(plant, 1))

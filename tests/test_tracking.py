@@ -341,7 +341,7 @@ def test_the_registered_model_keeps_notes(tracking: Tracking, package: Path) -> 
 
 
 def test_package_is_fetched_once_and_whole(
-    tracking: Tracking, package: Path, tmp_path: Path
+    tracking: Tracking, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = register(tracking, package)
     folder = tracking.fetch_package(version, tmp_path / "cache")
@@ -350,9 +350,13 @@ def test_package_is_fetched_once_and_whole(
     before = folder.stat()
     assert tracking.fetch_package(version, tmp_path / "cache") == folder
     assert folder.stat().st_ino == before.st_ino
-    (folder / "scorer-0.safetensors").write_bytes(b"damaged")
-    tracking.fetch_package(version, tmp_path / "cache", fresh=True)
-    assert contents(folder) == contents(package)
+    assert caplog.text == ""
+    for name in ("scorer-0.safetensors", "package.json"):
+        for damage in (lambda file: file.write_bytes(b"{}"), Path.unlink):
+            damage(folder / name)
+            tracking.fetch_package(version, tmp_path / "cache")
+            assert contents(folder) == contents(package)
+    assert caplog.text.count("is damaged, and is fetched again") == 4
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [version.digest]
 
 
@@ -390,6 +394,24 @@ def test_champion_goes_on_from_the_cache_while_mlflow_is_gone(
     offline = champion_package(plant)
     assert (offline.folder, offline.version, offline.cached) == (online.folder, "1", True)
     assert "does not answer" in caplog.text
+    weights = online.folder / "scorer-0.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(
+        RegistryUnreachableError,
+        match=r"version 1 cannot judge: .* has changed .* does not answer.* again then fetches it",
+    ):
+        champion_package(plant)
+    with monkeypatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI")
+        assert contents(champion_package(plant).folder) == contents(package)
+    assert champion_package(plant).cached
+    noted = plant.work_path / "packages" / "champion.json"
+    kept = noted.read_bytes()
+    noted.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(RegistryUnreachableError):
+        champion_package(plant)
+    assert "champion.json is damaged" in caplog.text
+    noted.write_bytes(kept)
     shutil.rmtree(online.folder)
     with pytest.raises(RegistryUnreachableError):
         champion_package(plant)

@@ -63,10 +63,12 @@ def told_plant(
         temporary_settings,
     )
 
+    from pipelines.ingest import read_source
     from pipelines.notify import announce
     from pipelines.webhook import SignedWebhook
 
-    monkeypatch.setattr(announce, "retry_delay_seconds", [0.1, 0.1])
+    for patient in (announce, read_source):
+        monkeypatch.setattr(patient, "retry_delay_seconds", [0.1, 0.1])
     plant = write_plant(tmp_path, baseline=True)
     run_all(read_plant(plant))
     plant.write_text(
@@ -127,6 +129,16 @@ def test_alarms_and_failures_reach_a_receiver_once(told_plant: Path, receiver: R
     ingest(parameters)
     assert receiver.types()[2 + len(raised) :] == ["flow.failed", "flow.works"]
     assert len(receiver.messages) == len({name for name, _ in receiver.requests})
+
+    lake = Path(read_plant(told_plant).lake)
+    lake.rename(lake.with_name("lost"))
+    lake.write_text("no folder, such as a disk that is not there")
+    for _ in range(2):
+        with pytest.raises(OSError, match="Not a directory"):
+            ingest(parameters)
+    lake.unlink()
+    lake.with_name("lost").rename(lake)
+    assert receiver.types()[4 + len(raised) :] == ["flow.failed", "flow.failed"]
 
     with get_client(sync_client=True) as client:
         names = [run.name for run in client.read_flow_runs(flow_run_filter=FlowRunFilter())]

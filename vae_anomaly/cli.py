@@ -316,8 +316,9 @@ def _serve(options: argparse.Namespace) -> None:
 
     from pipelines.server import local_server
 
+    alone = not os.environ.get("PREFECT_API_URL")
     with ExitStack() as stack:
-        if not os.environ.get("PREFECT_API_URL"):
+        if alone:
             print("Starting a Prefect server on this machine …", flush=True)
             address = stack.enter_context(local_server())
             os.environ["PREFECT_API_URL"] = f"{address}/api"
@@ -328,7 +329,7 @@ def _serve(options: argparse.Namespace) -> None:
         print("Ctrl-C ends it.", flush=True)
         from pipelines.serve import serve  # reads PREFECT_API_URL when it is imported
 
-        serve(options.plants)
+        serve(options.plants, alone=alone)
         print("stopped")
 
 

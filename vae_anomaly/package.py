@@ -43,6 +43,7 @@ from vae_anomaly.package_file import (
     UnitFile,
     read_package_file,
     sha256,
+    verified,
 )
 from vae_anomaly.scoring.counterfactual import Counterfactual
 from vae_anomaly.scoring.scorer import Scorer
@@ -365,12 +366,7 @@ def _read_unit(folder: Path, entry: UnitFile) -> Unit:
 
 
 def _read_tensors(folder: Path, file: SealedFile) -> dict[str, torch.Tensor]:
-    path = folder / file.name
-    if not path.is_file():
-        raise PackageError(f"{path} is missing; fetch the package again")
-    if sha256(path) != file.sha256:
-        raise PackageError(f"{path} has changed since the package was sealed; fetch it again")
-    tensors: dict[str, torch.Tensor] = load_file(path)
+    tensors: dict[str, torch.Tensor] = load_file(verified(folder, file))
     return tensors
 
 

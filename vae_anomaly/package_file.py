@@ -29,6 +29,8 @@ __all__ = [
     "UnitFile",
     "read_package_file",
     "sha256",
+    "verified",
+    "verify_package",
     "weights_digest",
 ]
 
@@ -152,6 +154,42 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified(folder: Path, file: SealedFile) -> Path:
+    """Path of a file of a package, if it is as it was sealed.
+
+    Raises
+    ------
+    PackageError
+        It is missing, or has changed.
+    """
+    path = folder / file.name
+    if not path.is_file():
+        raise PackageError(f"{path} is missing; fetch the package again")
+    if sha256(path) != file.sha256:
+        raise PackageError(f"{path} has changed since the package was sealed; fetch it again")
+    return path
+
+
+def verify_package(folder: Path, digest: str) -> None:
+    """Hold every file of a package against its hash; nothing is loaded.
+
+    Parameters
+    ----------
+    folder : Path
+    digest : str
+        Of its package.json, in hexadecimal.
+
+    Raises
+    ------
+    PackageError
+        A file is missing, or has changed.
+    """
+    verified(folder, SealedFile(name="package.json", sha256=digest))
+    for unit in read_package_file(folder).units:
+        for file in unit.files.values():
+            verified(folder, file)
 
 
 def weights_digest(package: PackageFile) -> str:

@@ -88,6 +88,7 @@ __all__ = [
     "FILES",
     "INGEST",
     "LABELS",
+    "OUT_OF_REACH",
     "PARTS",
     "PROMOTIONS",
     "QUARANTINE",
@@ -104,6 +105,7 @@ __all__ = [
     "notes",
     "rows",
     "rows_before",
+    "transaction_number",
     "until_committed",
     "version_groups",
 ]
@@ -125,6 +127,9 @@ CONFIGURATION = {
 
 #: To open a table takes two requests a commit since its checkpoint: of 47 commits 98, and so 29.
 IN_BUCKET = {"delta.checkpointInterval": "10"}
+
+#: Raised where a table cannot be read or written: a disk is full, a store is gone, a file damaged.
+OUT_OF_REACH = (LakeError, OSError, DeltaError, pa.ArrowException)
 
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
@@ -235,7 +240,7 @@ def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
     lacking = _lacking(table, schema)
     if not lacking:
         return True
-    last = table.transaction_version(INGEST) or 0
+    last = transaction_number(table, INGEST) or 0
     since = [Transaction(f"column:{field.name}", last) for field in lacking]
     try:
         table.alter.add_columns(
@@ -256,12 +261,30 @@ def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
 
 def rows_before(table: DeltaTable, column: str) -> int:
     """Highest `ingest` number of the rows that were there before a column was; 0 if none were."""
-    return table.transaction_version(f"column:{column}") or 0
+    return transaction_number(table, f"column:{column}") or 0
 
 
 def _schema_version(table: DeltaTable) -> int:
     written = (table.metadata().description or "").rpartition("schema ")[2]
     return int(written) if written.isdigit() else SCHEMA_VERSION
+
+
+def transaction_number(table: DeltaTable, name: str) -> int | None:
+    """Number of a transaction as of the version that is open; None where nothing committed it.
+
+    Parameters
+    ----------
+    table : DeltaTable
+        The very object that is to commit the next one.
+    name : str
+
+    Raises
+    ------
+    LakeError
+        The store does not answer: the number lies in the log, which is read for it.
+    """
+    with answering(table.table_uri):
+        return table.transaction_version(name)
 
 
 def commit(

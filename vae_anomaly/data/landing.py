@@ -27,6 +27,7 @@ from vae_anomaly.data.lake import (
     Lake,
     commit,
     rows,
+    transaction_number,
     until_committed,
 )
 
@@ -106,8 +107,8 @@ def land(
         result[:] = [told]
         if not told.fresh.num_rows:
             return True
-        number = (table.transaction_version(INGEST) or 0) + 1
-        landed = max(last_row, table.transaction_version(content_id) or 0)
+        number = (transaction_number(table, INGEST) or 0) + 1
+        landed = max(last_row, transaction_number(table, content_id) or 0)
         data = _with_provenance(told.fresh, table, content_id, number)
         return commit(table, data, {INGEST: number, content_id: landed})
 
@@ -131,7 +132,7 @@ def land(
 
 def _quarantine(lake: Lake, refused: pa.Table, content_id: str, path: str, last_row: int) -> bool:
     table = lake.writable(QUARANTINE)
-    landed = table.transaction_version(content_id) or 0
+    landed = transaction_number(table, content_id) or 0
     refused = refused.filter(pc.field("row") > landed)
     if not refused.num_rows:
         return True
@@ -143,7 +144,7 @@ def _quarantine_once(
 ) -> bool:
     """Quarantine those rows that the path's quarantine does not hold; `news` gets this pull's."""
     table = lake.writable(QUARANTINE)
-    number = (table.transaction_version(path) or 0) + 1
+    number = (transaction_number(table, path) or 0) + 1
     columns = ["content_id", "row", "reason", "raw"]
     where = (pc.field("path") == path) & pc.field("raw").isin(pc.unique(refused["raw"]))
     there: dict[tuple[str, str], tuple[str, int]] = {}

@@ -41,6 +41,7 @@ from vae_anomaly.data.lake import (
     Lake,
     commit,
     rows,
+    transaction_number,
 )
 from vae_anomaly.data.landing import CHUNK_ROWS
 from vae_anomaly.data.resampling import Rule, rules_of
@@ -85,8 +86,8 @@ def refuse_other_layout(lake: Lake) -> None:
     kept = "; set lake in plant.yml to a new folder, or the contract back"
     contract = lake.contract
     readings = lake.found(READINGS)
-    if readings is not None and readings.transaction_version(INGEST):
-        was_shaped = readings.transaction_version("shaped") is not None
+    if readings is not None and transaction_number(readings, INGEST):
+        was_shaped = transaction_number(readings, "shaped") is not None
         if was_shaped and not contract.is_shaped:
             raise LakeError(f"the readings in {lake.root} were formed from samples{kept}")
         if contract.is_shaped and not was_shaped and not _has(readings, "filled"):
@@ -125,7 +126,7 @@ def shape(lake: Lake) -> Shaped:
     shaped, jitter = Shaped(), random.Random()
     tries, number = 0, 0
     while not _shape_once(lake, shaped):
-        now = lake.writable(READINGS).transaction_version(INGEST) or 0
+        now = transaction_number(lake.writable(READINGS), INGEST) or 0
         tries = tries + 1 if now == number else 0  # a rival who gets on may take its time
         number = now
         if tries == MAX_TRIES:
@@ -158,17 +159,17 @@ class _State:
         return cls(readings, lake.writable(SAMPLES), rules_of(lake.contract), period_us)
 
     def number(self, transaction: str) -> int:
-        return self.readings.transaction_version(transaction) or 0
+        return transaction_number(self.readings, transaction) or 0
 
     def through(self, asset: str) -> int:
-        shaped = self.readings.transaction_version(f"shaped:{asset}")
+        shaped = transaction_number(self.readings, f"shaped:{asset}")
         return UNKNOWN if shaped is None else shaped
 
 
 def _shape_once(lake: Lake, shaped: Shaped) -> bool:
     """Form what can be; False where a rival formed something meanwhile."""
     state = _State.of(lake)
-    newest = state.samples.transaction_version(INGEST) or 0
+    newest = transaction_number(state.samples, INGEST) or 0
     if newest <= state.number("shaped"):
         return True
     news = _news(state)
@@ -177,7 +178,7 @@ def _shape_once(lake: Lake, shaped: Shaped) -> bool:
     number, n_late = state.number(INGEST), news.n_late
     for piece, end, is_last in _pieces(lake, state, due):
         readings = lake.writable(READINGS)
-        if (readings.transaction_version(INGEST) or 0) != number:
+        if (transaction_number(readings, INGEST) or 0) != number:
             return False
         number += 1
         # an asset of which nothing is ready yet is noted too, lest its samples be forgotten

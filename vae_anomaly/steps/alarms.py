@@ -31,6 +31,7 @@ from vae_anomaly.data.lake import (
     merge,
     new_rows,
     notes,
+    transaction_number,
     until_committed,
     version_groups,
 )
@@ -143,7 +144,7 @@ def raise_alarms(plant: PlantConfig) -> AlarmReport:
 
 def _taken_through(alarms: DeltaTable) -> int:
     """Version of `verdicts` that the alarms have taken in; −1 before the first."""
-    number = alarms.transaction_version(CHAMPION)
+    number = transaction_number(alarms, CHAMPION)
     return -1 if number is None else number
 
 

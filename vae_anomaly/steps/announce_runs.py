@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.data.lake import Lake
+from vae_anomaly.data.lake import OUT_OF_REACH, Lake
 from vae_anomaly.steps.announcement_texts import Links, RunFacts, run_message
 from vae_anomaly.steps.outbox import (
     Delivered,
@@ -16,9 +17,12 @@ from vae_anomaly.steps.outbox import (
     deliver,
     plan,
     read_deliveries,
+    send_unkept,
 )
 
 __all__ = ["REPEATED", "announce_failure", "announce_recovery"]
+
+logger = logging.getLogger(__name__)
 
 #: A flow that goes on failing is told of again after so long.
 REPEATED = timedelta(days=1)
@@ -28,6 +32,9 @@ def announce_failure(
     plant: PlantConfig, run: RunFacts, *, run_url: str, by_blocks: bool, send: Send
 ) -> Delivered:
     """Tell people that a flow run failed, unless they know that this flow fails.
+
+    Where the lake is what fails, nothing says who knows it: then every block is told at once, and
+    told again by the next run that fails.
 
     Parameters
     ----------
@@ -41,6 +48,12 @@ def announce_failure(
         Sends a message through a block, or raises.
     """
     links = Links(plant, "", run_url)
+    sent: set[str] = set()
+
+    def noted(block: str, message: Message) -> None:
+        send(block, message)
+        if message.flow == run.flow and message.kind != "works":
+            sent.add(block)
 
     def choose(block: str, before: Sequence[Delivery]) -> list[Message]:
         failing = _failing(before, run.flow)
@@ -52,7 +65,17 @@ def announce_failure(
             return []
         return [run_message(links, "still_failing", run, failing[0].due_at)]
 
-    return _tell(plant, choose, send)
+    try:
+        return _tell(plant, choose, noted)
+    except OUT_OF_REACH as error:
+        logger.warning(
+            "the lake takes no message down (%s); the failure is told without, and again by the "
+            "next run that fails",
+            error,
+        )
+        message = run_message(links, "failed", run, None, is_kept=False)
+        unaware = [block for block in plant.notifications.blocks if block not in sent]
+        return send_unkept(unaware, message, send)
 
 
 def announce_recovery(plant: PlantConfig, run: RunFacts, *, run_url: str, send: Send) -> Delivered:

@@ -114,15 +114,25 @@ def begin_message(links: Links, block: str, latest: Sequence[AlarmFacts]) -> Mes
     )
 
 
-def run_message(links: Links, kind: Kind, run: RunFacts, since: datetime | None) -> Message:
-    """A message about runs of a flow that fail, or work again; `since` is the first failure."""
+def run_message(
+    links: Links, kind: Kind, run: RunFacts, since: datetime | None, *, is_kept: bool = True
+) -> Message:
+    """A message about runs of a flow that fail, or work again; `since` is the first failure.
+
+    One that is not kept in the lake says that nobody will know of it.
+    """
     name, flow = links.plant.name, run.flow
     if kind == "works":
         subject, lines = f"{name}: {flow} works again", [f"'{run.name}' was completed."]
     else:
         subject = f"{name}: {flow} {'still fails' if kind == 'still_failing' else 'failed'}"
         lines = [f"'{run.name}' failed: {run.why[:WHY_LENGTH]}"]
-        lines += ["Further failures are told once a day, until a run is completed."]
+        lines.append(
+            "Further failures are told once a day, until a run is completed."
+            if is_kept
+            else "The lake could not take this message down: each further failure is told too, "
+            "and not when a run is completed."
+        )
     if since is not None:
         lines.append(f"failing since {links.minute(since)}")
     if links.run_url:

@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 
 from vae_anomaly.config import settings_digest
 from vae_anomaly.data.clocks import OrderReport
-from vae_anomaly.data.lake import FILES, QUARANTINE, Lake, commit, rows
+from vae_anomaly.data.lake import (
+    FILES,
+    QUARANTINE,
+    Lake,
+    commit,
+    rows,
+    transaction_number,
+)
 from vae_anomaly.data.landing import Counts
 from vae_anomaly.data.layout import Shaped
 from vae_anomaly.data.quality import CellCounts
@@ -136,11 +143,11 @@ def remember(
     """Note a file; where a rival has noted its content first, it is a repetition after all."""
     table = lake.writable(FILES)
     entry = settings_digest(file.path, file.size, file.modified_ns, content_id)
-    if table.transaction_version(entry) is not None:
+    if transaction_number(table, entry) is not None:
         return True
     report, transactions = reports[0], {entry: 1}
     if report.status != "repeated":
-        if table.transaction_version(content_id) is not None:
+        if transaction_number(table, content_id) is not None:
             report = FileReport(file.path, "repeated", reason="the same content, at the same time")
             reports[0] = report
         else:

@@ -33,6 +33,7 @@ from vae_anomaly.data.lake import (
     commit,
     new_rows,
     rows,
+    transaction_number,
     until_committed,
     version_groups,
 )
@@ -117,7 +118,7 @@ class _Group:
 
 def judged_through(verdicts: DeltaTable, line: str) -> int:
     """Version of `readings` that a line has judged; −1 before the first."""
-    number = verdicts.transaction_version(line)
+    number = transaction_number(verdicts, line)
     return -1 if number is None else number
 
 
@@ -148,7 +149,7 @@ def begin(lake: Lake, line: str, through: int) -> None:
 
     def attempt() -> bool:
         table = lake.writable(VERDICTS)
-        if table.transaction_version(line) is not None:
+        if transaction_number(table, line) is not None:
             return True
         return commit(table, lake.schema(VERDICTS).empty_table(), {line: through})
 

@@ -31,6 +31,7 @@ from vae_anomaly.data.lake import (
     Lake,
     commit,
     rows,
+    transaction_number,
     until_committed,
 )
 from vae_anomaly.data.told import Told
@@ -148,7 +149,7 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     grid = Grid(round(plant.monitoring.length.total_seconds() * 1e6))
     readings, spans = lake.open(READINGS), _learnt(lake, package)
     line = f"drift:{package.digest[:16]}:{grid.length_us}"
-    done = lake.writable(DRIFT).transaction_version(line)
+    done = transaction_number(lake.writable(DRIFT), line)
     due = grid.numbers_within(max(end for _, end in spans.values()) + 1, _scored_until(lake))
     new = [number for number in due if done is None or number > done]
     told = read_feedback(lake, numbered=plant.contract.label is not None).with_open
@@ -167,7 +168,7 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     fewest = min((len(own) for own in sample.windows.values()), default=0)
     n_new = min(len(new), MOST_AT_ONCE)
     left = len(new) - n_new
-    said = lake.writable(DRIFT).transaction_version(TOLD + line)
+    said = transaction_number(lake.writable(DRIFT), TOLD + line)
     untold = tuple(w for w in windows if said is None or w.number > said)
     return MonitorReport(champion.version, by.columns, windows, n_new, fewest, left, line, untold)
 
@@ -180,7 +181,7 @@ def note_told(plant: PlantConfig, report: MonitorReport) -> None:
 
     def attempt() -> bool:
         drift = lake.writable(DRIFT)
-        said = drift.transaction_version(TOLD + report.line)
+        said = transaction_number(drift, TOLD + report.line)
         if said is not None and said >= last.number:
             return True
         return commit(drift, lake.schema(DRIFT).empty_table(), {TOLD + report.line: last.number})
@@ -343,5 +344,5 @@ def _alarms(lake: Lake, start: int, end: int) -> dict[str, _AlarmTime]:
 def _store(lake: Lake, line: str, number: int, table: pa.Table) -> bool:
     """Write what was found in a window, unless another process has."""
     drift = lake.writable(DRIFT)
-    done = drift.transaction_version(line)
+    done = transaction_number(drift, line)
     return (done is not None and done >= number) or commit(drift, table, {line: number})

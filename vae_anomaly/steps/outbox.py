@@ -22,7 +22,14 @@ from typing import Final, Literal
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from vae_anomaly.data.lake import ANNOUNCEMENTS, Lake, merge, rows, until_committed
+from vae_anomaly.data.lake import (
+    ANNOUNCEMENTS,
+    Lake,
+    merge,
+    rows,
+    transaction_number,
+    until_committed,
+)
 
 __all__ = [
     "LEASE",
@@ -36,6 +43,7 @@ __all__ = [
     "message_id",
     "plan",
     "read_deliveries",
+    "send_unkept",
 ]
 
 logger = logging.getLogger(__name__)
@@ -213,6 +221,28 @@ def deliver(lake: Lake, blocks: Sequence[str], send: Send) -> Delivered:
     return Delivered(n_sent, len(due), tuple(errors))
 
 
+def send_unkept(blocks: Iterable[str], message: Message, send: Send) -> Delivered:
+    """Send a message that the lake does not keep: nothing remembers who got it, or did not.
+
+    Parameters
+    ----------
+    blocks : iterable of str
+    message : Message
+    send : callable
+        As for `deliver`.
+    """
+    n_sent, errors = 0, []
+    for block in blocks:
+        try:
+            send(block, message)
+        except Exception as error:  # the outside world, as above
+            errors.append(f"{block}: {_said(error)}")
+            logger.error("message %s is lost: %s", message.message_id, errors[-1])
+        else:
+            n_sent += 1
+    return Delivered(n_sent, 0, tuple(errors))
+
+
 def _claim(lake: Lake, block: str) -> Delivery | None:
     """The next message of a block, marked as being sent; None while another process sends one."""
     claimed: list[Delivery] = []
@@ -259,7 +289,7 @@ def _said(error: Exception) -> str:
 def _write(lake: Lake, table: DeltaTable, deliveries: Iterable[Delivery]) -> bool:
     entries = [{**asdict(d.message), **asdict(d), "delivery_id": d.delivery_id} for d in deliveries]
     data = pa.Table.from_pylist(entries, schema=lake.schema(ANNOUNCEMENTS))
-    number = (table.transaction_version(ANNOUNCED) or 0) + 1
+    number = (transaction_number(table, ANNOUNCED) or 0) + 1
     return merge(table, data, "delivery_id", {ANNOUNCED: number})
 
 

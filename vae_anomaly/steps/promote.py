@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.comparison import Comparison
 from vae_anomaly.decisions.rates import Interval
-from vae_anomaly.errors import PackageError, RegistryError
+from vae_anomaly.errors import RegistryError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.beside import Beside, beside_champion
 from vae_anomaly.steps.gate import DECISION, PROMOTED, REASONS, REFUSED, as_json
@@ -114,7 +114,7 @@ def promote(
     figures = as_json(beside.figures) if beside.figures else ""
     now = set_champion(
         plant, tracking, chosen, action="promoted" if before else "first",
-        why=why or "by hand", by=by, gate=figures,
+        why=why or "by hand", by=by, gate=figures, force=force,
     )  # fmt: skip
     tracking.set_tags(chosen, {DECISION: PROMOTED})
     return _report(tracking, chosen, now, before, reasons, beside)
@@ -174,10 +174,6 @@ def archive(plant: PlantConfig, version: str, *, why: str = "", by: str = "") ->
     settle(plant, tracking)
     chosen, champion = known_version(tracking, version), tracking.champion()
     before = "" if champion is None else champion.version
-    if chosen.version == before:
-        raise RegistryError(
-            f"version {chosen.version} judges; promote another one or roll back first"
-        )
     entry = Promotion("archived", "", chosen.version, speaker(by), why or "by hand")
     now = append_promotion(plant, entry)
     apply_promotions(plant, tracking)
@@ -213,11 +209,7 @@ def _verified(plant: PlantConfig, tracking: Tracking, version: Version) -> Model
             f"version {version.version} of '{version.name}' is of plant '{owner}', not "
             f"'{plant.name}'; give each plant a model_name of its own in mlflow.yml"
         )
-    cache = plant.work_path / "packages"
-    try:
-        return ModelPackage.read(tracking.fetch_package(version, cache))
-    except PackageError:  # the copy on this disk may be the damaged one
-        return ModelPackage.read(tracking.fetch_package(version, cache, fresh=True))
+    return ModelPackage.read(tracking.fetch_package(version, plant.work_path / "packages"))
 
 
 def _refuse_unforced(

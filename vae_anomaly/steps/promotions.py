@@ -5,6 +5,9 @@ of the registered model says up to which row that is done. So what a kill cut sh
 the next change and by the next scoring, and a champion that somebody named in MLflow itself is
 found and written down.
 
+MLflow sets an alias whatever it was. So what may be is decided by the table alone, in the commit
+that writes it down, and whoever sets aliases reads the table again afterwards.
+
 A champion stands on the one that it followed: a rollback takes it off, so that one rollback after
 another goes further back, and never to and fro.
 """
@@ -14,7 +17,8 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -30,8 +34,10 @@ from vae_anomaly.data.lake import (
     Lake,
     commit,
     rows,
+    transaction_number,
     until_committed,
 )
+from vae_anomaly.errors import RegistryError
 from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.tracking import Tracking, Version
 
@@ -43,6 +49,7 @@ __all__ = [
     "append_promotion",
     "apply_promotions",
     "read_promotions",
+    "set_challenger",
     "set_champion",
     "settle",
     "speaker",
@@ -58,6 +65,10 @@ DONE: Final = "vae_anomaly.promotions"
 
 #: Tag of a version that is out of use: since when.
 ARCHIVED: Final = "vae_anomaly.archived"
+
+
+#: Seconds that another process may take to see that the aliases it sets are of an older table.
+SETTLING_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,7 @@ def set_champion(
     why: str,
     by: str = "",
     gate: str = "",
+    force: bool = False,
 ) -> Standing:
     """Let a version judge from the next scoring on; nothing is written if it does already.
 
@@ -172,21 +184,48 @@ def set_champion(
         See `speaker`.
     gate : str, optional
         JSON of the figures that were looked at.
+    force : bool, optional
+        Also one that is archived.
 
     Raises
     ------
     RegistryError
-        MLflow does not answer, or refuses. A change that stands in the table is finished later.
+        The version is archived; or MLflow does not answer, or refuses. A change that stands in the
+        table is finished later.
     """
     entry = Promotion(action, "", version.version, speaker(by), why, gate)
     settle(plant, tracking)
-    now = append_promotion(plant, entry)
+    now = append_promotion(plant, entry, force=force)
     apply_promotions(plant, tracking)
     champion = tracking.champion()
     assert champion is not None
     tracking.fetch_package(champion, plant.work_path / "packages")  # MLflow may not answer later
     logger.info("version %s judges from now on: %s", version.version, why)
     return now
+
+
+def set_challenger(plant: PlantConfig, tracking: Tracking, version: Version) -> None:
+    """Let a version contend.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    tracking : Tracking
+    version : Version
+
+    Raises
+    ------
+    RegistryError
+        It is archived, or was meanwhile.
+    """
+    lake = Lake(plant.lake, plant.contract)
+    _refuse_archived(version.version, read_promotions(lake))
+    tracking.set_challenger(version)
+    entries = read_promotions(lake)
+    now = standing(entries)
+    if version.version in {now.champion, *now.archived}:  # and the alias was not there to be taken
+        apply_promotions(plant, tracking)
+    _refuse_archived(version.version, entries)
 
 
 def settle(plant: PlantConfig, tracking: Tracking) -> None:
@@ -201,16 +240,39 @@ def settle(plant: PlantConfig, tracking: Tracking) -> None:
     if champion is None and known:
         logger.warning("no version has the alias of the champion; version %s gets it back", known)
         apply_promotions(plant, tracking)
-    if champion is not None and champion.version != known:
-        why = f"alias '{tracking.config.champion}' was moved in MLflow itself"
-        append_promotion(plant, Promotion("found", "", champion.version, "unknown", why))
-        apply_promotions(plant, tracking)
+    if champion is None or champion.version == known:
+        return
+    time.sleep(SETTLING_S)
+    again = tracking.champion()
+    if again is None or again.version != champion.version:  # it was not by hand
+        settle(plant, tracking)
+        return
+    why = f"alias '{tracking.config.champion}' was moved in MLflow itself"
+    found = Promotion("found", "", champion.version, "unknown", why)
+    append_promotion(plant, found, seen=len(before))
+    apply_promotions(plant, tracking)
 
 
-def append_promotion(plant: PlantConfig, entry: Promotion) -> Standing:
+def append_promotion(
+    plant: PlantConfig, entry: Promotion, *, force: bool = False, seen: int | None = None
+) -> Standing:
     """Write a change behind the others, unless it changes nothing; what they all come to then.
 
     Its number, its time, the champion before and what had been judged are filled in.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    entry : Promotion
+    force : bool, optional
+        Also of a version that is archived.
+    seen : int, optional
+        Changes by which it was decided: where there are others by now, nothing is written.
+
+    Raises
+    ------
+    RegistryError
+        A version that is archived would judge, or the one that judges be archived.
     """
     lake = Lake(plant.lake, plant.contract)
     found: list[Standing] = []
@@ -220,9 +282,11 @@ def append_promotion(plant: PlantConfig, entry: Promotion) -> Standing:
         before = _read(table)
         now = standing(before)
         done = now.archived if entry.action == "archived" else {now.champion}
-        if entry.to_version in done:
+        if entry.to_version in done or seen not in (None, len(before)):
             found[:] = [now]
             return True
+        if not force:
+            _refuse(entry, before)
         written = replace(
             entry, number=len(before) + 1, at=datetime.now(UTC), from_version=now.champion,
             readings_version=_version(lake), scored_through=_scored_through(lake),
@@ -235,6 +299,27 @@ def append_promotion(plant: PlantConfig, entry: Promotion) -> Standing:
     return found[0]
 
 
+def _refuse(entry: Promotion, before: Sequence[Promotion]) -> None:
+    """Refuse what may not be, as the table stands; what was found in MLflow is so already."""
+    if entry.action == "archived" and entry.to_version == standing(before).champion:
+        raise RegistryError(
+            f"version {entry.to_version} judges; promote another one or roll back first"
+        )
+    if entry.action not in ("archived", "found"):
+        _refuse_archived(entry.to_version, before)
+
+
+def _refuse_archived(version: str, entries: Sequence[Promotion]) -> None:
+    if version not in standing(entries).archived:
+        return
+    ends = (e for e in reversed(entries) if (e.action, e.to_version) == ("archived", version))
+    last = next(ends)
+    raise RegistryError(
+        f"version {version} is archived ({last.at:%Y-%m-%d %H:%M} UTC by {last.by}); "
+        f"`vae-anomaly promote plant.yml {version} --force` lets it judge all the same"
+    )
+
+
 def speaker(by: str = "") -> str:
     """Who changes something: who is given, else VAE_ANOMALY_USER, else the login name."""
     try:
@@ -244,10 +329,24 @@ def speaker(by: str = "") -> str:
 
 
 def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
-    """Make the aliases and tags what the table says; the same again changes nothing."""
+    """Make the aliases and tags what the table says; the same again changes nothing.
+
+    Of two processes at once, one may set its aliases by an older table over the other's: each
+    reads the table again afterwards, and whoever is last has seen all of it.
+    """
     lake = Lake(plant.lake, plant.contract)
     table = lake.open(PROMOTIONS)
-    entries = _read(table)
+    while True:
+        entries = _read(table)
+        _set_aliases(tracking, entries)
+        tracking.set_note(DONE, f"{len(entries)} of {table.metadata().id}")
+        latest = lake.open(PROMOTIONS)
+        if latest.version() == table.version():
+            return
+        table = latest
+
+
+def _set_aliases(tracking: Tracking, entries: Sequence[Promotion]) -> None:
     now, aliases = standing(entries), tracking.config
     versions = {version.version: version for version in tracking.versions()}
     for entry in entries:
@@ -269,7 +368,6 @@ def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
     challenger = tracking.challenger()
     if challenger is not None and challenger.version in {now.champion, *now.archived}:
         tracking.drop_alias(aliases.challenger)
-    tracking.set_note(DONE, f"{len(entries)} of {table.metadata().id}")
 
 
 def _done(tracking: Tracking, table: DeltaTable) -> int:
@@ -292,4 +390,4 @@ def _version(lake: Lake) -> int | None:
 
 def _scored_through(lake: Lake) -> int | None:
     verdicts = lake.found(VERDICTS)
-    return None if verdicts is None else verdicts.transaction_version(CHAMPION)
+    return None if verdicts is None else transaction_number(verdicts, CHAMPION)

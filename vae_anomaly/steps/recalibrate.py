@@ -22,7 +22,7 @@ from vae_anomaly.package_file import read_package_file, weights_digest
 from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.gate import REFUSED, Ruling, note_ruling, ruling
 from vae_anomaly.steps.marked import marked_rows
-from vae_anomaly.steps.promotions import set_champion
+from vae_anomaly.steps.promotions import set_challenger, set_champion
 from vae_anomaly.steps.said import FALSE_ALARM, FAULT, holding, read_said
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.table import Table
@@ -282,7 +282,7 @@ def _ruled(
     if n_lost:
         said = Ruling(REFUSED, (f"{n_lost} confirmed events would be lost", *said.reasons))
     if said.reasons:
-        tracking.set_challenger(version)
+        set_challenger(plant, tracking, version)
     else:
         set_champion(plant, tracking, version, action="recalibrated", why=report.statement)
     note_ruling(tracking, version, said)

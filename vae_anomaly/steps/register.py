@@ -29,7 +29,7 @@ from vae_anomaly.steps.gate import (
 )
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
-from vae_anomaly.steps.promotions import read_promotions, set_champion, settle
+from vae_anomaly.steps.promotions import read_promotions, set_challenger, set_champion, settle
 from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.steps.version_page import version_page, version_tags
 from vae_anomaly.streaming import EVERY_ASSET
@@ -157,13 +157,15 @@ def _ruled(
     settle(plant, tracking)
     champion = tracking.champion()
     if champion is None and contends and read_promotions(Lake(plant.lake, plant.contract)):
-        tracking.set_challenger(version)  # who judged is gone, and this is for a person to see
+        set_challenger(
+            plant, tracking, version
+        )  # who judged is gone, and this is for a person to see
         return Ruling(WAITING, (CONTENDS,))
     if champion is None or champion.version == version.version:
         why = f"trained on version {trained.readings_version} of the readings"
         set_champion(plant, tracking, version, action="first", why=why)
         return Ruling(PROMOTED)
-    tracking.set_challenger(version)
+    set_challenger(plant, tracking, version)
     said = _compared(plant, trained, evaluation, tracking.config.gate, contends=contends)
     if said.decision != PROMOTED:
         logger.warning("version %s stays challenger: %s", version.version, "; ".join(said.reasons))

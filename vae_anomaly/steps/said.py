@@ -11,7 +11,16 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from vae_anomaly.data.lake import ALARMS, LABELS, Lake, as_timestamp, commit, rows, until_committed
+from vae_anomaly.data.lake import (
+    ALARMS,
+    LABELS,
+    Lake,
+    as_timestamp,
+    commit,
+    rows,
+    transaction_number,
+    until_committed,
+)
 
 __all__ = [
     "FAILURE",
@@ -160,7 +169,7 @@ def append(lake: Lake, choose: Callable[[Sequence[Said]], Sequence[Said]]) -> tu
     def attempt() -> bool:
         table = lake.writable(LABELS)
         before = read_said(lake)
-        last = table.transaction_version(SAID) or 0
+        last = transaction_number(table, SAID) or 0
         written[:] = [_numbered(entry, last + n) for n, entry in enumerate(choose(before), start=1)]
         if not written:
             return True

@@ -18,7 +18,16 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.exclusions import Excluded, read_exclusions, without
-from vae_anomaly.data.lake import PARTS, READINGS, Lake, as_timestamp, commit, rows, until_committed
+from vae_anomaly.data.lake import (
+    PARTS,
+    READINGS,
+    Lake,
+    as_timestamp,
+    commit,
+    rows,
+    transaction_number,
+    until_committed,
+)
 from vae_anomaly.data.parts import Interval, asset_times, split
 from vae_anomaly.errors import RegistryError, VAEAnomalyError
 from vae_anomaly.models.training import Check, History
@@ -358,7 +367,7 @@ def read_histories(folder: Path) -> dict[str, History]:
 
 def _store_parts(lake: Lake, fingerprint: str, version: int, intervals: Sequence[Interval]) -> bool:
     table = lake.writable(PARTS)
-    if table.transaction_version(fingerprint) is not None:
+    if transaction_number(table, fingerprint) is not None:
         return True
     entries = [
         {

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from vae_anomaly.errors import RegistryError
+from vae_anomaly.errors import PackageError, RegistryError
+from vae_anomaly.package_file import verify_package
 from vae_anomaly.tracking.versions import DIGEST, Version
 
 __all__ = ["cached_champion", "fetch", "note_champion"]
 
+logger = logging.getLogger(__name__)
+
 CHAMPION_FILE = "champion.json"
 
 
-def fetch(
-    version: Version, cache_dir: Path, download: Callable[[Path], Path], *, fresh: bool = False
-) -> Path:
-    """Folder of a version's package, downloaded unless it lies there; all at once or not at all.
+def fetch(version: Version, cache_dir: Path, download: Callable[[Path], Path]) -> Path:
+    """Folder of a version's package, downloaded unless it lies there undamaged.
+
+    It appears all at once or not at all.
 
     Parameters
     ----------
@@ -36,13 +41,13 @@ def fetch(
         Made if need be.
     download : callable
         Downloads the package into a folder and returns where in it the package lies.
-    fresh : bool, optional
-        Download it again, because the one in the cache is damaged.
 
     Raises
     ------
     RegistryError
         The version is not one of ours, or its package is not the one that was registered.
+    PackageError
+        The registry's own copy is damaged.
     """
     if not re.fullmatch("[0-9a-f]{64}", version.digest):
         raise RegistryError(
@@ -50,15 +55,26 @@ def fetch(
             "was not registered by vae_anomaly. Give the alias to a version that was"
         )
     target = cache_dir / version.digest
-    if target.is_dir() and not fresh:
-        return target
+    is_damaged = False
+    if target.is_dir():
+        try:
+            verify_package(target, version.digest)
+            return target
+        except PackageError as error:
+            is_damaged = True
+            logger.warning(
+                "the copy of version %s on this machine is damaged, and is fetched again: %s",
+                version.version,
+                error,
+            )
     cache_dir.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".fetch-", dir=cache_dir))
     try:
         folder = download(draft)
         _verify(version, folder)
-        if target.is_dir():
-            os.replace(target, draft / "replaced")
+        if is_damaged:
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(target, draft / "replaced")
         _move(folder, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -74,19 +90,23 @@ def note_champion(version: Version, cache_dir: Path) -> None:
 
 
 def cached_champion(cache_dir: Path) -> Version | None:
-    """Champion that was fetched last, if its package still lies in the cache."""
+    """Champion that was fetched last, if its package still lies in the cache, damaged or not."""
+    file = cache_dir / CHAMPION_FILE
     try:
-        content = json.loads((cache_dir / CHAMPION_FILE).read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content["created_at"] = datetime.fromisoformat(content["created_at"])
+        content["aliases"] = tuple(content["aliases"])
+        version = Version(**content)
     except FileNotFoundError:
         return None
-    content["created_at"] = datetime.fromisoformat(content["created_at"])
-    content["aliases"] = tuple(content["aliases"])
-    version = Version(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged, and names no champion: %s", file, error)
+        return None
     return version if (cache_dir / version.digest).is_dir() else None
 
 
 def _verify(version: Version, folder: Path) -> None:
-    """package.json holds the hashes of the other files, which `ModelPackage.read` verifies."""
+    """Hold what was downloaded against the digest in the version's tag, and against its seal."""
     sealed = hashlib.sha256((folder / "package.json").read_bytes()).hexdigest()
     if sealed != version.digest:
         raise RegistryError(
@@ -94,6 +114,7 @@ def _verify(version: Version, folder: Path) -> None:
             f"registered: its digest is {sealed[:12]}…, not {version.digest[:12]}…. Somebody "
             "changed it; give the alias to another version, or train again"
         )
+    verify_package(folder, version.digest)
 
 
 def _move(folder: Path, target: Path) -> None:

@@ -362,8 +362,8 @@ class Tracking:
         self.client.set_registered_model_tag(self.config.model_name, name, value)
 
     @_reported
-    def fetch_package(self, version: Version, cache_dir: Path, *, fresh: bool = False) -> Path:
-        """Folder of a version's package in a cache, downloaded unless it lies there already.
+    def fetch_package(self, version: Version, cache_dir: Path) -> Path:
+        """Folder of a version's package in a cache, downloaded unless it lies there undamaged.
 
         It appears all at once or not at all; the champion's is noted for `cached_champion`.
 
@@ -372,8 +372,6 @@ class Tracking:
         version : Version
         cache_dir : Path
             Made if need be; the package lies in ``cache_dir/<digest>``.
-        fresh : bool, optional
-            Download it again, because `ModelPackage.read` found the cached one damaged.
         """
 
         def download(folder: Path) -> Path:
@@ -386,7 +384,7 @@ class Tracking:
                 )
             )
 
-        folder = cache.fetch(version, cache_dir, download, fresh=fresh)
+        folder = cache.fetch(version, cache_dir, download)
         if self.config.champion in version.aliases:
             cache.note_champion(version, cache_dir)
         return folder
