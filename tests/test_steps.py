@@ -85,7 +85,9 @@ def test_page_of_a_version_shows_tables_and_leads_to_its_pictures(done: Path) ->
         assert {line.count("|") for line in rest[head : rest.index("", head)]} == {
             rest[head].count("|")
         }
-    run = tracking.client.get_run(version.run_id).info
+    described = tracking.client.get_run(version.run_id)
+    assert described.data.tags["mlflow.note.content"].split("\n") == page
+    run = described.info
     place = f"(#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/pictures)"
     assert any(place in line for line in page)
     assert tracking.client.list_artifacts(version.run_id, "pictures")

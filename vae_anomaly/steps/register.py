@@ -118,13 +118,15 @@ def register(
     tracking.log_metrics(trained.run_id, looked)
     for name in ("pictures", "figures", "latent"):
         tracking.log_folder(trained.run_id, folder / name, name)
-    page = tracking.run_page(trained.run_id)
+    run_page = tracking.run_page(trained.run_id)
+    page = version_page(plant, trained, package, evaluation, run_page=run_page, link=link)
+    tracking.describe_run(trained.run_id, page)
     version = known or tracking.register(
         folder / "package",
         trained.run_id,
         fingerprint=trained.fingerprint,
         tags=version_tags(plant, trained, package, figures, link=link),
-        description=version_page(plant, trained, package, evaluation, run_page=page, link=link),
+        description=page,
     )
     said = _ruled(plant, trained, tracking, version, evaluation, contends=contends)
     note_ruling(tracking, version, said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import Lake, as_timestamp
@@ -21,6 +21,9 @@ __all__ = ["version_page", "version_tags"]
 
 #: Scorers whose thresholds the page lists; the rest is counted.
 MOST_UNITS = 12
+
+#: What stands for a figure that nobody knows.
+UNKNOWN = "–"
 
 #: Between the ends of an interval; the word joiner keeps narrow columns from breaking it.
 TO = "–\N{WORD JOINER}"
@@ -77,7 +80,7 @@ def version_page(
     n_units = len(package.units)
     rows = ", ".join(f"{part} {n:,}" for part, n in package.provenance.rows.items())
     lines = [
-        f"**{plant.name}**: {plant.method_kind}, {n_units} scorer{'s' if n_units > 1 else ''}, "
+        f"{plant.name}: {plant.method_kind}, {n_units} scorer{'s' if n_units > 1 else ''}, "
         f"window {judged_together(plant)}.",
         f"Trained on version {trained.readings_version} of the readings (rows: {rows})"
         + (f", from {period} UTC." if (period := _period(trained)) else "."),
@@ -106,12 +109,11 @@ def _test_part(evaluation: Evaluation) -> Iterator[str]:
     """The model beside the baselines, as a table."""
     yield f"Alarms of {evaluation.model.method}: {evaluation.model.events.in_words()}."
     yield ""
-    yield (
-        "| method | AUROC | detection rate | false alarm rate | faults found | "
-        "false alarms per asset and day |"
-    )
-    yield "|---|---|---|---|---|---|"
-    yield from (_row(figures) for figures in (evaluation.model, *evaluation.baselines))
+    columns = (
+        "method", "AUROC", "detection rate", "false alarm rate", "faults found",
+        "false alarms per asset and day", "alarms per asset and day",
+    )  # fmt: skip
+    yield from _laid_out(columns, [_row(f) for f in (evaluation.model, *evaluation.baselines)])
 
 
 def _period(trained: Trained) -> str:
@@ -125,21 +127,37 @@ def _period(trained: Trained) -> str:
 
 def _thresholds(package: ModelPackage) -> Iterator[str]:
     """Each scorer's threshold and what it does on the rows that it was set on, as a table."""
-    yield "| scorer | threshold | false alarm rate | detection rate | rule |"
-    yield "|---|---|---|---|---|"
     calibrated = [(n, u.calibration) for n, u in package.units.items() if u.calibration is not None]
-    for name, calibration in calibrated[:MOST_UNITS]:
-        point = calibration.operating_point
-        cells = (
+    cells = [
+        (
             "every asset" if name == EVERY_ASSET else name,
             f"{calibration.threshold.value:.4g}",
-            _share(point.false_alarm_rate, 2),
-            _share(point.detection_rate, 1),
+            _share(calibration.operating_point.false_alarm_rate, 2),
+            _share(calibration.operating_point.detection_rate, 1),
             calibration.threshold.rule,
         )
-        yield f"| {' | '.join(cells)} |"
+        for name, calibration in calibrated[:MOST_UNITS]
+    ]
     if (rest := len(calibrated) - MOST_UNITS) > 0:
-        yield f"| … and {rest} more | | | | |"
+        cells.append((f"… and {rest} more", "", "", "", ""))
+    columns = ("scorer", "threshold", "false alarm rate", "detection rate", "rule")
+    yield from _laid_out(columns, cells)
+
+
+def _laid_out(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table in Markdown, without the columns of which nothing is known.
+
+    Examples
+    --------
+    >>> print("\\n".join(_laid_out(("method", "AUROC", "rate"), [("pca", "–", "2 %")])))
+    | method | rate |
+    |---|---|
+    | pca | 2 % |
+    """
+    shown = [i for i in range(len(columns)) if any(row[i] not in ("", UNKNOWN) for row in cells)]
+    yield f"| {' | '.join(columns[i] for i in shown)} |"
+    yield "|" + "---|" * len(shown)
+    yield from (f"| {' | '.join(row[i] for i in shown)} |" for row in cells)
 
 
 def _said(lake: Lake) -> Iterable[str]:
@@ -159,17 +177,18 @@ def _expected(package: ModelPackage) -> str:
     )
 
 
-def _row(figures: Figures) -> str:
+def _row(figures: Figures) -> tuple[str, ...]:
     point, events, area = figures.operating_point, figures.events, figures.auroc
-    cells = (
+    is_judged = bool(events.n_events or events.normal_days)
+    return (
         figures.method,
-        "–" if area is None else _interval(area, "{:.3f}"),
+        UNKNOWN if area is None else _interval(area, "{:.3f}"),
         _share(point.detection_rate, 1),
         _share(point.false_alarm_rate, 2),
-        f"{events.n_found} of {events.n_events}" if events.n_events else "–",
-        rate_text(events.false_alarms_per_day) if events.normal_days else "–",
+        f"{events.n_found} of {events.n_events}" if events.n_events else UNKNOWN,
+        rate_text(events.false_alarms_per_day) if events.normal_days else UNKNOWN,
+        UNKNOWN if is_judged else rate_text(events.alarms_per_day),
     )
-    return f"| {' | '.join(cells)} |"
 
 
 def _share(share: Interval, digits: int) -> str:
@@ -180,6 +199,6 @@ def _share(share: Interval, digits: int) -> str:
 
 def _interval(figure: Interval, form: str, unit: str = "") -> str:
     if not figure.known:
-        return "–"
+        return UNKNOWN
     value, low, high = (form.format(end) for end in (figure.value, figure.low, figure.high))
     return f"{value}{unit} ({low}{TO}{high})"

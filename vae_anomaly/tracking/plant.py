@@ -26,6 +26,7 @@ from mlflow.entities import (
     Param,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from pydantic import JsonValue
 
 from vae_anomaly.config import MlflowConfig, PlantConfig, read_mlflow
@@ -137,6 +138,11 @@ class Tracking:
     def finish_run(self, run_id: str) -> None:
         """Mark a run as finished."""
         self.client.set_terminated(run_id, "FINISHED")
+
+    @_reported
+    def describe_run(self, run_id: str, page: str) -> None:
+        """Show Markdown as the description on a run's page."""
+        self.client.set_tag(run_id, MLFLOW_RUN_NOTE, cut(page, MAX_VALUE))
 
     @_reported
     def fail_run(self, run_id: str, reason: str) -> None:
