@@ -45,7 +45,7 @@ def _windows_table(report: MonitorReport, latest: Window) -> Table:
         f"{report.model_version} has learnt."
     )
     body = tuple(
-        (window.start_text, name or "the plant", found.kind, ", ".join(found.columns), found.reason)
+        (window.start_text, name or "the plant", found.kind, found.reason, ", ".join(found.columns))
         for window in reversed(report.windows)
         for name, found in sorted(window.diagnoses.items())
         if not name or found.kind != "none"
@@ -58,8 +58,8 @@ def _windows_table(report: MonitorReport, latest: Window) -> Table:
             f"{report.n_history} windows do not show how far one lies from another, "
             f"{FEWEST_WINDOWS} do: learn from a longer time, or set a shorter monitoring.window"
         )
-    columns = ("from (UTC)", "of", "is", "columns", "because")
-    return Table("Drift", summary, columns, body, tuple(notes), ("columns", "because"))
+    columns = ("from (UTC)", "of", "is", "because", "columns")
+    return Table("Drift", summary, columns, body, tuple(notes), ("because", "columns"))
 
 
 def _figures_table(report: MonitorReport, window: Window) -> Table:
