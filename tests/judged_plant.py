@@ -14,8 +14,8 @@ import sealed
 from vae_anomaly.config import PlantConfig, Source
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.aliases import set_champion
 from vae_anomaly.steps.ingest import ingest
-from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.tracking import Tracking, Version, open_tracking
 
 #: Rows of a file of both pumps, one a second in turn.

@@ -28,14 +28,14 @@ from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import Lake
 from vae_anomaly.errors import InputError, PackageError, RegistryError, RegistryUnreachableError
 from vae_anomaly.report import models_table
+from vae_anomaly.steps import aliases as mlflow_aliases
 from vae_anomaly.steps import promotions
+from vae_anomaly.steps.aliases import set_challenger, settle
 from vae_anomaly.steps.history import history, history_table, judged_by, judged_table
 from vae_anomaly.steps.promote import archive, promote, promote_table, rollback
 from vae_anomaly.steps.promotions import (
     Promotion,
     read_promotions,
-    set_challenger,
-    settle,
     speaker,
     standing,
 )
@@ -60,7 +60,7 @@ def plant(tmp_path: Path, template: PlantConfig) -> PlantConfig:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else sets aliases, so that nobody is waited for."""
-    monkeypatch.setattr(promotions, "SETTLING_S", 0.0)
+    monkeypatch.setattr(mlflow_aliases, "SETTLING_S", 0.0)
 
 
 def changes(plant: PlantConfig) -> list[tuple[str, str, str]]:
@@ -355,7 +355,7 @@ def test_alias_of_an_older_table_is_not_taken_for_one_that_a_person_moved(
     plant: PlantConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has set it, and is about to look again."""
-    monkeypatch.setattr(promotions, "SETTLING_S", 0.5)
+    monkeypatch.setattr(mlflow_aliases, "SETTLING_S", 0.5)
     one, two = version_of(plant, 1), version_of(plant, 2)
     champion_of(plant, one)
     champion_of(plant, two)

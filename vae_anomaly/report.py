@@ -22,12 +22,12 @@ from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
 from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.alarms import AlarmReport
+from vae_anomaly.steps.aliases import ARCHIVED
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation
 from vae_anomaly.steps.figures import Areas, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
 from vae_anomaly.steps.gate import DECISION, REASONS, REFUSED, WAITING
-from vae_anomaly.steps.promotions import ARCHIVED
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.shadow import Shadow

@@ -10,18 +10,10 @@ from vae_anomaly.decisions.comparison import Comparison
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.errors import RegistryError
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.aliases import ARCHIVED, apply_promotions, set_champion, settle
 from vae_anomaly.steps.beside import Beside, beside_champion
 from vae_anomaly.steps.gate import DECISION, PROMOTED, REASONS, REFUSED, as_json
-from vae_anomaly.steps.promotions import (
-    ARCHIVED,
-    Promotion,
-    Standing,
-    append_promotion,
-    apply_promotions,
-    set_champion,
-    settle,
-    speaker,
-)
+from vae_anomaly.steps.promotions import Promotion, Standing, append_promotion, speaker
 from vae_anomaly.table import Table
 from vae_anomaly.tracking import Tracking, Version, open_tracking
 

@@ -1,12 +1,7 @@
-"""Who judges, and since when: every change of the champion, in the table `promotions` and MLflow.
+"""Who judges, and since when: every change of the champion, in the table `promotions`.
 
-A change is written into the table first; then the aliases are made what the table says, and a tag
-of the registered model says up to which row that is done. So what a kill cut short is finished by
-the next change and by the next scoring, and a champion that somebody named in MLflow itself is
-found and written down.
-
-MLflow sets an alias whatever it was. So what may be is decided by the table alone, in the commit
-that writes it down, and whoever sets aliases reads the table again afterwards.
+A change is written into the table first; then the aliases are made what the table says (see
+`aliases`). What may be is decided by the table alone, in the commit that writes it down.
 
 A champion stands on the one that it followed: a rollback takes it off, so that one rollback after
 another goes further back, and never to and fro.
@@ -15,13 +10,11 @@ another goes further back, and never to and fro.
 from __future__ import annotations
 
 import getpass
-import logging
 import os
-import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Literal
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -39,36 +32,20 @@ from vae_anomaly.data.lake import (
 )
 from vae_anomaly.errors import RegistryError
 from vae_anomaly.steps.alarms import CHAMPION
-from vae_anomaly.tracking import Tracking, Version
 
 __all__ = [
-    "ARCHIVED",
     "Action",
     "Promotion",
     "Standing",
     "append_promotion",
-    "apply_promotions",
+    "promotions_of",
     "read_promotions",
-    "set_challenger",
-    "set_champion",
-    "settle",
+    "refuse_archived",
     "speaker",
     "standing",
 ]
 
-logger = logging.getLogger(__name__)
-
 Action = Literal["first", "promoted", "recalibrated", "rolled_back", "archived", "found"]
-
-#: Tag of the registered model: table and row up to which its aliases are what the table says.
-DONE: Final = "vae_anomaly.promotions"
-
-#: Tag of a version that is out of use: since when.
-ARCHIVED: Final = "vae_anomaly.archived"
-
-
-#: Seconds that another process may take to see that the aliases it sets are of an older table.
-SETTLING_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -156,101 +133,7 @@ def standing(promotions: Iterable[Promotion]) -> Standing:
 def read_promotions(lake: Lake) -> list[Promotion]:
     """All changes so far, the first one first; nothing where there was none."""
     table = lake.found(PROMOTIONS)
-    return [] if table is None else _read(table)
-
-
-def set_champion(
-    plant: PlantConfig,
-    tracking: Tracking,
-    version: Version,
-    *,
-    action: Action,
-    why: str,
-    by: str = "",
-    gate: str = "",
-    force: bool = False,
-) -> Standing:
-    """Let a version judge from the next scoring on; nothing is written if it does already.
-
-    Parameters
-    ----------
-    plant : PlantConfig
-    tracking : Tracking
-    version : Version
-    action : str
-        See `Promotion`.
-    why : str
-    by : str, optional
-        See `speaker`.
-    gate : str, optional
-        JSON of the figures that were looked at.
-    force : bool, optional
-        Also one that is archived.
-
-    Raises
-    ------
-    RegistryError
-        The version is archived; or MLflow does not answer, or refuses. A change that stands in the
-        table is finished later.
-    """
-    entry = Promotion(action, "", version.version, speaker(by), why, gate)
-    settle(plant, tracking)
-    now = append_promotion(plant, entry, force=force)
-    apply_promotions(plant, tracking)
-    champion = tracking.champion()
-    assert champion is not None
-    tracking.fetch_package(champion, plant.work_path / "packages")  # MLflow may not answer later
-    logger.info("version %s judges from now on: %s", version.version, why)
-    return now
-
-
-def set_challenger(plant: PlantConfig, tracking: Tracking, version: Version) -> None:
-    """Let a version contend.
-
-    Parameters
-    ----------
-    plant : PlantConfig
-    tracking : Tracking
-    version : Version
-
-    Raises
-    ------
-    RegistryError
-        It is archived, or was meanwhile.
-    """
-    lake = Lake(plant.lake, plant.contract)
-    _refuse_archived(version.version, read_promotions(lake))
-    tracking.set_challenger(version)
-    entries = read_promotions(lake)
-    now = standing(entries)
-    if version.version in {now.champion, *now.archived}:  # and the alias was not there to be taken
-        apply_promotions(plant, tracking)
-    _refuse_archived(version.version, entries)
-
-
-def settle(plant: PlantConfig, tracking: Tracking) -> None:
-    """Finish what was cut short, and write down a champion that was named in MLflow itself."""
-    lake = Lake(plant.lake, plant.contract)
-    table = lake.found(PROMOTIONS)
-    before = [] if table is None else _read(table)
-    if table is not None and _done(tracking, table) < len(before):
-        logger.warning("a change of the champion was cut short; it is finished now")
-        apply_promotions(plant, tracking)
-    champion, known = tracking.champion(), standing(before).champion
-    if champion is None and known:
-        logger.warning("no version has the alias of the champion; version %s gets it back", known)
-        apply_promotions(plant, tracking)
-    if champion is None or champion.version == known:
-        return
-    time.sleep(SETTLING_S)
-    again = tracking.champion()
-    if again is None or again.version != champion.version:  # it was not by hand
-        settle(plant, tracking)
-        return
-    why = f"alias '{tracking.config.champion}' was moved in MLflow itself"
-    found = Promotion("found", "", champion.version, "unknown", why)
-    append_promotion(plant, found, seen=len(before))
-    apply_promotions(plant, tracking)
+    return [] if table is None else promotions_of(table)
 
 
 def append_promotion(
@@ -279,7 +162,7 @@ def append_promotion(
 
     def attempt() -> bool:
         table = lake.writable(PROMOTIONS)
-        before = _read(table)
+        before = promotions_of(table)
         now = standing(before)
         done = now.archived if entry.action == "archived" else {now.champion}
         if entry.to_version in done or seen not in (None, len(before)):
@@ -306,10 +189,17 @@ def _refuse(entry: Promotion, before: Sequence[Promotion]) -> None:
             f"version {entry.to_version} judges; promote another one or roll back first"
         )
     if entry.action not in ("archived", "found"):
-        _refuse_archived(entry.to_version, before)
+        refuse_archived(entry.to_version, before)
 
 
-def _refuse_archived(version: str, entries: Sequence[Promotion]) -> None:
+def refuse_archived(version: str, entries: Sequence[Promotion]) -> None:
+    """Raise where a version is archived.
+
+    Raises
+    ------
+    RegistryError
+        It is.
+    """
     if version not in standing(entries).archived:
         return
     ends = (e for e in reversed(entries) if (e.action, e.to_version) == ("archived", version))
@@ -328,57 +218,8 @@ def speaker(by: str = "") -> str:
         return f"user {os.getuid()}"
 
 
-def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
-    """Make the aliases and tags what the table says; the same again changes nothing.
-
-    Of two processes at once, one may set its aliases by an older table over the other's: each
-    reads the table again afterwards, and whoever is last has seen all of it.
-    """
-    lake = Lake(plant.lake, plant.contract)
-    table = lake.open(PROMOTIONS)
-    while True:
-        entries = _read(table)
-        _set_aliases(tracking, entries)
-        tracking.set_note(DONE, f"{len(entries)} of {table.metadata().id}")
-        latest = lake.open(PROMOTIONS)
-        if latest.version() == table.version():
-            return
-        table = latest
-
-
-def _set_aliases(tracking: Tracking, entries: Sequence[Promotion]) -> None:
-    now, aliases = standing(entries), tracking.config
-    versions = {version.version: version for version in tracking.versions()}
-    for entry in entries:
-        version = versions.get(entry.to_version)
-        if version is None:
-            continue
-        is_out, is_marked = entry.to_version in now.archived, ARCHIVED in version.tags
-        if is_out and not is_marked and entry.action == "archived":
-            tracking.set_tags(version, {ARCHIVED: f"{entry.at:%Y-%m-%d %H:%M} UTC by {entry.by}"})
-        elif is_marked and not is_out:
-            tracking.drop_tag(version, ARCHIVED)
-    back = versions.get(now.previous(versions))
-    if back is not None:
-        tracking.set_alias(aliases.previous, back)
-    elif tracking.previous() is not None:
-        tracking.drop_alias(aliases.previous)
-    if now.champion in versions:
-        tracking.set_alias(aliases.champion, versions[now.champion])
-    challenger = tracking.challenger()
-    if challenger is not None and challenger.version in {now.champion, *now.archived}:
-        tracking.drop_alias(aliases.challenger)
-
-
-def _done(tracking: Tracking, table: DeltaTable) -> int:
-    """Row of this very table up to which the aliases were set; a high number if of another."""
-    number, _, name = tracking.note(DONE).partition(" of ")
-    if not number:
-        return 0
-    return int(number) if name == str(table.metadata().id) else len(_read(table))
-
-
-def _read(table: DeltaTable) -> list[Promotion]:
+def promotions_of(table: DeltaTable) -> list[Promotion]:
+    """Every change that a table holds, in its order."""
     found = [row for batch in rows(table) for row in batch.to_pylist()]
     return [Promotion(**row) for row in sorted(found, key=lambda row: row["number"])]
 

@@ -19,10 +19,10 @@ from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.errors import CalibrationError, InputError
 from vae_anomaly.package import Calibration, ModelPackage
 from vae_anomaly.package_file import read_package_file, weights_digest
+from vae_anomaly.steps.aliases import set_challenger, set_champion
 from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.gate import REFUSED, Ruling, note_ruling, ruling
 from vae_anomaly.steps.marked import marked_rows
-from vae_anomaly.steps.promotions import set_challenger, set_champion
 from vae_anomaly.steps.said import FALSE_ALARM, FAULT, holding, read_said
 from vae_anomaly.streaming import EVERY_ASSET
 from vae_anomaly.table import Table

@@ -15,6 +15,7 @@ from vae_anomaly.data.lake import Lake
 from vae_anomaly.decisions.events import EventFigures
 from vae_anomaly.errors import PackageError, RegistryError
 from vae_anomaly.package import Calibration, ModelPackage
+from vae_anomaly.steps.aliases import set_challenger, set_champion, settle
 from vae_anomaly.steps.evaluate import Evaluation, evaluate, figures_of
 from vae_anomaly.steps.gate import (
     DECISION,
@@ -29,7 +30,7 @@ from vae_anomaly.steps.gate import (
 )
 from vae_anomaly.steps.illustrate import draw, write_figures
 from vae_anomaly.steps.latent_folder import write_latent
-from vae_anomaly.steps.promotions import read_promotions, set_challenger, set_champion, settle
+from vae_anomaly.steps.promotions import read_promotions
 from vae_anomaly.steps.train import Trained, read_current
 from vae_anomaly.steps.version_page import version_page, version_tags
 from vae_anomaly.streaming import EVERY_ASSET

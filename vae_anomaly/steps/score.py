@@ -17,9 +17,9 @@ from vae_anomaly.data.lake import READINGS, VERDICTS, Lake
 from vae_anomaly.errors import RegistryUnreachableError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarms import CHAMPION, AlarmReport, raise_alarms
+from vae_anomaly.steps.aliases import settle
 from vae_anomaly.steps.beside import shadow_line
 from vae_anomaly.steps.lines import Line, begin, judge_line, judged_through
-from vae_anomaly.steps.promotions import settle
 from vae_anomaly.steps.shadow import Contender, Shadow, score_shadow
 from vae_anomaly.tracking import champion_package, open_tracking
 

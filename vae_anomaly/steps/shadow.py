@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import Lake
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.aliases import set_champion
 from vae_anomaly.steps.beside import beside_champion, shadow_line
 from vae_anomaly.steps.gate import DECISION, WAITING, Ruling, as_json, note_ruling, ruling
 from vae_anomaly.steps.lines import Line, judge_line
-from vae_anomaly.steps.promotions import set_champion
 from vae_anomaly.tracking import Tracking, Version
 
 __all__ = ["Contender", "Shadow", "score_shadow"]
