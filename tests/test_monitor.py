@@ -134,7 +134,7 @@ def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
     lake = Lake(plant.lake, plant.contract)
     lake.writable(VERDICTS)
     with pytest.raises(LakeError, match="vae-anomaly score"):
-        monitor_module._scored_until(lake)
+        monitor_module._judged_until(lake, ["a"], 1)
 
 
 def test_settings_of_monitoring_train_nothing_anew(tmp_path: Path) -> None:

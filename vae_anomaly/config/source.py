@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -54,6 +55,12 @@ class Source(Frozen):
         "and left for the next ingest if it changes again; at 0, half a last line may be read: it "
         "is quarantined, or accepted with half a number, which then keeps the whole line out",
     )
+    max_ahead_s: float | None = Field(
+        default=86_400.0,
+        ge=0,
+        description="a row that lies further than so many seconds after the moment of its ingest "
+        "is refused: its clock is wrong; null takes it, for a replay whose clock runs ahead",
+    )
     storage: dict[str, str] = Field(
         default_factory=dict,
         description="options of the store behind a URL, such as endpoint_override; ${NAME} is "
@@ -71,3 +78,15 @@ class Source(Frozen):
                 f"delimiter {self.delimiter!r} must be one character, or '{WHITESPACE}'"
             )
         return self
+
+    def latest(self, now: datetime) -> int | None:
+        """Last moment that a row may have, in microseconds since 1970; None where any will do.
+
+        Examples
+        --------
+        >>> Source(path="in", max_ahead_s=60).latest(datetime.fromisoformat("1970-01-01T00:00Z"))
+        60000000
+        """
+        if self.max_ahead_s is None:
+            return None
+        return round((now.timestamp() + self.max_ahead_s) * 1e6)

@@ -96,7 +96,8 @@ def backfill(
         _refuse_unknown(lake, asset)
     line = _line(plant, model_version, Stretch(first, last, asset))
     begins = judged_through(lake.writable(VERDICTS), line.name) + 1
-    statuses = judge_line(lake, line, readings.version(), on_group=on_group).statuses
+    limit = plant.source.latest(datetime.now(UTC))
+    statuses = judge_line(lake, line, readings.version(), limit=limit, on_group=on_group).statuses
     report = BackfillReport(
         line.name, line.model_version, dict(statuses), begins, readings.version()
     )

@@ -5,15 +5,18 @@ the readings that it saw: the table `parts` names it. Its rows are scored by the
 of the window, so that both are judged by one model, whichever wrote the verdicts. The calibration
 rows alone would be too few days to show how far one day lies from another.
 
-Windows lie behind the history, end before the last verdict, and follow one another without a gap. A
-window that the table `drift` has for this package is not judged again; late rows do not change it.
+Windows lie behind the history and follow one another without a gap. One is judged when each asset
+has verdicts up to its end, or another one has them for the window after it: one that sends nothing
+any more does not stop the rest. A window that the table `drift` has for this package is not judged
+again; late rows do not change it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -29,10 +32,12 @@ from vae_anomaly.data.lake import (
     READINGS,
     VERDICTS,
     Lake,
+    as_timestamp,
     commit,
     rows,
     until_committed,
 )
+from vae_anomaly.data.times import MOMENT
 from vae_anomaly.data.told import Told
 from vae_anomaly.decisions.alarms import ACTIVE
 from vae_anomaly.decisions.diagnosis import Evidence, diagnose_asset, diagnose_plant
@@ -40,6 +45,7 @@ from vae_anomaly.decisions.drift import Check, check_asset, with_control
 from vae_anomaly.decisions.drift_figures import WindowRows
 from vae_anomaly.errors import LakeError
 from vae_anomaly.package import ModelPackage
+from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.drift_rows import (
     Judgement,
     Window,
@@ -55,7 +61,7 @@ from vae_anomaly.steps.drift_windows import (
     refused_times,
 )
 from vae_anomaly.steps.feedback import read_feedback
-from vae_anomaly.steps.lines import last_judged
+from vae_anomaly.steps.lines import last_judged, last_times
 from vae_anomaly.tracking import champion_package
 
 __all__ = ["MonitorReport", "monitor", "note_told"]
@@ -149,7 +155,8 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     readings, spans = lake.open(READINGS), _learnt(lake, package)
     line = f"drift:{package.digest[:16]}:{grid.length_us}"
     done = lake.writable(DRIFT).transaction_version(line)
-    due = grid.numbers_within(max(end for _, end in spans.values()) + 1, _scored_until(lake))
+    until = _judged_until(lake, spans, grid.length_us, plant.source.latest(datetime.now(UTC)))
+    due = grid.numbers_within(max(end for _, end in spans.values()) + 1, until)
     new = [number for number in due if done is None or number > done]
     told = read_feedback(lake, numbered=plant.contract.label is not None).with_open
     sample = _sample(lake, package, grid, spans, told)
@@ -196,12 +203,22 @@ def _columns(package: ModelPackage) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _scored_until(lake: Lake) -> int:
-    """Time of the champion's last verdict."""
-    last = last_judged(lake.open(VERDICTS))
-    if last is None:
+def _judged_until(
+    lake: Lake, assets: Collection[str], length_us: int, limit: int | None = None
+) -> int:
+    """Moment through which the champion has judged every asset, in microseconds since 1970.
+
+    An asset that sends nothing holds the others up by no more than a window: the moment lies no
+    further than that before the last verdict of all. Times after `limit` are a wrong clock's.
+    """
+    verdicts = lake.open(VERDICTS)
+    newest = last_judged(verdicts, limit=limit)
+    if newest is None:
         raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
-    return int(pa.scalar(last, pa.timestamp("us", "UTC")).value)
+    since = int(pa.scalar(newest, MOMENT).value) - length_us
+    where = (pc.field("line") == CHAMPION) & (pc.field("time") > as_timestamp(since))
+    last = last_times(verdicts, where & (pc.field("time") <= newest))
+    return min(last.get(asset, since) for asset in assets)
 
 
 def _learnt(lake: Lake, package: ModelPackage) -> dict[str, tuple[int, int]]:
