@@ -11,7 +11,7 @@ import pytest
 from crash import run_all, write_file, write_plant
 from test_alarm_steps import RULE, plant_in, stream, write
 
-from vae_anomaly.config import PlantConfig, read_plant
+from vae_anomaly.config import ANY_TIME, PlantConfig, read_plant
 from vae_anomaly.data.lake import DRIFT, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.data.simulate import FOREVER, Fault, Simulation, plant_yaml, write_files
 from vae_anomaly.decisions.diagnosis import Diagnosis
@@ -134,7 +134,7 @@ def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
     lake = Lake(plant.lake, plant.contract)
     lake.writable(VERDICTS)
     with pytest.raises(LakeError, match="vae-anomaly score"):
-        monitor_module._judged_until(lake, ["a"], 1)
+        monitor_module._judged_until(lake, ["a"], length_us=1, limit=ANY_TIME)
 
 
 def test_settings_of_monitoring_train_nothing_anew(tmp_path: Path) -> None:

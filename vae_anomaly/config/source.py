@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from vae_anomaly.config.section import Frozen
 
-__all__ = ["WHITESPACE", "Database", "Source"]
+__all__ = ["ANY_TIME", "WHITESPACE", "Database", "Source"]
 
 #: What `delimiter` says of columns that any number of blanks tells apart.
 WHITESPACE = "whitespace"
+
+#: Microseconds since 1970 of a moment that is after every row.
+ANY_TIME = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
 
 class Database(Frozen):
@@ -79,8 +82,8 @@ class Source(Frozen):
             )
         return self
 
-    def latest(self, now: datetime) -> int | None:
-        """Last moment that a row may have, in microseconds since 1970; None where any will do.
+    def latest(self, now: datetime) -> int:
+        """Last moment that a row may have, in microseconds since 1970.
 
         Examples
         --------
@@ -88,5 +91,5 @@ class Source(Frozen):
         60000000
         """
         if self.max_ahead_s is None:
-            return None
-        return round((now.timestamp() + self.max_ahead_s) * 1e6)
+            return ANY_TIME
+        return round(min(ANY_TIME, (now.timestamp() + self.max_ahead_s) * 1e6))

@@ -8,7 +8,6 @@ the same rows when it is run again, the commit that first leaves out a row of a 
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,21 +27,19 @@ LOOK_AT = (
 )
 
 
-def is_ahead(times: pa.Array | pa.ChunkedArray, latest: int | None) -> Mask:
-    """(n,) which moments lie after a limit, in microseconds since 1970; None limits nothing.
+def is_ahead(times: pa.Array | pa.ChunkedArray, latest: int) -> Mask:
+    """(n,) which moments lie after the last one that a row may have, in microseconds since 1970.
 
     Examples
     --------
     >>> is_ahead(pa.array([1, 9, None], MOMENT), 5)
     array([False,  True, False])
     """
-    if latest is None:
-        return np.zeros(len(times), dtype=bool)
     return as_mask(pc.greater(times, pa.scalar(latest, MOMENT)))
 
 
 def refused_ahead(rows: pa.Table, latest: int) -> pa.Table:
-    """Rows after the limit, as the quarantine has them."""
+    """Rows after that moment, as the quarantine has them."""
     limit = f"{pa.scalar(latest, MOMENT).as_py():%Y-%m-%d %H:%M:%S} UTC"
     details = [
         f"{time:%Y-%m-%d %H:%M:%S} UTC lies after {limit}, the moment of ingest and "

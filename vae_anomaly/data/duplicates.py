@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
 from vae_anomaly.data.ahead import is_ahead
 from vae_anomaly.data.lake import rows, rows_before
 from vae_anomaly.data.refusals import refused_readings
@@ -38,7 +39,7 @@ class Sorted:
 
 
 def told_apart(
-    table: DeltaTable, chunk: pa.Table, content_id: str, *, latest: int | None = None
+    table: DeltaTable, chunk: pa.Table, content_id: str, *, latest: int = ANY_TIME
 ) -> Sorted:
     """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already.
 
@@ -50,7 +51,7 @@ def told_apart(
         Rows that keep the contract.
     content_id : str
         Whose rows they are.
-    latest : int, optional
+    latest : int
         Last moment that a row may have, in microseconds since 1970.
     """
     chunk = chunk.combine_chunks()

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
 from vae_anomaly.data.ahead import refused_ahead
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.duplicates import Sorted, told_apart
@@ -74,7 +75,7 @@ def land(
     content_id: str,
     path: str,
     last_row: int,
-    latest: int | None = None,
+    latest: int = ANY_TIME,
     comes_again: bool = False,
 ) -> Counts:
     """Append one chunk of a file to the lake, unless an earlier attempt did.
@@ -91,7 +92,7 @@ def land(
         The file, for the quarantine.
     last_row : int
         Number of the chunk's last row within the file.
-    latest : int, optional
+    latest : int
         Last moment that a row may have, in microseconds since 1970; one that an earlier attempt
         noted for this content holds in its place.
     comes_again : bool
@@ -108,7 +109,7 @@ def land(
     LakeError
         Other processes committed first too many times.
     """
-    result: list[tuple[Sorted, int | None]] = []
+    result: list[tuple[Sorted, int]] = []
 
     def attempt() -> bool:
         table = lake.writable(lake.landing)
@@ -123,15 +124,14 @@ def land(
         landed = max(last_row, table.transaction_version(content_id) or 0)
         data = _with_provenance(told.fresh, table, content_id, number)
         numbers = {INGEST: number, content_id: landed}
-        if is_first and limit is not None:
+        if is_first:
             numbers[LATEST + content_id] = limit
         return commit(table, data, numbers)
 
     until_committed(attempt)
     told, limit = result[0]
-    refused = pa.concat_tables([checked.rejected, told.conflicting])
-    if limit is not None:
-        refused = pa.concat_tables([refused, refused_ahead(told.ahead, limit)])
+    ahead = refused_ahead(told.ahead, limit)
+    refused = pa.concat_tables([checked.rejected, told.conflicting, ahead])
     n_refused, n_again = refused.num_rows, 0
     if n_refused and comes_again:
         news: list[pa.Table] = []

@@ -130,7 +130,7 @@ def _check(
     asset: str,
     plant: PlantConfig,
     seen: _Seen,
-    latest: int | None,
+    latest: int,
 ) -> FileCheck:
     """Hold the batches of a file or a table against the contract."""
     n_read = n_accepted = n_repeated = n_conflicting = 0
@@ -148,8 +148,7 @@ def _check(
             n_read += batch.num_rows
             n_accepted += accepted.num_rows
             _count(refused, checked.rejected)
-            if latest is not None:
-                _count(refused, refused_ahead(checked.accepted.filter(pa.array(ahead)), latest))
+            _count(refused, refused_ahead(checked.accepted.filter(pa.array(ahead)), latest))
             again = seen.take_in(accepted)
             n_repeated += again.n_repeated
             n_conflicting += again.n_conflicting

@@ -102,7 +102,7 @@ def ingest(
 def _read_files(
     lake: Lake,
     plant: PlantConfig,
-    latest: int | None,
+    latest: int,
     on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Land what is new in the files of the source."""
@@ -131,7 +131,7 @@ def _pull(
     lake: Lake,
     plant: PlantConfig,
     database: Database,
-    latest: int | None,
+    latest: int,
     on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Read a table on from its last watermark.
@@ -174,7 +174,7 @@ def _with_ahead(report: FileReport, n_ahead: int) -> FileReport:
 
 
 def _ingest_file(
-    lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, latest: int | None
+    lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, latest: int
 ) -> FileReport:
     stem = asset_stem(file.path)
     try:
@@ -205,7 +205,7 @@ def _batch_rows(plant: PlantConfig) -> int:
 
 
 def _land_file(
-    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, latest: int | None
+    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, latest: int
 ) -> FileReport:
     batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
     return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id, latest)
@@ -218,7 +218,7 @@ def _land(
     path: str,
     asset: str,
     content_id: str,
-    latest: int | None,
+    latest: int,
     *,
     comes_again: bool = False,
 ) -> FileReport:

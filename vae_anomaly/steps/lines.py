@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
 from vae_anomaly.data.context import with_left_context
 from vae_anomaly.data.lake import (
     READINGS,
@@ -121,26 +122,25 @@ def judged_through(verdicts: DeltaTable, line: str) -> int:
     return -1 if number is None else number
 
 
-def last_judged(verdicts: DeltaTable, *, limit: int | None = None) -> datetime | None:
+def last_judged(verdicts: DeltaTable, *, limit: int = ANY_TIME) -> datetime | None:
     """Time of the champion's last verdict; None where it has judged nothing.
 
     A file that one line wrote says it in its statistics; only those of several lines, and of times
     after `limit` (microseconds since 1970: such are a wrong clock's), are read, and no further back
     than need be.
     """
-    end = None if limit is None else as_timestamp(limit).as_py()
+    end = as_timestamp(limit).as_py()
     actions = pa.table(verdicts.get_add_actions(flatten=True))
     latest, unsure = None, False
     for entry in actions.select(["min.line", "max.line", "max.time"]).to_pylist():
         is_own = entry["min.line"] == entry["max.line"] == CHAMPION
-        if is_own and (end is None or entry["max.time"] <= end):
+        if is_own and entry["max.time"] <= end:
             latest = entry["max.time"] if latest is None else max(latest, entry["max.time"])
         else:
             unsure |= entry["min.line"] <= CHAMPION <= entry["max.line"]
     if unsure:
-        later = pc.field("line") == CHAMPION
-        later = later if latest is None else later & (pc.field("time") > latest)
-        later = later if end is None else later & (pc.field("time") <= end)
+        known = (pc.field("line") == CHAMPION) & (pc.field("time") <= end)
+        later = known if latest is None else known & (pc.field("time") > latest)
         for batch in rows(verdicts, columns=["time"], where=later):
             found = pc.max(batch["time"]).as_py()
             latest = found if latest is None else max(latest, found)
@@ -164,7 +164,7 @@ def judge_line(
     line: Line,
     last: int,
     *,
-    limit: int | None = None,
+    limit: int = ANY_TIME,
     on_group: Callable[[int, int], None] = lambda done, last: None,
 ) -> Tally:
     """Judge all that a line has not judged, up to a version of `readings`, group by group.
@@ -174,7 +174,7 @@ def judge_line(
     lake : Lake
     line : Line
     last : int
-    limit : int, optional
+    limit : int
         Readings after this moment (microseconds since 1970) make no row late: their clock is wrong.
     on_group : callable, optional
         Called after each commit with the version judged through and the one to reach.
@@ -186,7 +186,7 @@ def judge_line(
     return tally
 
 
-def _next_group(lake: Lake, line: Line, last: int, limit: int | None) -> _Group | None:
+def _next_group(lake: Lake, line: Line, last: int, limit: int) -> _Group | None:
     """Judge and commit the next rows of the line; None where it has judged all of them."""
     groups: list[_Group] = []
 
@@ -217,7 +217,7 @@ def line_verdicts(
     last: int,
     stretch: Stretch | None = None,
     *,
-    limit: int | None = None,
+    limit: int = ANY_TIME,
 ) -> pa.Table:
     """Verdicts on the rows that the versions first..last of `readings` added."""
     readings = lake.open(READINGS, version=last)
@@ -262,14 +262,13 @@ def _needed(fresh: pa.Table, stretch: Stretch, package: ModelPackage) -> pa.Tabl
     return pa.concat_tables(kept)
 
 
-def _late(lake: Lake, through: int, verdicts: pa.Table, limit: int | None) -> np.ndarray:
+def _late(lake: Lake, through: int, verdicts: pa.Table, limit: int) -> np.ndarray:
     """(n,) whether the line had judged a later row of the same asset before."""
     n = verdicts.num_rows
     if through < 1 or not n:
         return np.zeros(n, bool)
-    where = pc.field("time") > pc.min(verdicts["time"])
-    if limit is not None:
-        where &= pc.field("time") <= as_timestamp(limit)
+    after = pc.field("time") > pc.min(verdicts["time"])
+    where = after & (pc.field("time") <= as_timestamp(limit))
     latest = last_times(lake.open(READINGS, version=through), where)
     if not latest:
         return np.zeros(n, bool)

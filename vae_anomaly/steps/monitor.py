@@ -155,7 +155,8 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     readings, spans = lake.open(READINGS), _learnt(lake, package)
     line = f"drift:{package.digest[:16]}:{grid.length_us}"
     done = lake.writable(DRIFT).transaction_version(line)
-    until = _judged_until(lake, spans, grid.length_us, plant.source.latest(datetime.now(UTC)))
+    limit = plant.source.latest(datetime.now(UTC))
+    until = _judged_until(lake, spans, length_us=grid.length_us, limit=limit)
     due = grid.numbers_within(max(end for _, end in spans.values()) + 1, until)
     new = [number for number in due if done is None or number > done]
     told = read_feedback(lake, numbered=plant.contract.label is not None).with_open
@@ -203,9 +204,7 @@ def _columns(package: ModelPackage) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _judged_until(
-    lake: Lake, assets: Collection[str], length_us: int, limit: int | None = None
-) -> int:
+def _judged_until(lake: Lake, assets: Collection[str], *, length_us: int, limit: int) -> int:
     """Moment through which the champion has judged every asset, in microseconds since 1970.
 
     An asset that sends nothing holds the others up by no more than a window: the moment lies no

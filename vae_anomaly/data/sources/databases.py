@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import ANY_TIME, Contract
 from vae_anomaly.config.source import Database
 from vae_anomaly.data.ahead import is_ahead
 from vae_anomaly.data.batches import checked_names, numbered
@@ -69,7 +69,7 @@ class Watermark:
     """
 
     text: str = ""
-    latest: int | None = None
+    latest: int = ANY_TIME
 
     def note(self, column: pa.Array) -> None:
         """Take in a batch's watermarks, which rise; rows without one come first or last."""
@@ -199,9 +199,7 @@ def read_table(
         ) from None
 
 
-def _marks(
-    batch: pa.RecordBatch, database: Database, contract: Contract, latest: int | None
-) -> pa.Array:
+def _marks(batch: pa.RecordBatch, database: Database, contract: Contract, latest: int) -> pa.Array:
     """The watermarks of a batch, without times that no row may have."""
     marks = batch[database.watermark]
     if database.watermark != contract.time.column:
