@@ -26,6 +26,7 @@ from vae_anomaly.steps.drift_rows import Window
 from vae_anomaly.steps.freeze import frozen
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.label import label_alarms
+from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
 from vae_anomaly.steps.score import score
@@ -136,9 +137,8 @@ def test_figures_of_every_window_stand_in_the_run_of_the_champion(
 def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
     plant = plant_in(tmp_path)
     lake = Lake(plant.lake, plant.contract)
-    lake.writable(VERDICTS)
     with pytest.raises(LakeError, match="vae-anomaly score"):
-        monitor_module._judged_until(lake, ["a"], length_us=1, limit=ANY_TIME)
+        judged_by_all(lake.writable(VERDICTS), ["a"], wait_us=1)
 
 
 def seconds(verdicts: dict[str, int]) -> pa.Table:
@@ -168,19 +168,16 @@ def test_windows_are_due_up_to_what_every_living_asset_has_passed(
     plant = plant_in(tmp_path)
     write(plant, seconds(last))
     lake = Lake(plant.lake, plant.contract)
-    found = monitor_module._judged_until(lake, "ab", length_us=30_000_000, limit=ANY_TIME)
-    assert found == until * 1_000_000
+    assert judged_by_all(lake.open(VERDICTS), "ab", wait_us=30_000_000) == until * 1_000_000
 
 
 def test_a_wrong_clock_makes_no_window_due(tmp_path: Path) -> None:
     plant = plant_in(tmp_path)
     write(plant, seconds({"a": 90, "b": 72}))
     write(plant, seconds({"a": 4000})[-1:])
-    lake = Lake(plant.lake, plant.contract)
+    verdicts = Lake(plant.lake, plant.contract).open(VERDICTS)
     for limit, until in ((1000, 72), (ANY_TIME // 1_000_000, 3970)):
-        found = monitor_module._judged_until(
-            lake, "ab", length_us=30_000_000, limit=limit * 1_000_000
-        )
+        found = judged_by_all(verdicts, "ab", wait_us=30_000_000, limit=limit * 1_000_000)
         assert found == until * 1_000_000
 
 

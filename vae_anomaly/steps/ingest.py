@@ -165,10 +165,8 @@ def _with_ahead(report: FileReport, n_ahead: int) -> FileReport:
     if not n_ahead or report.status == "quarantined":
         return report
     n_read = report.counts.n_read
-    which = (
-        f"all {n_read:,} rows lie" if n_ahead == n_read else f"{n_ahead:,} of {n_read:,} rows lie"
-    )
-    reason = f"{which} after now and are refused; {LOOK_AT}"
+    which = "all" if n_ahead == n_read else f"{n_ahead:,} of"
+    reason = f"{which} {n_read:,} rows lie after now and are refused; {LOOK_AT}"
     logger.warning("%s: %s", report.path, reason)
     return replace(report, reason=reason)
 

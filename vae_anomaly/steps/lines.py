@@ -15,7 +15,7 @@ that commits, so of two processes on one line one commits and the other looks ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -38,14 +38,15 @@ from vae_anomaly.data.lake import (
     version_groups,
 )
 from vae_anomaly.data.schemas import completed
-from vae_anomaly.data.times import microseconds
+from vae_anomaly.data.times import MOMENT, microseconds
 from vae_anomaly.data.windows import by_asset
+from vae_anomaly.errors import LakeError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION
 from vae_anomaly.streaming import judge
 
-__all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_through",
-           "last_judged", "last_times", "line_verdicts"]  # fmt: skip
+__all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_by_all",
+           "judged_through", "last_judged", "line_verdicts"]  # fmt: skip
 
 #: Columns that say who judged.
 SIGNED_BY = ("line", "model_version", "package_digest")
@@ -145,6 +146,28 @@ def last_judged(verdicts: DeltaTable, *, limit: int = ANY_TIME) -> datetime | No
             found = pc.max(batch["time"]).as_py()
             latest = found if latest is None else max(latest, found)
     return latest
+
+
+def judged_by_all(
+    verdicts: DeltaTable, assets: Collection[str], *, wait_us: int, limit: int = ANY_TIME
+) -> int:
+    """Moment through which the champion has judged every asset, in microseconds since 1970.
+
+    An asset that sends nothing is waited for no longer than `wait_us`: the moment lies no further
+    than that before the last verdict of all.
+
+    Raises
+    ------
+    LakeError
+        Nothing has been scored yet.
+    """
+    newest = last_judged(verdicts, limit=limit)
+    if newest is None:
+        raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
+    since = int(pa.scalar(newest, MOMENT).value) - wait_us
+    where = (pc.field("line") == CHAMPION) & (pc.field("time") > as_timestamp(since))
+    last = _last_times(verdicts, where & (pc.field("time") <= newest))
+    return min(last.get(asset, since) for asset in assets)
 
 
 def begin(lake: Lake, line: str, through: int) -> None:
@@ -269,7 +292,7 @@ def _late(lake: Lake, through: int, verdicts: pa.Table, limit: int) -> np.ndarra
         return np.zeros(n, bool)
     after = pc.field("time") > pc.min(verdicts["time"])
     where = after & (pc.field("time") <= as_timestamp(limit))
-    latest = last_times(lake.open(READINGS, version=through), where)
+    latest = _last_times(lake.open(READINGS, version=through), where)
     if not latest:
         return np.zeros(n, bool)
     assets = pa.array(list(latest))
@@ -279,7 +302,7 @@ def _late(lake: Lake, through: int, verdicts: pa.Table, limit: int) -> np.ndarra
     return late
 
 
-def last_times(table: DeltaTable, where: pc.Expression) -> dict[str, int]:
+def _last_times(table: DeltaTable, where: pc.Expression) -> dict[str, int]:
     """Last time of each asset among some rows of a table, in microseconds since 1970."""
     latest: dict[str, int] = {}
     for batch in rows(table, columns=["asset", "time"], where=where):

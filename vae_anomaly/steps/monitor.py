@@ -14,7 +14,7 @@ again; late rows do not change it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,12 +32,10 @@ from vae_anomaly.data.lake import (
     READINGS,
     VERDICTS,
     Lake,
-    as_timestamp,
     commit,
     rows,
     until_committed,
 )
-from vae_anomaly.data.times import MOMENT
 from vae_anomaly.data.told import Told
 from vae_anomaly.decisions.alarms import ACTIVE
 from vae_anomaly.decisions.diagnosis import Evidence, diagnose_asset, diagnose_plant
@@ -45,7 +43,6 @@ from vae_anomaly.decisions.drift import Check, check_asset, with_control
 from vae_anomaly.decisions.drift_figures import WindowRows
 from vae_anomaly.errors import LakeError
 from vae_anomaly.package import ModelPackage
-from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.drift_rows import (
     Judgement,
     Window,
@@ -61,7 +58,7 @@ from vae_anomaly.steps.drift_windows import (
     refused_times,
 )
 from vae_anomaly.steps.feedback import read_feedback
-from vae_anomaly.steps.lines import last_judged, last_times
+from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.tracking import champion_package
 
 __all__ = ["MonitorReport", "monitor", "note_told"]
@@ -156,7 +153,7 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     line = f"drift:{package.digest[:16]}:{grid.length_us}"
     done = lake.writable(DRIFT).transaction_version(line)
     limit = plant.source.latest(datetime.now(UTC))
-    until = _judged_until(lake, spans, length_us=grid.length_us, limit=limit)
+    until = judged_by_all(lake.open(VERDICTS), spans, wait_us=grid.length_us, limit=limit)
     due = grid.numbers_within(max(end for _, end in spans.values()) + 1, until)
     new = [number for number in due if done is None or number > done]
     told = read_feedback(lake, numbered=plant.contract.label is not None).with_open
@@ -202,22 +199,6 @@ def _columns(package: ModelPackage) -> tuple[str, ...]:
     for entry in package.contract.context:
         names += [f"{entry.name}={level}" for level in entry.levels] or [entry.name]
     return tuple(names)
-
-
-def _judged_until(lake: Lake, assets: Collection[str], *, length_us: int, limit: int) -> int:
-    """Moment through which the champion has judged every asset, in microseconds since 1970.
-
-    An asset that sends nothing holds the others up by no more than a window: the moment lies no
-    further than that before the last verdict of all. Times after `limit` are a wrong clock's.
-    """
-    verdicts = lake.open(VERDICTS)
-    newest = last_judged(verdicts, limit=limit)
-    if newest is None:
-        raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
-    since = int(pa.scalar(newest, MOMENT).value) - length_us
-    where = (pc.field("line") == CHAMPION) & (pc.field("time") > as_timestamp(since))
-    last = last_times(verdicts, where & (pc.field("time") <= newest))
-    return min(last.get(asset, since) for asset in assets)
 
 
 def _learnt(lake: Lake, package: ModelPackage) -> dict[str, tuple[int, int]]:
