@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vae_anomaly.data.simulate import Simulation, plant_yaml, write_files
@@ -23,6 +24,9 @@ from vae_anomaly.data.simulate import Simulation, plant_yaml, write_files
 N_ASSETS = 4
 FIRST_ROWS = 100_000
 ROWS_PER_FILE = 100_000
+
+#: Ten million rows are nearly five years, and a row that lies after today is refused.
+START = datetime(2020, 1, 6, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def measure(step: str, plant: Path, n_rows: int) -> Measured:
 
 def at_size(n_rows: int, folder: Path) -> list[Measured]:
     """Ingest and score so many rows, by a model of the first few."""
-    simulation = Simulation(n_assets=N_ASSETS, n_rows=n_rows // N_ASSETS)
+    simulation = Simulation(n_assets=N_ASSETS, n_rows=n_rows // N_ASSETS, start=START)
     plant = folder / "plant.yml"
     plant.write_text(plant_yaml(simulation), encoding="utf-8")
     first = FIRST_ROWS // N_ASSETS

@@ -172,3 +172,66 @@ def test_sensor_that_the_contract_gains_makes_no_row_conflict(
     # what was read under the wider contract is held against it
     got = land(lake, chunk([("a", 3, 3.0, 8.0)]), content_id="e", path="f", last_row=1)
     assert got == Counts(n_read=1, n_quarantined=1)
+
+
+LATEST = 3  # seconds
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(chunks=st.lists(st.lists(entry, max_size=12), min_size=1, max_size=3))
+def test_landing_refuses_what_lies_after_the_latest_moment(
+    chunks: list[list[tuple[str, int, float | None, float]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Counts are those of the other rows alone, and the same when an attempt is repeated."""
+    lake = Lake(tmp_path_factory.mktemp("lake"), CONTRACT)
+    twin = naive.Landing()
+    for number, entries in enumerate(chunks):
+        options = {"content_id": f"c{number}", "path": "f", "last_row": len(entries)}
+        got = land(lake, chunk(entries), latest=LATEST * 10**6, **options)
+        within = [e for e in entries if e[1] <= LATEST]
+        _, accepted, refused, duplicate = twin.land(within)
+        refused += len(entries) - len(within)
+        assert got == Counts(len(entries), accepted, refused, duplicate)
+        assert land(lake, chunk(entries), latest=10**12, **options) == got, "a later attempt"
+    lake.writable(READINGS)
+    assert sorted(landed(lake), key=repr) == sorted(twin.rows(), key=repr)
+
+
+def test_killed_landing_refuses_later_what_it_refused_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment of the first attempt holds for all rows of the content, and for no other."""
+    lake = Lake(tmp_path, CONTRACT)
+    entries = [("a", 5, 1.0, 5.0), ("b", 5, 1.0, 5.0)]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> bool:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_anomaly.data.landing._quarantine", killed)
+        with pytest.raises(Killed):
+            land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=4 * 10**6)
+    again = land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=6 * 10**6)
+    more = chunk([("a", 6, 1.0, 5.0), ("a", 4, 1.0, 5.0)], first_row=3)
+    rest = land(lake, more, content_id="c", path="f", last_row=4, latest=6 * 10**6)
+    assert again == Counts(n_read=2, n_quarantined=2)
+    assert rest == Counts(n_read=2, n_accepted=1, n_quarantined=1)
+    assert quarantined(lake) == [(1, "time_ahead"), (2, "time_ahead"), (3, "time_ahead")]
+    land(lake, chunk(entries), content_id="d", path="g", last_row=2, latest=6 * 10**6)
+    assert landed(lake) == [("a", 4, 1.0, 5.0), ("a", 5, 1.0, 5.0), ("b", 5, 1.0, 5.0)]
+
+
+def test_what_a_rival_with_a_later_clock_has_accepted_stays_accepted(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, CONTRACT)
+    entries = [("a", 5, 1.0, 5.0), ("a", 5, 1.0, 5.0), ("a", 6, 1.0, 5.0)]
+    first, more = chunk(entries[:1]), chunk(entries)
+    land(lake, first, content_id="c", path="f", last_row=1, latest=9 * 10**6)
+    got = land(lake, more, content_id="c", path="f", last_row=3, latest=4 * 10**6)
+    assert got == Counts(n_read=3, n_accepted=1, n_quarantined=2)
+    assert landed(lake) == entries[:1]

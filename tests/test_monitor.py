@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pytest
+import sealed
 from crash import run_all, write_file, write_plant
+from judged_plant import champion_of, plant_with, registered
 from test_alarm_steps import RULE, plant_in, stream, write
 
-from vae_anomaly.config import PlantConfig, read_plant
-from vae_anomaly.data.lake import DRIFT, READINGS, VERDICTS, Lake, rows
+from vae_anomaly.config import ANY_TIME, PlantConfig, read_plant
+from vae_anomaly.data.lake import DRIFT, PARTS, READINGS, VERDICTS, Lake, commit, rows
+from vae_anomaly.data.schemas import TABLES
 from vae_anomaly.data.simulate import FOREVER, Fault, Simulation, plant_yaml, write_files
 from vae_anomaly.decisions.diagnosis import Diagnosis
 from vae_anomaly.errors import LakeError
@@ -22,6 +26,7 @@ from vae_anomaly.steps.drift_rows import Window
 from vae_anomaly.steps.freeze import frozen
 from vae_anomaly.steps.ingest import ingest
 from vae_anomaly.steps.label import label_alarms
+from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
 from vae_anomaly.steps.score import score
@@ -132,9 +137,90 @@ def test_figures_of_every_window_stand_in_the_run_of_the_champion(
 def test_what_was_never_trained_here_is_said(tmp_path: Path) -> None:
     plant = plant_in(tmp_path)
     lake = Lake(plant.lake, plant.contract)
-    lake.writable(VERDICTS)
     with pytest.raises(LakeError, match="vae-anomaly score"):
-        monitor_module._scored_until(lake)
+        judged_by_all(lake.writable(VERDICTS), ["a"], wait_us=1)
+
+
+def seconds(verdicts: dict[str, int]) -> pa.Table:
+    """Verdicts of the champion, the last one of each asset at so many seconds."""
+    entries = [
+        {"line": "champion", "asset": asset, "time": datetime.fromtimestamp(at, UTC), "late": False}
+        for asset, last in verdicts.items()
+        for at in range(last % 10, last + 1, 10)
+    ]
+    return pa.Table.from_pylist(entries, schema=TABLES[VERDICTS])
+
+
+@pytest.mark.parametrize(
+    ("last", "until"),
+    [
+        ({"a": 90, "b": 90}, 90),
+        ({"a": 90, "b": 72}, 72),  # b comes later, and is waited for
+        ({"a": 90, "b": 41}, 60),  # b is more than a window behind: it sends nothing any more
+        ({"a": 90}, 60),
+        ({"a": 90, "b": 72, "c": 50}, 72),  # the champion has not learnt c
+        ({"a": 90, "b": 72, "c": 110}, 80),  # c is ahead, and shows what time it is
+    ],
+)
+def test_windows_are_due_up_to_what_every_living_asset_has_passed(
+    last: dict[str, int], until: int, tmp_path: Path
+) -> None:
+    plant = plant_in(tmp_path)
+    write(plant, seconds(last))
+    lake = Lake(plant.lake, plant.contract)
+    assert judged_by_all(lake.open(VERDICTS), "ab", wait_us=30_000_000) == until * 1_000_000
+
+
+def test_a_wrong_clock_makes_no_window_due(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    write(plant, seconds({"a": 90, "b": 72}))
+    write(plant, seconds({"a": 4000})[-1:])
+    verdicts = Lake(plant.lake, plant.contract).open(VERDICTS)
+    for limit, until in ((1000, 72), (ANY_TIME // 1_000_000, 3970)):
+        found = judged_by_all(verdicts, "ab", wait_us=30_000_000, limit=limit * 1_000_000)
+        assert found == until * 1_000_000
+
+
+HOUR_ROWS, LEARNT_HOURS = 60, 3
+
+
+def deliver(plant: PlantConfig, asset: str, first_hour: int, last_hour: int) -> None:
+    """Take in a reading a minute of an asset, from one hour to another, and judge them."""
+    n = (last_hour - first_hour) * HOUR_ROWS
+    table = sealed.rows(2 * n, seed=ord(asset)).slice(0, n)
+    table = table.set_column(1, "pump", pa.array([asset] * n))
+    minutes = [(first_hour * 60 + i + 1) * 60_000_000 for i in range(n)]
+    table = table.set_column(0, "when", pa.array(minutes, pa.timestamp("us")))
+    pacsv.write_csv(table, Path(plant.source.path) / f"{asset}{first_hour}.csv")
+    ingest(plant)
+    score(plant)
+
+
+@pytest.mark.slow
+def test_a_window_waits_for_the_asset_that_delivers_late(tmp_path: Path, database: Path) -> None:
+    plant = plant_with(tmp_path, database)
+    monitoring = plant.monitoring.model_copy(update={"window": "1 hour"})
+    plant = plant.model_copy(update={"monitoring": monitoring})
+    champion_of(plant, registered(plant, "a"))
+    for asset in "ab":
+        deliver(plant, asset, 0, LEARNT_HOURS)
+    lake = Lake(plant.lake, plant.contract)
+    end = datetime.fromtimestamp(LEARNT_HOURS * 3600 - 1, UTC)
+    learnt = [
+        {"fingerprint": "a" * 64, "part": "train", "asset": asset, "end": end,
+         "start": datetime.fromtimestamp(0, UTC)} for asset in "ab"
+    ]  # fmt: skip
+    parts = lake.writable(PARTS)
+    assert commit(parts, pa.Table.from_pylist(learnt, schema=lake.schema(PARTS)), {"parts": 1})
+    deliver(plant, "a", LEARNT_HOURS, LEARNT_HOURS + 1)
+    assert monitor(plant).windows == (), "pump b has no row of the hour yet"
+    deliver(plant, "b", LEARNT_HOURS, LEARNT_HOURS + 1)
+    (window,) = monitor(plant).windows
+    assert window.number == LEARNT_HOURS
+    rates = {a: c.figure.value for a, own in window.checks.items() for c in own if c.name == "rows"}
+    assert rates == {"a": HOUR_ROWS, "b": HOUR_ROWS}
+    deliver(plant, "a", LEARNT_HOURS + 1, LEARNT_HOURS + 3)  # and b has died
+    assert [w.number for w in monitor(plant).new] == [LEARNT_HOURS + 1]
 
 
 def test_settings_of_monitoring_train_nothing_anew(tmp_path: Path) -> None:

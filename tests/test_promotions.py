@@ -471,7 +471,7 @@ def test_the_verdicts_say_which_model_judged_an_asset(plant: PlantConfig) -> Non
         judged_by(plant, "z", "1970-01-01")
     with pytest.raises(InputError, match="there are verdicts from 1970-01-01 00:00 to"):
         judged_by(plant, "a", "2026-01-01")
-    with pytest.raises(InputError, match="'March' is no time"):
+    with pytest.raises(InputError, match="'March' is not a time"):
         judged_by(plant, "a", "March")
 
 

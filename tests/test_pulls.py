@@ -118,6 +118,20 @@ def test_late_rows_within_the_overlap_are_found(table: Table, watermark: str) ->
     assert minutes(plant) == sorted([*range(1, 12), 7])
 
 
+@pytest.mark.parametrize("watermark", ["n", "time"])
+def test_row_of_a_wrong_clock_is_refused_once_and_hides_no_later_row(
+    table: Table, watermark: str
+) -> None:
+    plant = table.plant(watermark)
+    table.insert([row(1, 1), row(2, 60 * 24 * 365 * 60), row(3, 3)])
+    assert counts(ingest(plant)) == (3, 2, 1, 0)
+    assert minutes(plant) == [1, 3]
+    table.insert([row(4, 4)])
+    assert counts(ingest(plant))[1:3] == (1, 0)
+    assert minutes(plant) == [1, 3, 4]
+    assert refused(plant) == Counter(time_ahead=1)
+
+
 def test_row_without_watermark_is_not_lost(table: Table) -> None:
     plant = table.plant()
     table.insert([row(1, 1)])

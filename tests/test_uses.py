@@ -281,7 +281,7 @@ def test_what_is_asked_wrongly_is_answered_with_what_is_right(
         generate(plant, tmp_path / "a.xlsx")
     with pytest.raises(InputError, match="pump-01, pump-02"):
         interpolate(plant, out, asset="pump-9", start="2026-01-06", end="2026-01-07")
-    with pytest.raises(InputError, match="'tomorrow' is no time"):
+    with pytest.raises(InputError, match="'tomorrow' is not a time"):
         interpolate(plant, out, asset="pump-01", start="2026-01-06", end="tomorrow")
     with pytest.raises(InputError, match="give --asset too"):
         traverse(plant, out, at="2026-01-06")

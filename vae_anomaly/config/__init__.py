@@ -35,9 +35,10 @@ from vae_anomaly.config.plant import (
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
 from vae_anomaly.config.schedule import OFF, SCHEDULED, Schedule
-from vae_anomaly.config.source import WHITESPACE, Database, Source
+from vae_anomaly.config.source import ANY_TIME, WHITESPACE, Database, Source
 
 __all__ = [
+    "ANY_TIME",
     "MISSING_TEXTS",
     "OFF",
     "PARTS",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from vae_anomaly.config.section import Frozen
 
-__all__ = ["WHITESPACE", "Database", "Source"]
+__all__ = ["ANY_TIME", "WHITESPACE", "Database", "Source"]
 
 #: What `delimiter` says of columns that any number of blanks tells apart.
 WHITESPACE = "whitespace"
+
+#: Microseconds since 1970 of a moment that is after every row.
+ANY_TIME = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
 
 class Database(Frozen):
@@ -54,6 +58,12 @@ class Source(Frozen):
         "and left for the next ingest if it changes again; at 0, half a last line may be read: it "
         "is quarantined, or accepted with half a number, which then keeps the whole line out",
     )
+    max_ahead_s: float | None = Field(
+        default=86_400.0,
+        ge=0,
+        description="a row that lies further than so many seconds after the moment of its ingest "
+        "is refused: its clock is wrong; null takes it, for a replay whose clock runs ahead",
+    )
     storage: dict[str, str] = Field(
         default_factory=dict,
         description="options of the store behind a URL, such as endpoint_override; ${NAME} is "
@@ -71,3 +81,15 @@ class Source(Frozen):
                 f"delimiter {self.delimiter!r} must be one character, or '{WHITESPACE}'"
             )
         return self
+
+    def latest(self, now: datetime) -> int:
+        """Last moment that a row may have, in microseconds since 1970.
+
+        Examples
+        --------
+        >>> Source(path="in", max_ahead_s=60).latest(datetime.fromisoformat("1970-01-01T00:00Z"))
+        60000000
+        """
+        if self.max_ahead_s is None:
+            return ANY_TIME
+        return round(min(ANY_TIME, (now.timestamp() + self.max_ahead_s) * 1e6))

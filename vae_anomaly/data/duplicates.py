@@ -1,12 +1,12 @@
 """Rows of a chunk told apart by what the table holds: fresh, landed, the same, or conflicting.
 
 Rows are of one key when their asset and time are equal, in a long table their tag too. The first
-row of a key stays, whatever comes after it.
+row of a key stays, whatever comes after it. Rows ahead of their time are none of these, unless an
+earlier attempt has landed them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
+from vae_anomaly.data.ahead import is_ahead
 from vae_anomaly.data.lake import rows, rows_before
+from vae_anomaly.data.refusals import refused_readings
 from vae_anomaly.data.times import microseconds
 
 __all__ = ["Sorted", "told_apart"]
@@ -31,15 +34,30 @@ class Sorted:
     fresh: pa.Table  # not there yet: to be appended
     n_there: int  # there already, under this content and row: landed by an earlier attempt
     n_duplicate: int  # there already, with the same values
-    conflicting: pa.Table  # there already, with other values
+    conflicting: pa.Table  # there already, with other values; as the quarantine has them
+    ahead: pa.Table  # after the latest moment that a row may have; as a chunk has them
 
 
-def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
-    """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already."""
+def told_apart(
+    table: DeltaTable, chunk: pa.Table, content_id: str, *, latest: int = ANY_TIME
+) -> Sorted:
+    """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already.
+
+    Parameters
+    ----------
+    table : DeltaTable
+        The readings, or samples.
+    chunk : pa.Table
+        Rows that keep the contract.
+    content_id : str
+        Whose rows they are.
+    latest : int
+        Last moment that a row may have, in microseconds since 1970.
+    """
     chunk = chunk.combine_chunks()
     n = chunk.num_rows
     if not n:
-        return Sorted(chunk, 0, 0, _conflicting(chunk, np.zeros(0, np.int64)))
+        return Sorted(chunk, 0, 0, _conflicting(chunk), chunk)
     keys = _Keys.of(chunk)
     first = keys.first_of_each()  # (n,) row of the chunk that came first with this key
     mine = np.zeros(n, bool)
@@ -64,10 +82,12 @@ def told_apart(table: DeltaTable, chunk: pa.Table, content_id: str) -> Sorted:
     inside = (first != alone) & ~mine  # a later row of the chunk with the same key
     alike = _equal(chunk, chunk.take(first), dict.fromkeys(values, 0))
     same[inside & ~rival] = alike[inside & ~rival]
-    taken = (rival | inside) & ~mine
-    fresh = chunk.filter(pa.array(~taken & ~mine))
-    conflicting = _conflicting(chunk, np.flatnonzero(taken & ~same))
-    return Sorted(fresh, int(mine.sum()), int((taken & same).sum()), conflicting)
+    ahead = is_ahead(chunk["time"], latest) & ~mine
+    taken = (rival | inside) & ~mine & ~ahead
+    fresh = chunk.filter(pa.array(~taken & ~mine & ~ahead))
+    conflicting = _conflicting(chunk.filter(pa.array(taken & ~same)))
+    n_duplicate = int((taken & same).sum())
+    return Sorted(fresh, int(mine.sum()), n_duplicate, conflicting, chunk.filter(pa.array(ahead)))
 
 
 @dataclass(frozen=True)
@@ -151,26 +171,11 @@ def _equal(left: pa.Table, right: pa.Table, columns: dict[str, int]) -> np.ndarr
     return equal
 
 
-def _conflicting(chunk: pa.Table, which: np.ndarray) -> pa.Table:
+def _conflicting(rows_out: pa.Table) -> pa.Table:
     """The rows that other values of the same key keep out, as the quarantine has them."""
-    rows_out = chunk.take(pa.array(which, pa.int64()))
-    raw = [_as_json(row) for row in rows_out.drop_columns(["row"]).to_pylist()]
-    key = "asset, time and tag" if "sensor" in chunk.column_names else "asset and time"
+    key = "asset, time and tag" if "sensor" in rows_out.column_names else "asset and time"
     detail = f"another row with this {key}, but other values, was there first and stays"
-    return pa.table(
-        {
-            "row": rows_out["row"],
-            "reason": pa.array(["conflicting"] * len(raw), pa.string()),
-            "detail": pa.array([detail] * len(raw), pa.string()),
-            "raw": pa.array(raw, pa.string()),
-            "asset": rows_out["asset"],
-            "time": rows_out["time"],
-        }
-    )
-
-
-def _as_json(row: dict[str, object]) -> str:
-    return json.dumps({name: None if v is None else str(v) for name, v in row.items()})
+    return refused_readings(rows_out, "conflicting", [detail] * rows_out.num_rows)
 
 
 def _codes(table: pa.Table, known: dict[str, pa.Array]) -> np.ndarray:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,8 @@ import pyarrow.parquet as pq
 
 from vae_anomaly.config import Exclusion
 from vae_anomaly.data.parts import Interval
-from vae_anomaly.errors import ConfigError, closest
+from vae_anomaly.data.times import moment_of
+from vae_anomaly.errors import ConfigError, InputError, closest
 
 __all__ = ["Excluded", "read_exclusions", "without"]
 
@@ -52,7 +52,7 @@ def read_exclusions(exclusions: Sequence[Exclusion], zone: str) -> tuple[Exclude
     found: list[Excluded] = []
     for entry in exclusions:
         if entry.path:
-            found += _of_table(Path(entry.path), entry, ZoneInfo(zone))
+            found += _of_table(Path(entry.path), entry, zone)
         else:
             assert entry.start is not None
             assert entry.end is not None  # the settings saw to both
@@ -62,7 +62,7 @@ def read_exclusions(exclusions: Sequence[Exclusion], zone: str) -> tuple[Exclude
     return tuple(found)
 
 
-def _of_table(path: Path, entry: Exclusion, zone: ZoneInfo) -> Iterator[Excluded]:
+def _of_table(path: Path, entry: Exclusion, zone: str) -> Iterator[Excluded]:
     table = _read(path)
     for name in COLUMNS[:2]:
         if name not in table.column_names:
@@ -91,14 +91,12 @@ def _read(path: Path) -> pa.Table:
         raise ConfigError(f"exclusions: {path} cannot be read: {error}") from error
 
 
-def _moment(cell: object, zone: ZoneInfo, where: str) -> int:
+def _moment(cell: object, zone: str, where: str) -> int:
+    """A cell with a time, typed or as a text, in microseconds since 1970."""
     try:
-        moment = cell if isinstance(cell, datetime) else datetime.fromisoformat(str(cell).strip())
-    except ValueError as error:
-        raise ConfigError(
-            f"{where}: '{cell}' is not a time in ISO 8601, such as 2026-03-09T10:00:00Z"
-        ) from error
-    return _micros(moment if moment.tzinfo is not None else moment.replace(tzinfo=zone))
+        return moment_of(str(cell), zone)
+    except InputError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _micros(moment: datetime) -> int:

@@ -3,7 +3,9 @@
 The commit to `readings` decides, alone: a row is *accepted* when `readings` holds it under this
 content and row number. What is left of a chunk is thereby a *duplicate* (the same key and values
 stand there already) or *conflicting* (other values; the first stays). So whoever is killed between
-two commits, or meets a rival, looks again and comes to the same result.
+two commits, or meets a rival, looks again and comes to the same result. Rows that lie after the
+latest moment that a row may have are refused as `time_ahead`; the commit that first leaves such a
+row out notes that moment for the content, and every later attempt goes by it.
 
 Where readings are formed from samples, all this is said of `samples` instead, and in a long table
 the key of a row is its asset, tag and time.
@@ -19,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
+from vae_anomaly.data.ahead import refused_ahead
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.duplicates import Sorted, told_apart
 from vae_anomaly.data.lake import (
@@ -38,6 +42,9 @@ CHUNK_ROWS = 100_000
 
 #: Rows of a long table hold one value each.
 LONG_CHUNK_ROWS = 500_000
+
+#: What stands before a content id, in the transaction of the latest moment of its rows.
+LATEST = "latest:"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def land(
     content_id: str,
     path: str,
     last_row: int,
+    latest: int = ANY_TIME,
     comes_again: bool = False,
 ) -> Counts:
     """Append one chunk of a file to the lake, unless an earlier attempt did.
@@ -85,6 +93,9 @@ def land(
         The file, for the quarantine.
     last_row : int
         Number of the chunk's last row within the file.
+    latest : int
+        Last moment that a row may have, in microseconds since 1970; one that an earlier attempt
+        noted for this content holds in its place.
     comes_again : bool
         Rows of this path may have been read before, under other numbers: one that is refused for
         the same reason with the same cells is a duplicate.
@@ -99,22 +110,29 @@ def land(
     LakeError
         Other processes committed first too many times.
     """
-    result: list[Sorted] = []
+    result: list[tuple[Sorted, int]] = []
 
     def attempt() -> bool:
         table = lake.writable(lake.landing)
-        told = told_apart(table, checked.accepted, content_id)
-        result[:] = [told]
-        if not told.fresh.num_rows:
+        noted = transaction_number(table, LATEST + content_id)
+        limit = latest if noted is None else noted
+        told = told_apart(table, checked.accepted, content_id, latest=limit)
+        result[:] = [(told, limit)]
+        is_first = noted is None and told.ahead.num_rows > 0
+        if not told.fresh.num_rows and not is_first:
             return True
         number = (transaction_number(table, INGEST) or 0) + 1
         landed = max(last_row, transaction_number(table, content_id) or 0)
         data = _with_provenance(told.fresh, table, content_id, number)
-        return commit(table, data, {INGEST: number, content_id: landed})
+        numbers = {INGEST: number, content_id: landed}
+        if is_first:
+            numbers[LATEST + content_id] = limit
+        return commit(table, data, numbers)
 
     until_committed(attempt)
-    told = result[0]
-    refused = pa.concat_tables([checked.rejected, told.conflicting])
+    told, limit = result[0]
+    ahead = refused_ahead(told.ahead, limit)
+    refused = pa.concat_tables([checked.rejected, told.conflicting, ahead])
     n_refused, n_again = refused.num_rows, 0
     if n_refused and comes_again:
         news: list[pa.Table] = []

@@ -1,7 +1,9 @@
 """Why a row is refused, and what the quarantine says of it.
 
 A rejected row has one reason, the first of ``REASONS`` that applies (and for one reason, the first
-column in the order of the contract).
+column in the order of the contract). A row that keeps the contract can be refused by what the lake
+holds (`conflicting`, see `data.duplicates`) or by the moment of the ingest (`time_ahead`, see
+`data.ahead`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import Mask, as_texts
 from vae_anomaly.data.times import MOMENT
 
-__all__ = ["DETAILS", "REASONS", "REJECTED_SCHEMA", "Fault", "rejected_rows", "shown"]
+__all__ = ["DETAILS", "REASONS", "REJECTED_SCHEMA", "Fault", "refused_readings", "rejected_rows",
+           "shown"]  # fmt: skip
 
 #: Why a row is rejected: code → one sentence. The first that applies is the row's.
 REASONS: dict[str, str] = {
@@ -119,6 +122,23 @@ def rejected_rows(
     told = table.take(which)
     reason = [faults[place].reason for place in places]
     columns = [rows["_row"], reason, detail, raw, told["asset"], told["time"]]
+    return pa.table(columns, schema=REJECTED_SCHEMA)
+
+
+def refused_readings(rows: pa.Table, reason: str, details: list[str]) -> pa.Table:
+    """Rows that keep the contract and are refused for another reason, each with its detail.
+
+    Parameters
+    ----------
+    rows : pa.Table
+        Columns of accepted rows.
+    reason : str
+    details : list of str
+        One a row.
+    """
+    values = rows.drop_columns(["row"]).to_pylist()
+    raw = [json.dumps({k: None if v is None else str(v) for k, v in row.items()}) for row in values]
+    columns = [rows["row"], [reason] * len(raw), details, raw, rows["asset"], rows["time"]]
     return pa.table(columns, schema=REJECTED_SCHEMA)
 
 

@@ -28,9 +28,9 @@ from vae_anomaly.data.cells import (
     means_missing,
     read_numbers,
 )
-from vae_anomaly.errors import ContractError
+from vae_anomaly.errors import ContractError, InputError
 
-__all__ = ["MOMENT", "Later", "Micros", "microseconds", "read_times"]
+__all__ = ["MOMENT", "Later", "Micros", "microseconds", "moment_of", "read_times"]
 
 #: Type of a time, everywhere: microseconds in UTC.
 MOMENT = pa.timestamp("us", "UTC")
@@ -98,6 +98,30 @@ def microseconds(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """(n,) moments of a column without nulls, as microseconds since 1970."""
     moments: npt.NDArray[np.int64] = times.cast(pa.int64()).to_numpy()
     return moments
+
+
+def moment_of(text: str, zone: str) -> int:
+    """A time as people write it, in microseconds since 1970; without a zone it is in the plant's.
+
+    Raises
+    ------
+    InputError
+        It is no time.
+
+    Examples
+    --------
+    >>> moment_of("1970-01-01T01:00:00.000007", "Europe/Berlin")
+    7
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InputError(
+            f"'{text}' is not a time in ISO 8601, such as 2026-03-09T10:00 or 2026-03-09T10:00:00Z"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    return (moment - EPOCH.replace(tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def read_times(

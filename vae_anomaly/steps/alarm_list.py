@@ -89,7 +89,8 @@ def alarm_list(
             raise InputError(f"{name}={value:g} is no period; give a number above 0")
     lake = Lake(plant.lake, plant.contract)
     table, verdicts = lake.open(ALARMS), lake.open(VERDICTS)
-    until = last_judged(verdicts) or datetime.now(UTC)
+    now = datetime.now(UTC)
+    until = last_judged(verdicts, limit=plant.source.latest(now)) or now
     since = until - timedelta(days=days)
     own = pc.field("asset") == asset if asset else pc.scalar(True)
     batches = list(rows(table, where=pc.field("end") >= since))

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
+from vae_anomaly.data.times import moment_of
 from vae_anomaly.errors import InputError, closest
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.lines import Line, Stretch, judge_line, judged_through
-from vae_anomaly.steps.model_rows import moment_of
 from vae_anomaly.steps.promote import known_version
 from vae_anomaly.table import Table
 from vae_anomaly.tracking import champion_package, open_tracking
@@ -87,7 +87,7 @@ def backfill(
         Its package is damaged.
     """
     zone = plant.contract.time.zone
-    first, last = (int(moment_of(text, zone).astype(np.int64)) for text in (start, end))
+    first, last = (moment_of(text, zone) for text in (start, end))
     if first >= last:
         raise InputError(f"--from {start} is not before --to {end}; nothing lies between them")
     lake = Lake(plant.lake, plant.contract)
@@ -96,7 +96,8 @@ def backfill(
         _refuse_unknown(lake, asset)
     line = _line(plant, model_version, Stretch(first, last, asset))
     begins = judged_through(lake.writable(VERDICTS), line.name) + 1
-    statuses = judge_line(lake, line, readings.version(), on_group=on_group).statuses
+    limit = plant.source.latest(datetime.now(UTC))
+    statuses = judge_line(lake, line, readings.version(), limit=limit, on_group=on_group).statuses
     report = BackfillReport(
         line.name, line.model_version, dict(statuses), begins, readings.version()
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 
 from vae_anomaly.config import PlantConfig
+from vae_anomaly.data.ahead import is_ahead, refused_ahead
 from vae_anomaly.data.clocks import FileClock
-from vae_anomaly.data.contract import Checked, check_batch, check_header
+from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.landing import CHUNK_ROWS
 from vae_anomaly.data.sources import asset_stem, list_files, read_batches
 from vae_anomaly.data.sources.databases import asset_of, place_of, read_table
@@ -85,13 +87,19 @@ class CheckReport:
 
 
 def check(
-    plant: PlantConfig, *, on_file: Callable[[FileCheck, int], None] = lambda report, n: None
+    plant: PlantConfig,
+    *,
+    now: datetime | None = None,
+    on_file: Callable[[FileCheck, int], None] = lambda report, n: None,
 ) -> CheckReport:
     """Read all of the source and tell what an ingest into an empty lake would refuse.
 
     Parameters
     ----------
     plant : PlantConfig
+    now : datetime, optional
+        The moment of the ingest, with its zone; a row far after it would be refused. By default,
+        now.
     on_file : callable, optional
         Called after each file with its report and the number of files in all.
 
@@ -100,24 +108,29 @@ def check(
     SourceError
         Nothing lies where the source points.
     """
-    seen = _Seen()
+    seen, latest = _Seen(), plant.source.latest(now or datetime.now(UTC))
     if plant.source.database is not None:
         table = plant.source.database
         batches = read_table(table, plant.contract, batch_rows=CHUNK_ROWS)
-        report = _check(batches, place_of(table), asset_of(table), plant, seen)
+        report = _check(batches, place_of(table), asset_of(table), plant, seen, latest)
         on_file(report, 1)
         return CheckReport((report,), seen.n_keys < MOST_KEYS)
     files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
     reports: list[FileCheck] = []
     for file in files:
         batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
-        reports.append(_check(batches, file.path, asset_stem(file.path), plant, seen))
+        reports.append(_check(batches, file.path, asset_stem(file.path), plant, seen, latest))
         on_file(reports[-1], len(files))
     return CheckReport(tuple(reports), seen.n_keys < MOST_KEYS)
 
 
 def _check(
-    batches: Iterator[pa.RecordBatch], path: str, asset: str, plant: PlantConfig, seen: _Seen
+    batches: Iterator[pa.RecordBatch],
+    path: str,
+    asset: str,
+    plant: PlantConfig,
+    seen: _Seen,
+    latest: int,
 ) -> FileCheck:
     """Hold the batches of a file or a table against the contract."""
     n_read = n_accepted = n_repeated = n_conflicting = 0
@@ -130,10 +143,13 @@ def _check(
             checked = check_batch(
                 batch, plant.contract, asset=asset, decimal=plant.source.decimal, clock=clock
             )
+            ahead = is_ahead(checked.accepted["time"], latest)
+            accepted = checked.accepted.filter(pa.array(~ahead))
             n_read += batch.num_rows
-            n_accepted += checked.accepted.num_rows
-            _count(refused, checked)
-            again = seen.take_in(checked.accepted)
+            n_accepted += accepted.num_rows
+            _count(refused, checked.rejected)
+            _count(refused, refused_ahead(checked.accepted.filter(pa.array(ahead)), latest))
+            again = seen.take_in(accepted)
             n_repeated += again.n_repeated
             n_conflicting += again.n_conflicting
     except (SourceError, ContractError) as failure:
@@ -141,13 +157,13 @@ def _check(
     return FileCheck(path, n_read, n_accepted, refused, n_repeated, n_conflicting, error)
 
 
-def _count(refused: dict[str, Refused], checked: Checked) -> None:
+def _count(refused: dict[str, Refused], rejected: pa.Table) -> None:
     """Add a batch's refused rows to those of the file."""
-    reasons = checked.rejected["reason"].to_pylist()
+    reasons = rejected["reason"].to_pylist()
     for at, reason in enumerate(reasons):
         first = refused.get(reason)
         if first is None:
-            row, detail = (checked.rejected[name][at].as_py() for name in ("row", "detail"))
+            row, detail = (rejected[name][at].as_py() for name in ("row", "detail"))
             refused[reason] = Refused(1, row, detail)
         else:
             refused[reason] = Refused(first.n_rows + 1, first.row, first.detail)

@@ -44,9 +44,10 @@ class FileReport:
     `status` is one of *ingested*; *repeated* (this very content was read from another path);
     *quarantined* (it cannot be read, or not to its end: `reason` says why and from which row);
     *unchanged* (same path, size, time and contract as before: not read again); *growing* (it
-    changed while it was watched: left for the next ingest). `is_passing` holds where the file
-    system refused: such a file is tried again next time. `cells` says what became of every cell of
-    every sensor in the rows that were read; `order`, which rows lie before earlier ones.
+    changed while it was watched: left for the next ingest). Of an ingested file `reason` says how
+    many rows lie after now. `is_passing` holds where the file system refused: such a file is tried
+    again next time. `cells` says what became of every cell of every sensor in the rows that were
+    read; `order`, which rows lie before earlier ones.
     """
 
     path: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import ALARMS, Lake, as_timestamp
@@ -38,7 +37,7 @@ class Freeze:
         named = [f"{a.alarm_id} of {a.asset}" for a in self.alarms[:MOST_NAMED]]
         more = len(self.alarms) - len(named)
         which = ", ".join(named) + (f" and {more} more" if more else "")
-        since = f"since {_moment(self.alarms[0].start):%Y-%m-%d %H:%M} UTC"
+        since = f"since {as_timestamp(self.alarms[0].start).as_py():%Y-%m-%d %H:%M} UTC"
         what = "`vae-anomaly label`, or train with --even-so"
         if len(self.alarms) == 1:
             return f"frozen: alarm {which} is open {since}; say what it is with {what}"
@@ -65,8 +64,3 @@ def frozen(plant: PlantConfig) -> Freeze:
         if alarm.state in (ACTIVE, LATCHED) and alarm.alarm_id not in answered
     ]
     return Freeze(tuple(sorted(found, key=lambda alarm: (alarm.start, alarm.alarm_id))))
-
-
-def _moment(microseconds: int) -> datetime:
-    found: datetime = as_timestamp(microseconds).as_py()
-    return found

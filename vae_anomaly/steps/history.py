@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import VERDICTS, Lake, as_timestamp, rows
-from vae_anomaly.data.times import microseconds
+from vae_anomaly.data.times import microseconds, moment_of
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.errors import InputError, closest
 from vae_anomaly.steps.alarms import CHAMPION
-from vae_anomaly.steps.model_rows import moment_of
 from vae_anomaly.steps.promotions import Promotion, read_promotions
 from vae_anomaly.table import Table
 
@@ -90,11 +89,11 @@ def judged_by(plant: PlantConfig, asset: str, at: str) -> list[Judgement]:
         Nothing was ever scored.
     """
     zone, is_day = plant.contract.time.zone, len(at.strip()) == len("2026-03-03")
-    start = int(moment_of(at, zone).astype(np.int64))
+    start = moment_of(at, zone)
     lake = Lake(plant.lake, plant.contract)
     own = (pc.field("line") == CHAMPION) & (pc.field("asset") == asset)
     if is_day:
-        end = int(moment_of(f"{at.strip()}T23:59:59.999999", zone).astype(np.int64))
+        end = moment_of(f"{at.strip()}T23:59:59.999999", zone)
         when = pc.field("time") >= as_timestamp(start)
         found = _read(lake, own & when & (pc.field("time") <= as_timestamp(end)))
     else:

@@ -10,11 +10,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pyarrow as pa
 from pydantic import JsonValue
 
 from vae_anomaly.config import Database, PlantConfig, settings_digest
+from vae_anomaly.data.ahead import LOOK_AT, TIME_AHEAD
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.lake import (
@@ -57,7 +59,10 @@ logger = logging.getLogger(__name__)
 
 
 def ingest(
-    plant: PlantConfig, *, on_file: Callable[[FileReport, int], None] = lambda report, n: None
+    plant: PlantConfig,
+    *,
+    now: datetime | None = None,
+    on_file: Callable[[FileReport, int], None] = lambda report, n: None,
 ) -> IngestReport:
     """Read what is new in the source into the lake.
 
@@ -65,6 +70,8 @@ def ingest(
     ----------
     plant : PlantConfig
         Names the source, the contract and the lake.
+    now : datetime, optional
+        The moment of this ingest, with its zone; a row far after it is refused. By default, now.
     on_file : callable, optional
         Called after each file with its report and the number of files in all.
 
@@ -83,20 +90,24 @@ def ingest(
     lake = Lake(plant.lake, plant.contract)
     refuse_other_layout(lake)
     lake.writable(READINGS)
+    latest = plant.source.latest(now or datetime.now(UTC))
     if plant.source.database is not None:
-        report = _pull(lake, plant, plant.source.database, on_file)
+        report = _pull(lake, plant, plant.source.database, latest, on_file)
     else:
-        report = _read_files(lake, plant, on_file)
+        report = _read_files(lake, plant, latest, on_file)
     shaped = shape(lake) if plant.contract.is_shaped else None
     return replace(report, shaped=shaped, readings_version=lake.open(READINGS).version())
 
 
 def _read_files(
-    lake: Lake, plant: PlantConfig, on_file: Callable[[FileReport, int], None]
+    lake: Lake,
+    plant: PlantConfig,
+    latest: int,
+    on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Land what is new in the files of the source."""
     files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
-    known = Known.of(lake, settings_digest(plant.contract, _dialect(plant)))
+    known = Known.of(lake, _settings_digest(plant))
     growing = still_growing((f for f in files if not known.is_unchanged(f)), plant.source)
     reports: list[FileReport] = []
     reasons: Counter[str] = Counter()
@@ -106,8 +117,10 @@ def _read_files(
             reason = "it is still being written, and left for the next ingest"
             report = FileReport(file.path, "growing", reason=reason)
         elif not known.is_unchanged(file):
-            report = _ingest_file(lake, plant, file, known)
-            reasons.update(reasons_of(lake, known.contents.get(file.path, ""), report))
+            report = _ingest_file(lake, plant, file, known, latest)
+            refused = reasons_of(lake, known.contents.get(file.path, ""), report)
+            report = _with_ahead(report, refused[TIME_AHEAD])
+            reasons.update(refused)
             logger.info("%s: %s %s", file.path, report.status, report.counts)
         reports.append(report)
         on_file(report, len(files))
@@ -118,34 +131,49 @@ def _pull(
     lake: Lake,
     plant: PlantConfig,
     database: Database,
+    latest: int,
     on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Read a table on from its last watermark.
 
     A pull that was killed begins again under the same content id, so its rows are its own.
     """
-    place, digest = place_of(database), settings_digest(plant.contract)
+    place, digest = place_of(database), _settings_digest(plant)
     before = last_pull(lake, place, digest)
     lower = lower_bound(before.watermark, database.overlap)
     content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
-    seen = Watermark(before.watermark)
+    seen = Watermark(before.watermark, latest)
     batches = read_table(
         database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
     )
     asset = asset_of(database)
-    report = _land(lake, plant, batches, place, asset, content_id, comes_again=True)
+    report = _land(lake, plant, batches, place, asset, content_id, latest, comes_again=True)
     if not report.counts.complete:
         raise LakeError(f"{place}: the counts do not add up to the rows read: {report.counts}")
     reports = [report]
     as_file = SourceFile(place, 0, before.n_pulls)
     until_committed(lambda: remember(lake, as_file, digest, content_id, reports, seen.text))
     logger.info("%s: %s, watermark %s", place, report.counts, seen.text or "none")
-    on_file(reports[0], 1)
     reasons = reasons_of(lake, content_id, reports[0], exact=False)
-    return IngestReport(tuple(reports), dict(reasons))
+    report = _with_ahead(reports[0], reasons[TIME_AHEAD])
+    on_file(report, 1)
+    return IngestReport((report,), dict(reasons))
 
 
-def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known) -> FileReport:
+def _with_ahead(report: FileReport, n_ahead: int) -> FileReport:
+    """The report, with a word on rows that lie after now; the louder if they are all of them."""
+    if not n_ahead or report.status == "quarantined":
+        return report
+    n_read = report.counts.n_read
+    which = "all" if n_ahead == n_read else f"{n_ahead:,} of"
+    reason = f"{which} {n_read:,} rows lie after now and are refused; {LOOK_AT}"
+    logger.warning("%s: %s", report.path, reason)
+    return replace(report, reason=reason)
+
+
+def _ingest_file(
+    lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, latest: int
+) -> FileReport:
     stem = asset_stem(file.path)
     try:
         digest = content_digest(file, plant.source)
@@ -159,7 +187,7 @@ def _ingest_file(lake: Lake, plant: PlantConfig, file: SourceFile, known: Known)
     if content_id in known.done:
         report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
     else:
-        report = _land_file(lake, plant, file, content_id)
+        report = _land_file(lake, plant, file, content_id, latest)
     if not report.counts.complete:
         raise LakeError(f"{file.path}: the counts do not add up to the rows read: {report.counts}")
     if not report.is_passing:
@@ -174,9 +202,11 @@ def _batch_rows(plant: PlantConfig) -> int:
     return CHUNK_ROWS if plant.contract.long is None else LONG_CHUNK_ROWS
 
 
-def _land_file(lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str) -> FileReport:
+def _land_file(
+    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, latest: int
+) -> FileReport:
     batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
-    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id)
+    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id, latest)
 
 
 def _land(
@@ -186,6 +216,7 @@ def _land(
     path: str,
     asset: str,
     content_id: str,
+    latest: int,
     *,
     comes_again: bool = False,
 ) -> FileReport:
@@ -210,6 +241,7 @@ def _land(
                 content_id=content_id,
                 path=path,
                 last_row=last_row,
+                latest=latest,
                 comes_again=comes_again,
             )
     except (SourceError, ContractError) as error:
@@ -234,7 +266,12 @@ def _is_passing(error: BaseException | None) -> bool:
     return False
 
 
-def _dialect(plant: PlantConfig) -> JsonValue:
+def _settings_digest(plant: PlantConfig) -> str:
+    """Of all that decides what becomes of a row: when it changes, the source is read anew."""
     names = {"format", "delimiter", "decimal", "encoding", "skip_lines", "header", "sheet"}
-    dialect: JsonValue = plant.source.model_dump(mode="json", include=names)
-    return dialect
+    dialect = plant.source.model_dump(mode="json", include=names)
+    clock = plant.source.model_dump(mode="json", include={"max_ahead_s"}, exclude_defaults=True)
+    parts: list[JsonValue] = [clock] if clock else []
+    if plant.source.database is None:
+        parts = [dialect | clock]
+    return settings_digest(plant.contract, *parts)

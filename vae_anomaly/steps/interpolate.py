@@ -12,12 +12,13 @@ from vae_anomaly import latent
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.as_read import as_read, sensor_table
 from vae_anomaly.data.lake import Lake
+from vae_anomaly.data.times import moment_of
 from vae_anomaly.latent.windows import raw_windows
 from vae_anomaly.steps.chosen import CHAMPION, chosen, scorer_of
 from vae_anomaly.steps.generate import clipped_note, numbered
 from vae_anomaly.steps.latent_pictures import draw_way, image_shape, labels
 from vae_anomaly.steps.made import Made, check_ending, write_table
-from vae_anomaly.steps.model_rows import asset_rows, moment_of, row_at, time_text
+from vae_anomaly.steps.model_rows import asset_rows, row_at, time_text
 
 __all__ = ["interpolate"]
 

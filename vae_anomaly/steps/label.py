@@ -6,14 +6,14 @@ import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, Lake, rows
+from vae_anomaly.data.times import moment_of
 from vae_anomaly.errors import InputError, SourceError, closest
-from vae_anomaly.steps.label_file import LabelRow, moment_of, read_label_file, verdict_of
+from vae_anomaly.steps.label_file import LabelRow, read_label_file, verdict_of
 from vae_anomaly.steps.said import (
     FAILURE,
     Alarm,
@@ -119,9 +119,7 @@ def label_failure(
     if asset not in (assets := _assets(lake)):
         given = f"asset '{asset}' is not known" if asset else "no asset is named"
         raise InputError(f"{given}; {closest(asset, assets)}")
-    moment = moment_of(at, ZoneInfo(plant.contract.time.zone))
-    if moment is None:
-        raise InputError(f"'{at}' is not a time in ISO 8601, such as 2026-03-09T10:00:00Z")
+    moment = moment_of(at, plant.contract.time.zone)
     speaker = who or _login_name()
     entry = Said(asset, moment, moment, FAILURE, None, fault or None, speaker, comment)
     return _told(lake, [entry])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from vae_anomaly.errors import SourceError, closest
+from vae_anomaly.data.times import moment_of
+from vae_anomaly.errors import InputError, SourceError, closest
 from vae_anomaly.steps.said import FAILURE, FAULT, VERDICTS_OF_PEOPLE, Verdict
 
-__all__ = ["LabelRow", "moment_of", "read_label_file", "verdict_of"]
+__all__ = ["LabelRow", "read_label_file", "verdict_of"]
 
 #: Columns of our own files; `verdict` must be there, and an alarm or a span.
 COLUMNS = ("alarm_id", "asset", "start", "end", "verdict", "fault", "who", "comment")
@@ -66,9 +65,9 @@ def read_label_file(
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     only = asset or (next(iter(assets)) if len(assets) == 1 else "")
-    entries = _entries(path, cells, ZoneInfo(zone))
+    entries = _entries(path, cells)
     found = [
-        _row(entry, only, assets, ZoneInfo(zone), f"{path}, row {number}", number)
+        _row(entry, only, assets, zone, f"{path}, row {number}", number)
         for number, entry in entries
     ]
     if not found:
@@ -77,13 +76,13 @@ def read_label_file(
 
 
 def _entries(
-    path: Path, cells: Sequence[tuple[int, list[str]]], zone: ZoneInfo
+    path: Path, cells: Sequence[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Each row by the names of its columns."""
     if not cells:
         return
     header = cells[0][1]
-    is_spans = len(header) == 2 and all(moment_of(cell, zone) is not None for cell in header)
+    is_spans = len(header) == 2 and all(map(_is_time, header))
     names = ["start", "end"] if is_spans else header
     for name in names:
         if name not in COLUMNS:
@@ -109,7 +108,7 @@ def _row(
     entry: Mapping[str, str],
     asset: str,
     assets: Collection[str],
-    zone: ZoneInfo,
+    zone: str,
     where: str,
     number: int,
 ) -> LabelRow:
@@ -158,21 +157,18 @@ def verdict_of(text: str, fault: str = "") -> Verdict:
     raise ValueError(f"verdict '{text}' is not known; {closest(verdict, VERDICTS_OF_PEOPLE)}")
 
 
-def _known_moment(cell: str, zone: ZoneInfo, where: str) -> int:
-    moment = moment_of(cell, zone)
-    if moment is None:
-        raise SourceError(
-            f"{where}: '{cell}' is not a time in ISO 8601, such as 2026-03-09T10:00:00Z; "
-            "a row has an alarm_id, or asset, start and end"
-        )
-    return moment
-
-
-def moment_of(cell: str, zone: ZoneInfo) -> int | None:
-    """Microseconds since 1970 of a time; None of anything else."""
+def _known_moment(cell: str, zone: str, where: str) -> int:
     try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
-    return round(moment.timestamp() * 1e6)
+        return moment_of(cell, zone)
+    except InputError as error:
+        raise SourceError(
+            f"{where}: {error}; a row has an alarm_id, or asset, start and end"
+        ) from error
+
+
+def _is_time(cell: str) -> bool:
+    try:
+        moment_of(cell, "UTC")
+    except InputError:
+        return False
+    return True

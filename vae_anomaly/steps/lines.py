@@ -15,7 +15,7 @@ that commits, so of two processes on one line one commits and the other looks ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME
 from vae_anomaly.data.context import with_left_context
 from vae_anomaly.data.lake import (
     READINGS,
@@ -38,14 +39,15 @@ from vae_anomaly.data.lake import (
     version_groups,
 )
 from vae_anomaly.data.schemas import completed
-from vae_anomaly.data.times import microseconds
+from vae_anomaly.data.times import MOMENT, microseconds
 from vae_anomaly.data.windows import by_asset
+from vae_anomaly.errors import LakeError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION
 from vae_anomaly.streaming import judge
 
-__all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_through",
-           "last_judged", "line_verdicts"]  # fmt: skip
+__all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_by_all",
+           "judged_through", "last_judged", "line_verdicts"]  # fmt: skip
 
 #: Columns that say who judged.
 SIGNED_BY = ("line", "model_version", "package_digest")
@@ -122,26 +124,51 @@ def judged_through(verdicts: DeltaTable, line: str) -> int:
     return -1 if number is None else number
 
 
-def last_judged(verdicts: DeltaTable) -> datetime | None:
+def last_judged(verdicts: DeltaTable, *, limit: int = ANY_TIME) -> datetime | None:
     """Time of the champion's last verdict; None where it has judged nothing.
 
-    A file that one line wrote says it in its statistics; only those of several lines are read, and
-    no further back than need be.
+    A file that one line wrote says it in its statistics; only those of several lines, and of times
+    after `limit` (microseconds since 1970: such are a wrong clock's), are read, and no further back
+    than need be.
     """
+    end = as_timestamp(limit).as_py()
     actions = pa.table(verdicts.get_add_actions(flatten=True))
-    latest, mixed = None, False
+    latest, unsure = None, False
     for entry in actions.select(["min.line", "max.line", "max.time"]).to_pylist():
-        if entry["min.line"] == entry["max.line"] == CHAMPION:
+        is_own = entry["min.line"] == entry["max.line"] == CHAMPION
+        if is_own and entry["max.time"] <= end:
             latest = entry["max.time"] if latest is None else max(latest, entry["max.time"])
         else:
-            mixed |= entry["min.line"] <= CHAMPION <= entry["max.line"]
-    if mixed:
-        champion = pc.field("line") == CHAMPION
-        later = champion if latest is None else champion & (pc.field("time") > latest)
+            unsure |= entry["min.line"] <= CHAMPION <= entry["max.line"]
+    if unsure:
+        known = (pc.field("line") == CHAMPION) & (pc.field("time") <= end)
+        later = known if latest is None else known & (pc.field("time") > latest)
         for batch in rows(verdicts, columns=["time"], where=later):
             found = pc.max(batch["time"]).as_py()
             latest = found if latest is None else max(latest, found)
     return latest
+
+
+def judged_by_all(
+    verdicts: DeltaTable, assets: Collection[str], *, wait_us: int, limit: int = ANY_TIME
+) -> int:
+    """Moment through which the champion has judged every asset, in microseconds since 1970.
+
+    An asset that sends nothing is waited for no longer than `wait_us`: the moment lies no further
+    than that before the last verdict of all.
+
+    Raises
+    ------
+    LakeError
+        Nothing has been scored yet.
+    """
+    newest = last_judged(verdicts, limit=limit)
+    if newest is None:
+        raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
+    since = int(pa.scalar(newest, MOMENT).value) - wait_us
+    where = (pc.field("line") == CHAMPION) & (pc.field("time") > as_timestamp(since))
+    last = _last_times(verdicts, where & (pc.field("time") <= newest))
+    return min(last.get(asset, since) for asset in assets)
 
 
 def begin(lake: Lake, line: str, through: int) -> None:
@@ -161,6 +188,7 @@ def judge_line(
     line: Line,
     last: int,
     *,
+    limit: int = ANY_TIME,
     on_group: Callable[[int, int], None] = lambda done, last: None,
 ) -> Tally:
     """Judge all that a line has not judged, up to a version of `readings`, group by group.
@@ -170,17 +198,19 @@ def judge_line(
     lake : Lake
     line : Line
     last : int
+    limit : int
+        Readings after this moment (microseconds since 1970) make no row late: their clock is wrong.
     on_group : callable, optional
         Called after each commit with the version judged through and the one to reach.
     """
     tally = Tally()
-    while (group := _next_group(lake, line, last)) is not None:
+    while (group := _next_group(lake, line, last, limit)) is not None:
         tally.add(group.verdicts)
         on_group(group.last, last)
     return tally
 
 
-def _next_group(lake: Lake, line: Line, last: int) -> _Group | None:
+def _next_group(lake: Lake, line: Line, last: int, limit: int) -> _Group | None:
     """Judge and commit the next rows of the line; None where it has judged all of them."""
     groups: list[_Group] = []
 
@@ -192,7 +222,7 @@ def _next_group(lake: Lake, line: Line, last: int) -> _Group | None:
             return True
         spans = version_groups(lake.open(READINGS), first, last, max_rows=GROUP_ROWS)
         _, until = next(spans)
-        found = line_verdicts(lake, line.package, first, until, line.stretch)
+        found = line_verdicts(lake, line.package, first, until, line.stretch, limit=limit)
         verdicts = _signed(found, line)
         groups.append(_Group(verdicts, until))
         rows = verdicts.select(lake.schema(VERDICTS).names)
@@ -205,7 +235,13 @@ def _next_group(lake: Lake, line: Line, last: int) -> _Group | None:
 
 
 def line_verdicts(
-    lake: Lake, package: ModelPackage, first: int, last: int, stretch: Stretch | None = None
+    lake: Lake,
+    package: ModelPackage,
+    first: int,
+    last: int,
+    stretch: Stretch | None = None,
+    *,
+    limit: int = ANY_TIME,
 ) -> pa.Table:
     """Verdicts on the rows that the versions first..last of `readings` added."""
     readings = lake.open(READINGS, version=last)
@@ -226,7 +262,7 @@ def line_verdicts(
     judged = judged.filter(table["_fresh"])
     if stretch is not None:
         judged = judged.filter(stretch.holds(judged))
-    late = _late(lake, first - 1, judged)
+    late = _late(lake, first - 1, judged, limit)
     return judged.append_column("late", pa.array(late, pa.bool_()))
 
 
@@ -250,29 +286,32 @@ def _needed(fresh: pa.Table, stretch: Stretch, package: ModelPackage) -> pa.Tabl
     return pa.concat_tables(kept)
 
 
-def _late(lake: Lake, through: int, verdicts: pa.Table) -> np.ndarray:
+def _late(lake: Lake, through: int, verdicts: pa.Table, limit: int) -> np.ndarray:
     """(n,) whether the line had judged a later row of the same asset before."""
     n = verdicts.num_rows
     if through < 1 or not n:
         return np.zeros(n, bool)
-    since = pc.min(verdicts["time"])
-    latest: dict[str, int] = {}
-    for batch in rows(
-        lake.open(READINGS, version=through),
-        columns=["asset", "time"],
-        where=pc.field("time") > since,
-    ):
-        table = pa.Table.from_batches([batch]).group_by("asset").aggregate([("time", "max")])
-        times = table["time_max"].cast(pa.int64()).to_pylist()
-        for asset, time in zip(table["asset"].to_pylist(), times, strict=True):
-            latest[asset] = max(time, latest.get(asset, time))
+    after = pc.field("time") > pc.min(verdicts["time"])
+    where = after & (pc.field("time") <= as_timestamp(limit))
+    latest = _last_times(lake.open(READINGS, version=through), where)
     if not latest:
         return np.zeros(n, bool)
     assets = pa.array(list(latest))
     at = pc.fill_null(pc.index_in(verdicts["asset"], value_set=assets), -1).to_numpy()
-    limit = np.append(np.fromiter(latest.values(), np.int64), np.iinfo(np.int64).min)
-    late: np.ndarray = verdicts["time"].cast(pa.int64()).to_numpy() < limit[at]
+    last = np.append(np.fromiter(latest.values(), np.int64), np.iinfo(np.int64).min)
+    late: np.ndarray = verdicts["time"].cast(pa.int64()).to_numpy() < last[at]
     return late
+
+
+def _last_times(table: DeltaTable, where: pc.Expression) -> dict[str, int]:
+    """Last time of each asset among some rows of a table, in microseconds since 1970."""
+    latest: dict[str, int] = {}
+    for batch in rows(table, columns=["asset", "time"], where=where):
+        found = pa.Table.from_batches([batch]).group_by("asset").aggregate([("time", "max")])
+        times = found["time_max"].cast(pa.int64()).to_pylist()
+        for asset, time in zip(found["asset"].to_pylist(), times, strict=True):
+            latest[asset] = max(time, latest.get(asset, time))
+    return latest
 
 
 def _signed(verdicts: pa.Table, line: Line) -> pa.Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +30,6 @@ __all__ = [
     "ModelRows",
     "asset_rows",
     "assets_of",
-    "moment_of",
     "part_rows",
     "row_at",
     "time_text",
@@ -151,28 +149,6 @@ def _span(start: datetime, end: datetime) -> tuple[int, int, int]:
     return first, first, last
 
 
-def moment_of(text: str, zone: str) -> np.datetime64:
-    """A time as people write it, in UTC; without a zone it is the plant's.
-
-    Raises
-    ------
-    InputError
-        It is no time.
-
-    Examples
-    --------
-    >>> moment_of("2026-03-01T10:00", "Europe/Berlin")
-    np.datetime64('2026-03-01T09:00:00.000000')
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"'{text}' is no time; write 2026-03-01T10:00 or with +01:00") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=ZoneInfo(zone))
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
-
-
 def time_text(moment: np.datetime64) -> str:
     """A time as a person writes it, with seconds where it has some.
 
@@ -184,8 +160,8 @@ def time_text(moment: np.datetime64) -> str:
     return str(moment.astype("datetime64[s]")).replace("T", " ").removesuffix(":00")
 
 
-def row_at(found: ModelRows, moment: np.datetime64) -> int:
-    """The judged row that is nearest to a time.
+def row_at(found: ModelRows, moment: int) -> int:
+    """The judged row that is nearest to a time, in microseconds since 1970.
 
     Raises
     ------
@@ -195,5 +171,5 @@ def row_at(found: ModelRows, moment: np.datetime64) -> int:
     judged = np.flatnonzero(found.judged)
     if not len(judged):
         raise InputError("the model judges none of these rows: they are off, or have no value")
-    away = np.abs(found.time[judged] - moment)
+    away = np.abs(found.time[judged] - np.datetime64(moment, "us"))
     return int(judged[int(np.argmin(away))])

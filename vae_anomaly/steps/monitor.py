@@ -5,8 +5,10 @@ the readings that it saw: the table `parts` names it. Its rows are scored by the
 of the window, so that both are judged by one model, whichever wrote the verdicts. The calibration
 rows alone would be too few days to show how far one day lies from another.
 
-Windows lie behind the history, end before the last verdict, and follow one another without a gap. A
-window that the table `drift` has for this package is not judged again; late rows do not change it.
+Windows lie behind the history and follow one another without a gap. One is judged when each asset
+has verdicts up to its end, or another one has them for the window after it: one that sends nothing
+any more does not stop the rest. A window that the table `drift` has for this package is not judged
+again; late rows do not change it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -56,7 +59,7 @@ from vae_anomaly.steps.drift_windows import (
     refused_times,
 )
 from vae_anomaly.steps.feedback import read_feedback
-from vae_anomaly.steps.lines import last_judged
+from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.tracking import champion_package
 
 __all__ = ["MonitorReport", "monitor", "note_told"]
@@ -150,7 +153,9 @@ def monitor(plant: PlantConfig) -> MonitorReport:
     readings, spans = lake.open(READINGS), _learnt(lake, package)
     line = f"drift:{package.digest[:16]}:{grid.length_us}"
     done = transaction_number(lake.writable(DRIFT), line)
-    due = grid.numbers_within(max(end for _, end in spans.values()) + 1, _scored_until(lake))
+    limit = plant.source.latest(datetime.now(UTC))
+    until = judged_by_all(lake.open(VERDICTS), spans, wait_us=grid.length_us, limit=limit)
+    due = grid.numbers_within(max(end for _, end in spans.values()) + 1, until)
     new = [number for number in due if done is None or number > done]
     told = read_feedback(lake, numbered=plant.contract.label is not None).with_open
     sample = _sample(lake, package, grid, spans, told)
@@ -195,14 +200,6 @@ def _columns(package: ModelPackage) -> tuple[str, ...]:
     for entry in package.contract.context:
         names += [f"{entry.name}={level}" for level in entry.levels] or [entry.name]
     return tuple(names)
-
-
-def _scored_until(lake: Lake) -> int:
-    """Time of the champion's last verdict."""
-    last = last_judged(lake.open(VERDICTS))
-    if last is None:
-        raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
-    return int(pa.scalar(last, pa.timestamp("us", "UTC")).value)
 
 
 def _learnt(lake: Lake, package: ModelPackage) -> dict[str, tuple[int, int]]:

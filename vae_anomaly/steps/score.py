@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import READINGS, VERDICTS, Lake
@@ -108,7 +108,8 @@ def score(
     if contender is not None:  # before the champion goes on: a kill in between loses no row
         begin(lake, shadow_line(contender.version.version), first - 1)
     line = Line(CHAMPION, champion.version, package)
-    tally = judge_line(lake, line, last, on_group=on_group)
+    limit = plant.source.latest(datetime.now(UTC))
+    tally = judge_line(lake, line, last, limit=limit, on_group=on_group)
     alarms = raise_alarms(plant)
     shadow = None if contender is None else score_shadow(plant, contender, last)
     report = ScoreReport(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import Lake
@@ -70,7 +71,9 @@ def score_shadow(plant: PlantConfig, contender: Contender, last: int) -> Shadow:
         folder = contender.tracking.fetch_package(contender.version, plant.work_path / "packages")
         package = ModelPackage.read(folder)
         lake = Lake(plant.lake, plant.contract)
-        statuses = judge_line(lake, Line(shadow_line(number), number, package), last).statuses
+        line = Line(shadow_line(number), number, package)
+        limit = plant.source.latest(datetime.now(UTC))
+        statuses = judge_line(lake, line, last, limit=limit).statuses
         said = _ruled(plant, contender, package)
     except Exception as error:  # the champion has judged, and nothing here may say that it has not
         logger.warning("challenger version %s did not judge beside the champion: %s", number, error)

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
+from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, as_timestamp, rows
 from vae_anomaly.data.quality import STATES, Cell, CellCounts
 
 __all__ = ["AssetRows", "Refused", "Survey", "survey"]
@@ -151,7 +151,7 @@ def survey(plant: PlantConfig, *, version: int | None = None) -> Survey:
     return Survey(
         plant.name,
         readings.version(),
-        _moment(first),
+        as_timestamp(first).as_py(),
         bin_hours,
         tuple(_assets(tally, first, last, bin_hours)),
         sensors,
@@ -209,7 +209,8 @@ def _assets(tally: _Tally, first: int, last: int, bin_hours: int) -> Iterator[As
         per_bin = np.zeros(n_bins, np.int64)
         hours = np.array(list(tally.hours[asset])) - first // HOUR_US
         np.add.at(per_bin, hours // bin_hours, list(tally.hours[asset].values()))
-        yield AssetRows(asset, _moment(tally.first[asset]), _moment(tally.last[asset]), per_bin)
+        first_time, last_time = (as_timestamp(t[asset]).as_py() for t in (tally.first, tally.last))
+        yield AssetRows(asset, first_time, last_time, per_bin)
 
 
 def _files(lake: Lake) -> tuple[CellCounts, dict[str, int], dict[str, tuple[int, float]]]:
@@ -239,7 +240,3 @@ def _refused(lake: Lake) -> tuple[Refused, ...]:
             example = (row["path"], row["row"], row["detail"])
             examples[reason] = min(example, examples.get(reason, example))
     return tuple(Refused(reason, n, *examples[reason]) for reason, n in counts.most_common())
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -13,6 +13,7 @@ from vae_anomaly import latent
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.as_read import sensor_table
 from vae_anomaly.data.lake import Lake
+from vae_anomaly.data.times import moment_of
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.errors import InputError
 from vae_anomaly.scoring.scorer import Scorer
@@ -22,7 +23,6 @@ from vae_anomaly.steps.made import Made, check_ending, write_table
 from vae_anomaly.steps.model_rows import (
     HELD_OUT,
     asset_rows,
-    moment_of,
     part_rows,
     row_at,
     time_text,

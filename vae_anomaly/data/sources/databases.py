@@ -21,11 +21,13 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from vae_anomaly.config import Contract
+from vae_anomaly.config import ANY_TIME, Contract
 from vae_anomaly.config.source import Database
+from vae_anomaly.data.ahead import is_ahead
 from vae_anomaly.data.batches import checked_names, numbered
-from vae_anomaly.data.cells import as_texts
+from vae_anomaly.data.cells import as_plain, as_texts
 from vae_anomaly.data.sources.storage import public_url
+from vae_anomaly.data.times import read_times
 from vae_anomaly.errors import SourceError, SourceUnreachableError
 
 __all__ = ["Watermark", "asset_of", "lower_bound", "place_of", "quoted", "read_table"]
@@ -60,9 +62,14 @@ class Cursor(Protocol):
 
 @dataclass
 class Watermark:
-    """The highest watermark of a pull, as a text; empty while no row had one."""
+    """The highest watermark of a pull, as a text; empty while no row had one.
+
+    Where it is the time of the row, one after `latest` (microseconds since 1970) is none: no pull
+    behind it would find anything.
+    """
 
     text: str = ""
+    latest: int = ANY_TIME
 
     def note(self, column: pa.Array) -> None:
         """Take in a batch's watermarks, which rise; rows without one come first or last."""
@@ -180,7 +187,7 @@ def read_table(
             cursor.execute(query, values)
             for batch in _batches(cursor.fetch_record_batch(), names, batch_rows):
                 if seen is not None:
-                    seen.note(batch[database.watermark])
+                    seen.note(_marks(batch, database, contract, seen.latest))
                 yield batch
     except (driver.Error, pa.ArrowException) as error:
         # not chained: the driver's own error may quote the address, and with it the password
@@ -190,6 +197,15 @@ def read_table(
             f"table {database.table} cannot be read: {reason}; check source.database and that "
             "the server answers"
         ) from None
+
+
+def _marks(batch: pa.RecordBatch, database: Database, contract: Contract, latest: int) -> pa.Array:
+    """The watermarks of a batch, without times that no row may have."""
+    marks = batch[database.watermark]
+    if database.watermark != contract.time.column:
+        return marks
+    times = read_times(as_plain(marks), contract.time).values
+    return marks.filter(pa.array(~is_ahead(times, latest)))
 
 
 def quoted(name: str) -> str:
