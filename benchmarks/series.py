@@ -71,6 +71,7 @@ def replaced(judge: Judge, *what: tuple[object, str, object]) -> Judge:
 DEFAULT = with_settings()
 CHOICES: Mapping[str, Judge] = {
     "default": DEFAULT,
+    "no linear member: score `density`": with_settings(anomaly_score="density"),
     "one network in place of two: `gaussian`": with_settings(
         variant="gaussian", anomaly_score="density"
     ),
