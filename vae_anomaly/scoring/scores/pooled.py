@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.models.layers import product
-from vae_anomaly.models.standardize import Batch
+from vae_anomaly.models.standardize import Batch, spaced
 from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.baselines import gaussian
 from vae_anomaly.scoring.scores import bounds, residual
@@ -27,15 +27,21 @@ def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
 
     Of more than 1,000 columns, context counted, the precision is that of `residual.of_axes`.
     """
-    noise, mean = bounds.no_noise(module, normal, train), torch.zeros(train.x.shape[-1])
+    some = spaced(train, residual.TRAINING_ROWS)  # each gap of these is solved for
     if train.x.shape[-1] + train.context.shape[-1] > residual.WIDEST:
-        by_context = _regression(train)
-        of_rows = residual.of_axes(_left(train, by_context) * train.observed)
+        by_context = _regression(some)
+        of_rows = residual.of_axes(_left(some, by_context) * some.observed)
     else:
         tensors = gaussian.fit_gaussian(train)
         by_context = tensors["by_context"]
-        of_rows = {"residual_precision": linear_precision(gaussian.residual(train, tensors))}
-    return noise | {"by_context": by_context, "residual_mean": mean.double()} | of_rows
+        of_rows = {"residual_precision": linear_precision(gaussian.residual(some, tensors))}
+    mean = torch.zeros(train.x.shape[-1], dtype=torch.float64)  # rows are standardised
+    return {
+        **bounds.no_noise(module, normal, train),
+        "by_context": by_context,
+        "residual_mean": mean,
+        **of_rows,
+    }
 
 
 def linear_precision(r: Tensor) -> Tensor:
