@@ -71,13 +71,14 @@ def replaced(judge: Judge, *what: tuple[object, str, object]) -> Judge:
 DEFAULT = with_settings()
 CHOICES: Mapping[str, Judge] = {
     "default": DEFAULT,
+    "no linear member: score `density`": with_settings(anomaly_score="density"),
     "one network in place of two: `gaussian`": with_settings(
-        variant="gaussian", anomaly_score="density"
+        variant="gaussian", anomaly_score="pooled_density"
     ),
     "whitening 0.25": with_settings(variant=Ensemble(whitening=0.25)),
     "whitening 1": with_settings(variant=Ensemble(whitening=1.0)),
     "no noise at the encoders": with_settings(variant=Ensemble(input_noise=())),
-    "score `reconstruction` in place of `density`": with_settings(anomaly_score="reconstruction"),
+    "score `reconstruction`": with_settings(anomaly_score="reconstruction"),
     "window of 3 rows": with_settings(window=3),
     "no smoothing": with_settings(smoothing=None),
     "averages of values that are not held in": replaced(DEFAULT, (smoothing, "LARGE", 1e30)),

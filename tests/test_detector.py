@@ -178,7 +178,7 @@ def test_tables_are_judged_by_the_fused_score_and_what_has_an_order_by_the_varia
 
     assert score_of() == "fused"
     assert score_of(anomaly_score="residual") == "residual"
-    assert [score_of(window=2), score_of(smoothing=0.3)] == ["density"] * 2
+    assert [score_of(window=2), score_of(smoothing=0.3)] == ["pooled_density"] * 2
     own = Gaussian().default_score
     assert [score_of(variant="gaussian", window=2), score_of(context=[0])] == [own] * 2
     assert Gaussian(backbone="image", image=(1, 28, 28)).table_score == own

@@ -47,6 +47,9 @@ class Model(nn.Module):
     #: Standard normal numbers that one sample of a row's latents takes.
     noise_dim: int
 
+    #: Networks of which each by itself is a model of the rows.
+    n_members: int = 1
+
     #: What networks are shown in place of an entry that was not observed; 0 is the mean of a
     #: standardised sensor.
     missing: float = 0.0

@@ -56,7 +56,7 @@ class Ensemble(Architecture, Objective):
     12
     """
 
-    default_score: ClassVar[str] = "density"
+    default_score: ClassVar[str] = "pooled_density"
 
     hidden: tuple[int, ...] = setting(
         (96, 96), "widths of at least 1", lambda widths: all(width > 0 for width in widths)

@@ -11,6 +11,7 @@ from vae_anomaly.scoring.scores import (
     fused,
     labels,
     latent,
+    pooled,
     reconstruction,
     residual,
 )
@@ -21,6 +22,7 @@ __all__ = ["SCORES", "Score", "score_name", "spread"]
 SCORES: Mapping[str, Score] = {
     "reconstruction": Score(nothing, reconstruction.reconstruction),
     "density": Score(bounds.no_noise, bounds.density),
+    "pooled_density": Score(pooled.fit, pooled.pooled_density),
     "labels": Score(labels.fit, labels.labels),
     "importance": Score(bounds.fixed_noise, bounds.importance, bounds.importance_error),
     "fused": Score(fused.fit, fused.fused),

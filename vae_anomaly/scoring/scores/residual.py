@@ -14,7 +14,7 @@ from vae_anomaly.models.standardize import Batch, evenly, spaced
 from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.scores.score import blocks, read
 
-__all__ = ["distance", "fit", "precision_of", "residual"]
+__all__ = ["WIDEST", "distance", "fit", "of_axes", "precision_of", "residual"]
 
 #: Held-out rows a column without which training rows help to find the covariance, and how many.
 FEWEST_PER_COLUMN, TRAINING_ROWS = 3, 8192
@@ -35,7 +35,7 @@ def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
     From held-out rows, as a model leaves less of those that it was trained on; training rows help
     where there are fewer than three for each column. The covariance is shrunk by held-out
     likelihood on five blocks of rows, or on one of more than 300 columns. Of more than 1,000
-    columns it is that of probabilistic principal components: `_of_axes`.
+    columns it is that of probabilistic principal components: `of_axes`.
     """
     rows = [normal]
     if len(normal.x) < FEWEST_PER_COLUMN * normal.x.shape[-1]:
@@ -46,11 +46,11 @@ def fit(module: Model, normal: Batch, train: Batch) -> dict[str, Tensor]:
     mean = r.sum(dim=0) / n_observed
     centred = (r - mean) * observed
     if r.shape[-1] > WIDEST:
-        return {"residual_mean": mean, **_of_axes(centred)}
+        return {"residual_mean": mean, **of_axes(centred)}
     return {"residual_mean": mean, "residual_precision": precision_of(centred, observed)}
 
 
-def _of_axes(centred: Tensor) -> dict[str, Tensor]:
+def of_axes(centred: Tensor) -> dict[str, Tensor]:
     """Precision diag(p) - A' A of wide residuals (n, D), as p (D,) and A (k, D).
 
     Along the first k principal axes residuals vary as they did, along all others alike: with
