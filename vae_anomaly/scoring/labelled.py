@@ -14,7 +14,8 @@ from vae_anomaly.models.training import one_thread
 from vae_anomaly.models.variants import Variant
 from vae_anomaly.scoring.baselines import Simple
 from vae_anomaly.scoring.fitting import FittedScorer
-from vae_anomaly.scoring.label_head import LEAKS, FittedHead, fit_label_head
+from vae_anomaly.scoring.label_head import LEAKS
+from vae_anomaly.scoring.label_head_fitting import FittedHead, fit_label_head
 from vae_anomaly.scoring.learnable import (
     HELD_OUT_ROWS,
     anomalous_windows,

@@ -38,6 +38,8 @@ class _HeadSpec(BaseModel):
     n_entries: PositiveInt
     n_latents: NonNegativeInt
     labels: Mode
+    n_normal: PositiveInt
+    n_anomalies: PositiveInt
 
 
 class _Spec(BaseModel):
@@ -92,7 +94,13 @@ def scorer_spec(scorer: Scorer) -> dict[str, JsonValue]:
 def _head_spec(head: LabelHead | None) -> _HeadSpec | None:
     if head is None:
         return None
-    return _HeadSpec(n_entries=head.n_entries, n_latents=head.n_latents, labels=head.labels)
+    return _HeadSpec(
+        n_entries=head.n_entries,
+        n_latents=head.n_latents,
+        labels=head.labels,
+        n_normal=len(head.normal),
+        n_anomalies=len(head.anomalies),
+    )
 
 
 def _member(variant: Variant | Simple) -> dict[str, JsonValue]:
@@ -139,7 +147,7 @@ def build_scorer(spec: Mapping[str, JsonValue]) -> Scorer:
         n_classes=said.n_classes,
     )
     if said.head is not None:
-        scorer.head = LabelHead(said.head.n_entries, said.head.n_latents, said.head.labels)
+        scorer.head = LabelHead(**said.head.model_dump())
     return scorer
 
 

@@ -15,11 +15,14 @@ from vae_anomaly.models.vae import Model
 from vae_anomaly.scoring.scores.score import ROWS_AT_ONCE, apportioned, codes, read
 
 __all__ = [
+    "REPEATED",
+    "Neighbours",
     "exemplars",
     "far_and_local",
     "fit",
     "leave_one_out",
     "local_outlier_factor",
+    "neighbours",
     "smallest",
 ]
 
@@ -90,7 +93,7 @@ def exemplars(module: Model, batch: Batch, tensors: Mapping[str, Tensor]) -> tup
     ----------
     Ramaswamy, Rastogi & Shim (2000), Efficient Algorithms for Mining Outliers from Large Data Sets.
     """
-    found = _neighbours(batch.x, batch.observed, tensors)
+    found = neighbours(batch.x, batch.observed, tensors)
     far, _ = _measured(found, tensors)
     return apportioned(far, _shares(found, batch, tensors), batch)
 
@@ -110,14 +113,14 @@ def local_outlier_factor(
     reachability distance, as Schubert, Zimek & Kriegel (2014), Local Outlier Detection
     Reconsidered, simplify it.
     """
-    found = _neighbours(batch.x, batch.observed, tensors)
+    found = neighbours(batch.x, batch.observed, tensors)
     _, local = _measured(found, tensors)
     return apportioned(local, _shares(found, batch, tensors), batch)
 
 
 def far_and_local(batch: Batch, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """What `exemplars` and `local_outlier_factor` say of rows, (n,) each; float64."""
-    return _measured(_neighbours(batch.x, batch.observed, tensors), tensors)
+    return _measured(neighbours(batch.x, batch.observed, tensors), tensors)
 
 
 def leave_one_out(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -125,42 +128,47 @@ def leave_one_out(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return _measured(_of_exemplars(tensors), tensors)
 
 
-class _Neighbours(NamedTuple):
+class Neighbours(NamedTuple):
     """The nearest exemplars of rows (n, k), nearest first, and how far they are; float64."""
 
     which: Tensor
     far: Tensor
 
 
-def _measured(found: _Neighbours, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _measured(found: Neighbours, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     far = (found.far[:, 0] / tensors["typical"]).log1p()
     floor = FLOOR * tensors["typical_radius"]
     theirs = tensors["radius"][found.which].mean(dim=-1)
     return far, ((found.far.mean(dim=-1) + floor) / (theirs + floor)).log()
 
 
-def _shares(found: _Neighbours, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
+def _shares(found: Neighbours, batch: Batch, tensors: Mapping[str, Tensor]) -> Tensor:
     """What each entry has of the squared distance to the nearest exemplar, (n, D)."""
     parts = _apart(found.which[:, :1], batch.x, batch.observed, tensors).squeeze(-2)
     total = parts.sum(dim=-1, keepdim=True)
     return parts / torch.where(total > 0, total, 1.0)
 
 
-def _of_exemplars(tensors: Mapping[str, Tensor]) -> _Neighbours:
+def _of_exemplars(tensors: Mapping[str, Tensor]) -> Neighbours:
     """The nearest of the others of each exemplar."""
     rows = tensors["exemplars"]
     observed, itself = torch.ones_like(rows, dtype=torch.bool), torch.arange(len(rows))
     found = [
-        _neighbours(rows[at], observed[at], tensors, itself=itself[at])
+        neighbours(rows[at], observed[at], tensors, itself=itself[at])
         for at in (slice(i, i + ROWS_AT_ONCE) for i in range(0, len(rows), ROWS_AT_ONCE))
     ]
-    return _Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
-def _neighbours(
-    x: Tensor, observed: Tensor, tensors: Mapping[str, Tensor], *, itself: Tensor | None = None
-) -> _Neighbours:
-    """The five nearest exemplars of rows (n, D), or as many as there are besides the row itself.
+def neighbours(
+    x: Tensor,
+    observed: Tensor,
+    tensors: Mapping[str, Tensor],
+    *,
+    itself: Tensor | None = None,
+    most: int = NEIGHBOURS,
+) -> Neighbours:
+    """The nearest exemplars of rows (n, D): so many, or as there are besides the row itself.
 
     They are sought by matrix products, and their distances are then taken exactly, so that a row
     that is an exemplar is at 0.
@@ -169,7 +177,7 @@ def _neighbours(
     exemplars do not repeat one another, if it is at distance 0.
     """
     n_others = len(tensors["exemplars"]) - 1
-    k = min(NEIGHBOURS, n_others)
+    k = min(most, n_others)
     which = smallest(_beyond(x, observed, tensors), k + 1)
     n_observed = observed.sum(dim=-1, keepdim=True).clamp(min=1)
     total = _apart(which, x, observed, tensors).sum(dim=-1)
@@ -183,7 +191,7 @@ def _neighbours(
         far = far.masked_fill(is_itself, torch.inf)
     far, at = far.sort(dim=-1, stable=True)
     kept = slice(max(k, 1))
-    return _Neighbours(which.gather(-1, at)[:, kept], far[:, kept])
+    return Neighbours(which.gather(-1, at)[:, kept], far[:, kept])
 
 
 def _beyond(x: Tensor, observed: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
