@@ -116,9 +116,10 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     with _death(month, step, victim):
         after_s = _when(month, step) if victim == "runner" else None
         answer = runner.do("hour", month.plant, kill_after_s=after_s)
-    if victim == "runner" and not answer["ok"]:
+    if victim == "runner" and answer["ok"]:
+        month.say(step, f"runner done before it could be killed: {_told(answer)}")
+    elif victim:
         month.record.deaths.append((victim, time.time()))
-    if victim:
         month.say(step, f"{victim} killed: {_told(answer)}")
         heal(month.folder / "stack")
     if answer["ok"]:
@@ -126,6 +127,9 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
         if answer["raised"]:
             month.say(step, f"{_told(answer)}")
     _people(month, runner, step)
+    if answer["ok"] and month.story.day(step) == int(month.story.day(step)):
+        day = moment(month.story.simulation, month.story.day(step)) - timedelta(seconds=600)
+        month.record.champions[day.isoformat()] = str(answer["version"])
 
 
 @contextlib.contextmanager
@@ -142,7 +146,6 @@ def _death(month: Month, step: int, victim: str) -> Iterator[None]:
             dying.result()
         yield
         dying.result()
-    month.record.deaths.append((victim, time.time()))
 
 
 def _when(month: Month, step: int) -> float:
@@ -162,10 +165,6 @@ def _people(month: Month, runner: Runner, step: int) -> None:
     if int(story.day(step)) % story.monitor_days == 0:
         _monitor(month, runner, step)
     _versions(month, runner, step)
-    version = record.hours[-1].get("version") if record.hours else None
-    if version is not None and story.day(step) == int(story.day(step)):
-        day = moment(story.simulation, story.day(step)) - timedelta(seconds=600)
-        record.champions[day.isoformat()] = str(version)
 
 
 def _monitor(month: Month, runner: Runner, step: int) -> None:

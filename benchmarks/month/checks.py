@@ -20,6 +20,7 @@ from month.story import (
     BROKEN_ASSET,
     BROKEN_DAY,
     BROKEN_DAYS,
+    DAYS,
     FAULTS,
     PROMOTE_DAY,
     REGIME_DAY,
@@ -227,6 +228,6 @@ def _versions(plant: PlantConfig, lake: Lake, record: Record) -> Iterator[Check]
     right = [told[at] == {version} for at, version in record.champions.items()]
     yield Check(
         "which model judged pump-01 on a day is what judged it then",
-        bool(right) and all(right),
+        len(right) > DAYS / 2 and all(right),
         f"{sum(right)} of {len(right)} days",
     )
