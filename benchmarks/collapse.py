@@ -23,7 +23,7 @@ import torch
 from vae_anomaly.config import Training
 from vae_anomaly.decisions.evaluation import auroc
 from vae_anomaly.models.networks import Shape
-from vae_anomaly.models.standardize import Batch, Series, Windows, fit_standardizer
+from vae_anomaly.models.standardize import Series, Windows, fit_standardizer
 from vae_anomaly.models.training import seeded, train
 from vae_anomaly.models.vae import active_units, importance_bound
 from vae_anomaly.models.variants import Gaussian
@@ -96,14 +96,14 @@ def by_loop(variant: Gaussian, learnt: np.ndarray, stop: np.ndarray, seed: int) 
     """A scorer trained once, with nobody to look at its latent."""
     rows, other = (torch.from_numpy(np.ascontiguousarray(part)) for part in (learnt, stop))
     standardizer = fit_standardizer(rows, 0)
-    held_out: Batch = standardizer(other)
+    learning, held_out = standardizer(rows), standardizer(other)
     with seeded(seed):
         module = variant.build(Shape(learnt.shape[1]))
     train(
-        module, variant.bound, Windows.whole(standardizer(rows)), Training(),
+        module, variant.bound, Windows.whole(learning), Training(),
         held_out=held_out, seed=seed, settled=variant.settled,
     )  # fmt: skip
-    tensors = SCORES[variant.default_score].fit(module, held_out)
+    tensors = SCORES[variant.default_score].fit(module, held_out, learning)
     return Scorer(standardizer, module, variant=variant, tensors=tensors)
 
 
