@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vae_anomaly.config import PlantConfig, Source, read_plant
+from vae_anomaly.data.data_files import COMPACT_EVERY
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.sources import SOURCES, asset_stem, list_files, still_growing
 from vae_anomaly.data.sources.files import ENDINGS
@@ -181,5 +182,6 @@ def test_hundreds_of_small_files_land_in_one_ingest(tmp_path: Path) -> None:
     cpu_s = time.process_time() - began
     print(f"{1000 * cpu_s / 300:.0f} ms of CPU a file")
     lake = Lake(plant.lake, plant.contract)
-    assert [lake.open(name).version() for name in (READINGS, FILES)] == [300, 300]
+    for name in (READINGS, FILES):
+        assert 0 <= lake.open(name).version() - 300 <= 300 // COMPACT_EVERY, "a commit a file"
     assert cpu_s / 300 < 1

@@ -302,7 +302,7 @@ def test_one_model_an_asset(tmp_path: Path) -> None:
     assert thresholds == {
         name: np.float32(limit.value) for name, limit in package.thresholds.items()
     }
-    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    begin = datetime(2026, 6, 1, tzinfo=UTC)
     lines = [f"{(begin + timedelta(seconds=i)).isoformat()},c,0,0,0" for i in range(3)]
     new = tmp_path / "incoming/new.csv"
     new.write_text("\n".join(["time,asset,flow,pressure,power", *lines]) + "\n")
