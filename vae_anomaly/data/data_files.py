@@ -16,15 +16,23 @@ from vae_anomaly.data.place import answering, storage_options
 from vae_anomaly.data.schemas import SAMPLES
 from vae_anomaly.errors import LakeError
 
-__all__ = ["COMPACT_EVERY", "TARGET_FILE_SIZE", "compact", "writer_properties"]
+__all__ = [
+    "COMPACT_EVERY",
+    "TARGET_FILE_SIZE",
+    "compact",
+    "compact_now_and_then",
+    "writer_properties",
+]
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of one data file: larger ones made memory grow with the table (measured).
 TARGET_FILE_SIZE = 32 * 2**20
 
-#: Commits after which the small files of a table are put together.
-COMPACT_EVERY = 50
+#: Commits after which the small files of a table are put together, up to files of `SOME` bytes; and
+#: those after which these become files of `TARGET_FILE_SIZE`. What is replaced stays on disk, so no
+#: row may be written anew each time.
+COMPACT_EVERY, COMPACT_ALL_EVERY, SOME = 50, 2_500, 2**20
 
 #: Text repeats itself and gains from a dictionary; numbers do not (measured: half the file).
 _DICTIONARY = (
@@ -49,7 +57,14 @@ def writer_properties(table: DeltaTable) -> WriterProperties:
     )
 
 
-def compact(uri: str) -> None:
+def compact_now_and_then(uri: str, before: int, now: int) -> None:
+    """Compact a table whose version rose from `before` to `now`, if it is time to."""
+    if now // COMPACT_EVERY > before // COMPACT_EVERY:
+        is_all = now // COMPACT_ALL_EVERY > before // COMPACT_ALL_EVERY
+        compact(uri, target_size=TARGET_FILE_SIZE if is_all else SOME)
+
+
+def compact(uri: str, *, target_size: int = TARGET_FILE_SIZE) -> None:
     """Put small files of a table together, and make a checkpoint of its log.
 
     Rows, transactions and the change feed stay as they are; the small files stay on disk for those
@@ -60,12 +75,14 @@ def compact(uri: str) -> None:
     ----------
     uri : str
         Of the table.
+    target_size : int
+        Bytes from which on a file is large, and stays as it is.
     """
     try:
         with answering(uri):
             table = DeltaTable(uri, storage_options=storage_options(uri))
             done = table.optimize.compact(
-                target_size=TARGET_FILE_SIZE, writer_properties=writer_properties(table)
+                target_size=target_size, writer_properties=writer_properties(table)
             )
             table.create_checkpoint()
     except CommitFailedError as error:

@@ -56,9 +56,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from vae_anomaly.config import Contract, is_bucket
 from vae_anomaly.data.data_files import (
-    COMPACT_EVERY,
     TARGET_FILE_SIZE,
-    compact,
+    compact_now_and_then,
     writer_properties,
 )
 from vae_anomaly.data.place import answering, storage_options, table_files, table_uri
@@ -326,8 +325,7 @@ def commit(
             )
     except CommitFailedError:
         return False
-    if table.version() // COMPACT_EVERY > before // COMPACT_EVERY:
-        compact(table.table_uri)
+    compact_now_and_then(table.table_uri, before, table.version())
     return True
 
 
@@ -358,8 +356,7 @@ def merge(
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
     except CommitFailedError:
         return False
-    if table.version() // COMPACT_EVERY > before // COMPACT_EVERY:
-        compact(table.table_uri)
+    compact_now_and_then(table.table_uri, before, table.version())
     return True
 
 

@@ -142,7 +142,9 @@ def _pull(
     before = last_pull(lake, place, digest)
     lower = lower_bound(before.watermark, database.overlap)
     content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
-    seen = Watermark(before.watermark, latest)
+    # rows between now and the latest come again: behind their mark true ones would not be found
+    ahead_us = round((plant.source.max_ahead_s or 0) * 1e6)
+    seen = Watermark(before.watermark, latest - ahead_us)
     batches = read_table(
         database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
     )
