@@ -118,6 +118,17 @@ def test_late_rows_within_the_overlap_are_found(table: Table, watermark: str) ->
     assert minutes(plant) == sorted([*range(1, 12), 7])
 
 
+def test_row_of_a_clock_some_hours_fast_hides_no_row_that_comes_before_it(table: Table) -> None:
+    plant = table.plant("time")
+    first = row(1, 1)
+    now = START + timedelta(minutes=10)
+    table.insert([first, row(2, 600)])
+    assert counts(ingest(plant, now=now))[:2] == (2, 2)
+    table.insert([row(3, 30)])
+    assert counts(ingest(plant, now=now + timedelta(minutes=30)))[1] == 1
+    assert minutes(plant) == [1, 30, 600]
+
+
 @pytest.mark.parametrize("watermark", ["n", "time"])
 def test_row_of_a_wrong_clock_is_refused_once_and_hides_no_later_row(
     table: Table, watermark: str
