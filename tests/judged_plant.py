@@ -90,6 +90,14 @@ def champion_of(plant: PlantConfig, version: Version) -> None:
     set_champion(plant, open_tracking(plant), version, action="promoted", why="test", by="ann")
 
 
+def judged_by_the_first(folder: Path, template: PlantConfig) -> PlantConfig:
+    """A plant with a template's versions, of which the first judges; one file is there."""
+    plant = with_versions(folder, template)
+    take_in(plant, 0)
+    champion_of(plant, version_of(plant, 1))
+    return plant
+
+
 def verdicts_of(plant: PlantConfig) -> list[dict[str, object]]:
     """All verdicts of all lines, by line, asset and time."""
     table = Lake(plant.lake, plant.contract).open(VERDICTS)

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from judged_plant import (
     N,
-    champion_of,
+    judged_by_the_first,
     moment,
     plant_with,
     registered,
     take_in,
     verdicts_of,
-    version_of,
-    with_versions,
 )
 
 from vae_anomaly.config import ANY_TIME, PlantConfig, Source, read_plant, settings_digest
@@ -165,9 +163,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, database: Path) -> PlantC
 @pytest.fixture
 def plant(tmp_path: Path, template: PlantConfig) -> PlantConfig:
     """Its version judged a row of 2099 of pump a, before rows after now were refused."""
-    plant = with_versions(tmp_path, template)
-    take_in(plant, 0)
-    champion_of(plant, version_of(plant, 1))
+    plant = judged_by_the_first(tmp_path, template)
     file = Path(plant.source.path) / "0.csv"
     header, first, *_ = file.read_text().splitlines()
     assert ",a," in first.replace('"', "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +96,9 @@ def test_landing_twice_adds_nothing_and_counts_the_same(tmp_path: Path) -> None:
     assert quarantined(lake) == [(3, "conflicting")]
 
 
-def test_killed_between_the_two_tables_is_mended_by_the_next_attempt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lake = Lake(tmp_path, CONTRACT)
-    entries = [("a", 1, 1.0, 5.0), ("a", 1, 2.0, 5.0)]
+@contextmanager
+def killed_before_the_quarantine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever lands a chunk in the block dies between the commits to the two tables."""
 
     class Killed(BaseException):
         pass
@@ -109,7 +109,16 @@ def test_killed_between_the_two_tables_is_mended_by_the_next_attempt(
     with monkeypatch.context() as patch:
         patch.setattr("vae_anomaly.data.landing._quarantine", killed)
         with pytest.raises(Killed):
-            land(lake, chunk(entries), content_id="c", path="f", last_row=2)
+            yield
+
+
+def test_killed_between_the_two_tables_is_mended_by_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path, CONTRACT)
+    entries = [("a", 1, 1.0, 5.0), ("a", 1, 2.0, 5.0)]
+    with killed_before_the_quarantine(monkeypatch):
+        land(lake, chunk(entries), content_id="c", path="f", last_row=2)
     # a rival lands the same keys in between: the first row stays, and the counts do too
     land(lake, chunk([("a", 1, 2.0, 5.0)]), content_id="rival", path="g", last_row=1)
     again = land(lake, chunk(entries), content_id="c", path="f", last_row=2)
@@ -206,17 +215,8 @@ def test_killed_landing_refuses_later_what_it_refused_before(
     """The moment of the first attempt holds for all rows of the content, and for no other."""
     lake = Lake(tmp_path, CONTRACT)
     entries = [("a", 5, 1.0, 5.0), ("b", 5, 1.0, 5.0)]
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> bool:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vae_anomaly.data.landing._quarantine", killed)
-        with pytest.raises(Killed):
-            land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=4 * 10**6)
+    with killed_before_the_quarantine(monkeypatch):
+        land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=4 * 10**6)
     again = land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=6 * 10**6)
     more = chunk([("a", 6, 1.0, 5.0), ("a", 4, 1.0, 5.0)], first_row=3)
     rest = land(lake, more, content_id="c", path="f", last_row=4, latest=6 * 10**6)

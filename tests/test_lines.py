@@ -9,6 +9,7 @@ import pytest
 from judged_plant import (
     N,
     champion_of,
+    judged_by_the_first,
     moment,
     plant_with,
     registered,
@@ -49,11 +50,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, database: Path) -> PlantC
 
 @pytest.fixture
 def plant(tmp_path: Path, template: PlantConfig) -> PlantConfig:
-    """The first version judges; one file is there."""
-    plant = with_versions(tmp_path, template)
-    take_in(plant, 0)
-    champion_of(plant, version_of(plant, 1))
-    return plant
+    return judged_by_the_first(tmp_path, template)
 
 
 def of_line(plant: PlantConfig, line: str) -> list[dict[str, object]]:

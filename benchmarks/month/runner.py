@@ -43,7 +43,6 @@ def hour(plant: Path) -> Answer:
         "cached": scored.cached,
         "raised": [row.asset for row in scored.alarms.raised],
         "shadow": 0 if shadow is None else shadow.n_rows,
-        "shadow_version": "" if shadow is None else shadow.version,
     }
 
 

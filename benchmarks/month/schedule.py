@@ -25,13 +25,15 @@ EVERY_S = 30
 #: Seconds to wait for a run that can be killed with its worker.
 WAIT_S = 60
 
+#: Runs that the server hands out at once; it allows no more.
+PAGE = 200
+
 ROOT = Path(__file__).parents[2]
 
 
 class Run(NamedTuple):
     """A run that nobody but the schedule asked for."""
 
-    name: str
     state: str
     began: float  # seconds since 1970; 0 for one that never did
 
@@ -56,21 +58,20 @@ def deploy(plant: Path, environment: Mapping[str, str]) -> None:
 def scheduled_runs(environment: Mapping[str, str]) -> list[Run]:
     """Every run of the schedule that was begun, or has ended, as the server knows it."""
     found: list[Run] = []
+    n_seen = 0
     states = ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
     user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
     with httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password)) as ask:
         while True:
             wanted = {
                 "flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC",
-                "limit": 200, "offset": len(found),
+                "limit": PAGE, "offset": n_seen,
             }  # fmt: skip
             page = ask.post("/flow_runs/filter", json=wanted, timeout=30).raise_for_status().json()
-            found += [
-                Run(run["name"] if run["auto_scheduled"] else "", run["state_type"], _moment(run))
-                for run in page
-            ]
-            if len(page) < wanted["limit"]:  # type: ignore[operator]
-                return [run for run in found if run.name]
+            found += [Run(run["state_type"], _moment(run)) for run in page if run["auto_scheduled"]]
+            n_seen += len(page)
+            if len(page) < PAGE:
+                return found
 
 
 def _moment(run: Mapping[str, str | None]) -> float:

@@ -1,8 +1,8 @@
 """The data files of a table: how they are written, and how many small ones become a few large ones.
 
 A commit writes a file of its own, and to open a table, and to look for rows in it, takes time for
-each file: by the hour, some 0.3 ms. So what a plant needs for an hour would grow for as long as it
-is watched.
+each file: of 183, 0.03 s and 0.3 s (measured). So what a plant needs for an hour would grow for as
+long as it is watched.
 """
 
 from __future__ import annotations
