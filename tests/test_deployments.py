@@ -200,12 +200,12 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(
 
 @pytest.mark.slow
 def test_run_that_was_killed_with_its_server_gives_its_turn_back(
-    prefect_server: str, receiver: Receiver, tmp_path: Path
+    prefect_server: str, receiver: Receiver, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody works on a run that took the turn: to the next to serve, it was killed."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
-    from prefect.states import Pending, Running
+    from prefect.states import Cancelling, Pending, Running
 
     from pipelines.serve import deployments, end_killed_runs
 
@@ -228,8 +228,22 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
             end_killed_runs(plant)
             end_killed_runs(plant)
             assert client.read_flow_run(run).state_name == "Crashed"
-            assert begun()[1] == "Pending"
+            assert receiver.types() == ["flow.failed"]
+
+            stopped, _ = begun()  # somebody cancelled it before it was killed
+            client.set_flow_run_state(stopped, Running())
+            client.set_flow_run_state(stopped, Cancelling())
+            assert begun()[1] == "Cancelled"
             end_killed_runs(plant)
+            assert client.read_flow_run(stopped).state_name == "Cancelled"
+
+            odd, state = begun()
+            assert state == "Pending"
+            client.update_flow_run(odd, parameters={})
+            end_killed_runs(plant)
+            not_told = f"people are not told of run '{client.read_flow_run(odd).name}'"
+            assert not_told in capfd.readouterr().err
+            assert begun()[1] == "Pending"
     assert receiver.types() == ["flow.failed"]
 
 
