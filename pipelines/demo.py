@@ -11,6 +11,7 @@ from pipelines.run import run
 from pipelines.score import score
 from vae_anomaly import demo as simulated
 from vae_anomaly import report
+from vae_anomaly.terminal import show
 
 
 def demo(made: simulated.Demo) -> None:
@@ -28,16 +29,16 @@ def demo(made: simulated.Demo) -> None:
         report.register_table(done.registered),
         report.score_table(done.scored),
     ):
-        report.show(table, console)
+        show(table, console)
     console.print("[bold]A second batch[/] arrives: three more days.")
     simulated.more_rows(made)
     with tagged(made.config()):
         later = ingest(parameters)
         again = score(parameters)
-    report.show(report.ingest_table(later), console)
-    report.show(report.score_table(again), console)
+    show(report.ingest_table(later), console)
+    show(report.score_table(again), console)
     found = simulated.summary(
         made, (done.ingested, later), done.calibrated, done.registered, (done.scored, again)
     )
-    report.show(found, console)
-    report.show(simulated.where_things_lie(made), console)
+    show(found, console)
+    show(simulated.where_things_lie(made), console)

@@ -31,7 +31,7 @@ ROOMS = {
     "scipy": ("decisions/", "data/simulate/"),
     "mlflow": ("tracking/", "mlflow_model.py"),
     "matplotlib": ("pictures/", "report.py"),
-    "rich": ("cli.py", "cli_stack.py", "report.py", "progress.py"),
+    "rich": ("cli.py", "cli_stack.py", "terminal.py", "progress.py"),
     "prefect": (),
     "pipelines": ("cli.py", "cli_monitor.py", "cli_stack.py"),
 }  # fmt: skip
@@ -39,7 +39,7 @@ ROOMS = {
 #: Rooms from the ground up: a module imports only from its own level or a lower one.
 LEVELS = (
     ("errors",),
-    ("config", "table", "images"),
+    ("config", "table", "images", "terminal"),
     ("data", "models", "decisions", "pictures"),
     ("scoring",),
     (

@@ -25,7 +25,7 @@ from vae_anomaly.cli_uses import USES, add_use_options, use_table
 from vae_anomaly.errors import SourceError, VAEAnomalyError
 
 if TYPE_CHECKING:
-    from vae_anomaly.report import Table
+    from vae_anomaly.table import Table
 
 __all__ = ["main", "parser"]
 
@@ -370,7 +370,7 @@ def _stack(options: argparse.Namespace) -> None:
 def _show(*tables: Table) -> None:
     from rich.console import Console
 
-    from vae_anomaly.report import show
+    from vae_anomaly.terminal import show
 
     console = Console()
     for table in tables:

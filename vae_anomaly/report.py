@@ -1,4 +1,4 @@
-"""What a step did, as a table: in the terminal, and as Markdown for Prefect and MLflow."""
+"""What a step did, as a table for the terminal, Prefect and MLflow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table as RichTable
 
 from vae_anomaly.config import SECONDS, PlantConfig, is_bucket, read_mlflow
 from vae_anomaly.data.layout import Shaped
@@ -49,59 +43,12 @@ __all__ = [
     "register_table",
     "score_table",
     "share_text",
-    "show",
     "train_table",
 ]
 
 
 #: Texts and codes that a note names.
 MOST_TEXTS = 5
-
-
-def show(table: Table, console: Console) -> None:
-    """Print a table for a person."""
-    console.print(f"[bold]{table.title}[/]  {escape(table.summary)}", highlight=False)
-    if any(table.columns):
-        if table.rows:
-            console.print(_grid(table, console.width))
-    else:  # names and values: never cut or folded, so that they can be copied
-        width = max(len(name) for name, _ in table.rows) if table.rows else 0
-        for name, value in table.rows:
-            console.print(
-                f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True
-            )
-    for note in table.notes:
-        console.print(Padding(f"• {escape(note)}", (0, 0, 0, 2)), highlight=False)
-    console.print()
-
-
-def _grid(table: Table, width: int) -> RichTable:
-    """Columns of figures, of which only the first is cut; columns of prose share what is left."""
-    rows = table.shown()
-    gap = 1 if len(table.columns) > 5 else 2
-    widths = [
-        max(len(column), *(len(row[number]) for row in rows))
-        for number, column in enumerate(table.columns)
-    ]
-    prose = [number for number, column in enumerate(table.columns) if column in table.prose]
-    left = width - gap * (len(widths) - 1)
-    left -= sum(w for number, w in enumerate(widths) if number and number not in prose)
-    first = max(8, min(widths[0], left - 20 * len(prose)))
-    for number in prose:
-        widths[number] = max(20, min(widths[number], (left - first) // len(prose)))
-    grid = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
-    for number, column in enumerate(table.columns):
-        is_prose = number in prose
-        side: Literal["left", "right"] = "left" if is_prose or not number else "right"
-        exact = widths[number] if number else first
-        fold: Literal["fold", "ellipsis"] = "fold" if is_prose else "ellipsis"
-        grid.add_column(
-            column, justify=side, no_wrap=not is_prose, overflow=fold, min_width=exact,
-            max_width=exact,
-        )  # fmt: skip
-    for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
-    return grid
 
 
 # ---------------------------------------------------------------------------------- one a step
@@ -140,7 +87,8 @@ def ingest_table(report: IngestReport) -> Table:
     read.sort(
         key=lambda f: (f.status == "ingested", -f.counts.n_quarantined, -f.counts.n_duplicate)
     )
-    return Table("Ingest", summary, columns, tuple(_file_row(file) for file in read), tuple(notes))
+    lines = tuple(_file_row(file) for file in read)
+    return Table("Ingest", summary, columns, lines, tuple(notes), ("file",))
 
 
 def _cell_notes(cells: CellCounts) -> list[str]:

@@ -160,7 +160,7 @@ def alarms_table(found: AlarmList) -> Table:
     notes = _load_notes(found.load)
     if found.foretold is not None:
         notes = (*notes, found.foretold.in_words())
-    return Table("Alarms", summary, columns, lines, notes, ("sensors",))
+    return Table("Alarms", summary, columns, lines, notes, ("sensors", "said"))
 
 
 def _line(row: dict[str, object], said: Mapping[str, Said]) -> tuple[str, ...]:

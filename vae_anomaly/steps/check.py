@@ -193,7 +193,7 @@ def check_table(report: CheckReport) -> Table:
     notes += _examples(files)
     if not report.is_complete:
         notes.append(f"rows are held against the first {MOST_KEYS:,} rows for repetitions")
-    return Table("Check", summary, columns, rows, tuple(notes))
+    return Table("Check", summary, columns, rows, tuple(notes), ("file",))
 
 
 def _examples(files: list[FileCheck]) -> list[str]:

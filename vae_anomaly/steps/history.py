@@ -204,7 +204,7 @@ def judged_table(found: list[Judgement], at: str) -> Table:
     summary = f"'{found[0].asset}' was judged by {who} at {at}."
     columns = ("version", "package", "from (UTC)", "to (UTC)", "readings", "verdicts",
                "highest score", "threshold")  # fmt: skip
-    return Table("History", summary, columns, lines)
+    return Table("History", summary, columns, lines, prose=("verdicts",))
 
 
 def _span(first: int, last: int) -> str:

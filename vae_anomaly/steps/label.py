@@ -253,4 +253,5 @@ def label_table(report: LabelReport) -> Table:
         for entry in report.written
     )
     notes = ("`vae-anomaly recalibrate` uses them at once; the next training does, too.",)
-    return Table("Labels", summary, ("alarm", "asset", "said", "who", "comment"), lines, notes)
+    columns = ("alarm", "asset", "said", "who", "comment")
+    return Table("Labels", summary, columns, lines, notes, ("said", "comment"))
