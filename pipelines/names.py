@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from prefect import tags
@@ -12,8 +13,10 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.steps.file_records import IngestReport
-from vae_anomaly.steps.score import ScoreReport
+
+if TYPE_CHECKING:  # they import torch, which a server that does not answer is not worth
+    from vae_anomaly.steps.file_records import IngestReport
+    from vae_anomaly.steps.score import ScoreReport
 
 
 def rename(name: str) -> None:

@@ -24,7 +24,6 @@ from pipelines.parameters import TRAIN_TIMEOUT_S, FolderParameters, PlantParamet
 from pipelines.register import register
 from pipelines.train import train
 from vae_anomaly.config import PlantConfig, read_plant
-from vae_anomaly.report import register_table
 from vae_anomaly.steps.freeze import Freeze, frozen
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.table import Table
@@ -52,9 +51,9 @@ def retrain(parameters: RetrainParameters) -> RetrainReport:
     freeze = frozen(plant)
     if freeze and not parameters.even_so:
         get_run_logger().warning("%s", freeze.in_words())
-        report = RetrainReport(freeze)
-        publish(plant.name, "retrain", *retrain_tables(report))
-        return report
+        said = f"Nothing trained: {freeze.in_words()}."
+        publish(plant.name, "retrain", Table("Retrain", said, (), ()))
+        return RetrainReport(freeze)
     with tagged(plant):  # the flows within do not inherit tags
         trained = train(PlantParameters(plant=parameters.plant, source=parameters.source))
         onward = FolderParameters(
@@ -63,13 +62,6 @@ def retrain(parameters: RetrainParameters) -> RetrainReport:
         if not trained.registered:
             calibrate(onward)
         return RetrainReport(freeze, register(onward))
-
-
-def retrain_tables(report: RetrainReport) -> tuple[Table, ...]:
-    """What became of a retraining."""
-    if report.registered is None:
-        return (Table("Retrain", f"Nothing trained: {report.freeze.in_words()}.", (), ()),)
-    return (register_table(report.registered),)
 
 
 def install_automation(plant: Path) -> None:

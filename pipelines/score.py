@@ -42,6 +42,7 @@ def score(parameters: PlantParameters) -> ScoreReport:
     get_run_logger().info("%s", table.summary)
     publish(parameters.name, "score", table)
     if report.alarms.raised or report.alarms.ended:
-        publish(parameters.name, "alarms", alarms_table(alarm_list(parameters.read())))
+        listed = alarms_table(alarm_list(parameters.read()))
+        publish(parameters.name, "alarms", listed, page_only=True)
     announce(parameters)
     return report

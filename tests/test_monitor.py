@@ -31,6 +31,7 @@ from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import plant_settings
+from vae_anomaly.table import Table
 from vae_anomaly.tracking import champion_package, open_tracking
 
 DAY_ROWS, LEARNT_DAYS = 96, 14
@@ -281,7 +282,8 @@ def test_a_change_of_regime_asks_for_a_challenger(server: None, tmp_path: Path) 
 def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     server: None, tmp_path: Path
 ) -> None:
-    from pipelines.retrain import RetrainParameters, retrain, retrain_tables
+    from pipelines.artifacts import published
+    from pipelines.retrain import RetrainParameters, retrain
 
     file = write_plant(tmp_path, baseline=True)
     file.write_text(file.read_text() + "alarms: {rule: {latched: true}}\n")
@@ -290,9 +292,11 @@ def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     write_file(tmp_path / "incoming/4.csv", 4, n_rows=400, seed=0)
     ingest(plant)
     score(plant)
-    held = retrain(RetrainParameters(plant=file))
+    tables: list[Table] = []
+    with published(tables.append):
+        held = retrain(RetrainParameters(plant=file))
     assert held.registered is None
-    assert "Nothing trained: frozen: alarm" in retrain_tables(held)[0].summary
+    assert "Nothing trained: frozen: alarm" in tables[0].summary
     label_alarms(plant, [alarm.alarm_id for alarm in frozen(plant).alarms], "false-alarm")
     made = retrain(RetrainParameters(plant=file))
     assert made.registered is not None

@@ -17,14 +17,17 @@ from vae_anomaly.config import read_plant
 def test_run_does_everything_once(server: None, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
-    from pipelines.names import tagged
     from pipelines.parameters import PlantParameters
+    from pipelines.reach import by_hand
     from pipelines.run import run
 
     plant = write_plant(tmp_path)
     plant.write_text(plant.read_text().replace("name: crash", "name: whole"))
-    with tagged(read_plant(plant)):
+    titles: list[str] = []
+    with by_hand(read_plant(plant), lambda *tables: titles.extend(t.title for t in tables)):
         first = run(PlantParameters(plant=plant))
+    steps = ["Ingest", "Data", "Missing", "Quarantine", "Train", "Calibrate", "Register", "Score"]
+    assert titles == steps
     assert first.ingested.counts.complete
     assert first.registered.alias == "champion"
     assert first.scored.n_rows == first.ingested.counts.n_accepted
@@ -41,8 +44,8 @@ def test_run_does_everything_once(server: None, tmp_path: Path) -> None:
     with get_client(sync_client=True) as client:
         keys = {artifact.key for artifact in client.read_artifacts()}
         runs = client.read_flow_runs()
-    steps = ("ingest", "data", "train", "calibrate", "register", "score")
-    assert {f"whole-{step}" for step in steps} <= keys
+    pages = ("ingest", "data", "train", "calibrate", "register", "score")
+    assert {f"whole-{page}" for page in pages} <= keys
     by_tag = [run for run in runs if set(run.tags) == {"vae-anomaly", "whole"}]
     assert len([run for run in by_tag if run.parent_task_run_id is None]) == 1  # the first
     assert len([run for run in by_tag if run.parent_task_run_id is not None]) == 9
@@ -70,6 +73,7 @@ def test_what_the_plant_file_is_to_blame_for_is_not_tried_again(tmp_path: Path) 
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: part 'stop' holds no rows")
+    assert "rows read = " in done.stdout, "the report of a step that ended"
 
 
 def test_flows_work_without_prefect(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from vae_anomaly.cli_models import MODEL_COMMANDS, add_model_options, model_tabl
 from vae_anomaly.cli_monitor import (
     MONITOR_COMMANDS,
     add_monitor_options,
-    monitor_command_tables,
+    monitor_command,
 )
 from vae_anomaly.cli_stack import add_stack_options, stack_command
 from vae_anomaly.cli_uses import USES, add_use_options, use_table
@@ -182,7 +182,7 @@ def _check(options: argparse.Namespace) -> None:
 def _step(options: argparse.Namespace) -> None:
     """One step, as a flow where Prefect is asked for, else as the plain function."""
     if options.prefect or os.environ.get("PREFECT_API_URL"):
-        _show(_flow_report(options))
+        _as_flow(options)
     else:
         _show(STEPS[options.name](options))
 
@@ -250,7 +250,7 @@ def _score(options: argparse.Namespace) -> Table:
         return score_table(score(plant, on_group=on_group))
 
 
-def _flow_report(options: argparse.Namespace) -> Table:
+def _as_flow(options: argparse.Namespace) -> None:
     """The same step through its flow, on the server that PREFECT_API_URL names."""
     from importlib import import_module
 
@@ -258,39 +258,33 @@ def _flow_report(options: argparse.Namespace) -> Table:
 
     # a wrong file costs no server
     plant = read_plant(options.plant, source=getattr(options, "source", None))
-    from pipelines.names import tagged
-    from pipelines.parameters import FolderParameters, PlantParameters
-    from vae_anomaly import report
+    from pipelines.reach import by_hand
 
-    flow = getattr(import_module(f"pipelines.{options.name}"), options.name)
-    given = {"plant": options.plant.absolute(), "source": _absolute(options)}
-    if hasattr(options, "folder"):
-        parameters: PlantParameters = FolderParameters(**given, folder=options.folder)
-    else:
-        parameters = PlantParameters(**given)
-    with tagged(plant):
-        done = flow(parameters)
-    table: Table = getattr(report, f"{options.name}_table")(done)
-    return table
+    with by_hand(plant, _show):
+        from pipelines.parameters import FolderParameters, PlantParameters
+
+        given = {"plant": options.plant.absolute(), "source": _absolute(options)}
+        if hasattr(options, "folder"):
+            parameters: PlantParameters = FolderParameters(**given, folder=options.folder)
+        else:
+            parameters = PlantParameters(**given)
+        getattr(import_module(f"pipelines.{options.name}"), options.name)(parameters)
 
 
 def _run(options: argparse.Namespace) -> None:
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant, source=options.source)
-    from pipelines.names import tagged
-    from pipelines.parameters import PlantParameters
-    from pipelines.run import run
-    from vae_anomaly import report
+    from pipelines.reach import by_hand
 
-    with tagged(plant):
-        done = run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
-    _show(report.ingest_table(done.ingested), *report.data_tables(done.trained))
-    _show(report.train_table(done.trained))
-    if done.calibrated is not None:
-        _show(report.calibrate_table(done.calibrated))
-    _show(report.register_table(done.registered), report.score_table(done.scored))
-    _show(report.places_table(read_plant(options.plant), options.plant))
+    with by_hand(plant, _show):
+        from pipelines.parameters import PlantParameters
+        from pipelines.run import run
+
+        run(PlantParameters(plant=options.plant.absolute(), source=_absolute(options)))
+    from vae_anomaly.report import places_table
+
+    _show(places_table(read_plant(options.plant), options.plant))
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -323,11 +317,14 @@ def _serve(options: argparse.Namespace) -> None:
             address = stack.enter_context(local_server())
             os.environ["PREFECT_API_URL"] = f"{address}/api"
             print(f"Prefect page: {address}")
+        from pipelines.reach import reaching_prefect  # reads PREFECT_API_URL when it is imported
+
+        stack.enter_context(reaching_prefect())
         for plant in plants:
             lines = [f"{flow} at '{line}'" for flow, line in plant.schedule.lines().items()]
             print(f"Serving '{plant.name}': {', '.join(lines)} ({plant.schedule.zone}).")
         print("Ctrl-C ends it.", flush=True)
-        from pipelines.serve import serve  # reads PREFECT_API_URL when it is imported
+        from pipelines.serve import serve
 
         serve(options.plants, alone=alone)
         print("stopped")
@@ -355,7 +352,7 @@ def _alarms(options: argparse.Namespace) -> None:
 
 
 def _monitor(options: argparse.Namespace) -> None:
-    _show(*monitor_command_tables(options))
+    monitor_command(options, _show)
 
 
 def _use(options: argparse.Namespace) -> None:

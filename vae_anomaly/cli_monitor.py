@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vae_anomaly.config import PlantConfig
     from vae_anomaly.steps.monitor import MonitorReport
-    from vae_anomaly.table import Table
 
-__all__ = ["MONITOR_COMMANDS", "add_monitor_options", "monitor_command_tables"]
+__all__ = ["MONITOR_COMMANDS", "add_monitor_options", "monitor_command"]
 
 #: Commands that this module knows.
 MONITOR_COMMANDS = ("monitor", "retrain")
@@ -29,28 +29,30 @@ def add_monitor_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--even-so", action="store_true", help="also while an alarm is open")
 
 
-def monitor_command_tables(options: argparse.Namespace) -> tuple[Table, ...]:
-    """Do what a command says, and tell it as tables."""
+def monitor_command(options: argparse.Namespace, show: Callable[..., None]) -> None:
+    """Do what a command says, and show its tables as they come."""
     from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)  # a wrong file costs no server
     if options.name == "retrain":
-        return _retrained(options, plant)
+        _retrain(options, plant, show)
+        return
+    found = _monitored(options, plant)
     from vae_anomaly.steps.monitor_page import monitor_tables, write_monitor
 
-    found = _monitored(options, plant)
     if options.pictures is not None:
         write_monitor(found, options.pictures, subject=plant.name)
-    return monitor_tables(found)
+    show(*monitor_tables(found))
 
 
 def _monitored(options: argparse.Namespace, plant: PlantConfig) -> MonitorReport:
     if options.prefect or os.environ.get("PREFECT_API_URL"):
-        from pipelines.monitor import monitor as monitor_flow
-        from pipelines.names import tagged
-        from pipelines.parameters import PlantParameters
+        from pipelines.reach import by_hand
 
-        with tagged(plant):
+        with by_hand(plant):
+            from pipelines.monitor import monitor as monitor_flow
+            from pipelines.parameters import PlantParameters
+
             found: MonitorReport = monitor_flow(PlantParameters(plant=options.plant.absolute()))
         return found
     from vae_anomaly.steps.monitor import monitor
@@ -58,10 +60,10 @@ def _monitored(options: argparse.Namespace, plant: PlantConfig) -> MonitorReport
     return monitor(plant)
 
 
-def _retrained(options: argparse.Namespace, plant: PlantConfig) -> tuple[Table, ...]:
-    from pipelines.names import tagged
-    from pipelines.retrain import RetrainParameters, retrain, retrain_tables
+def _retrain(options: argparse.Namespace, plant: PlantConfig, show: Callable[..., None]) -> None:
+    from pipelines.reach import by_hand
 
-    with tagged(plant):
-        done = retrain(RetrainParameters(plant=options.plant.absolute(), even_so=options.even_so))
-    return retrain_tables(done)
+    with by_hand(plant, show):
+        from pipelines.retrain import RetrainParameters, retrain
+
+        retrain(RetrainParameters(plant=options.plant.absolute(), even_so=options.even_so))
