@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from prefect import serve as serve_deployments
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -29,6 +31,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.logging import get_logger
 from prefect.logging.handlers import APILogHandler
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.states import Cancelled, Crashed
 
@@ -131,6 +134,20 @@ def end_killed_runs(plant: Path) -> None:
             logger.warning("people are not told of run '%s': %s", run.name, error, exc_info=True)
 
 
+def end_stopped_runs(plant: Path) -> None:
+    """Mark the runs of a plant as cancelled that a stop of their server ends; nobody is told.
+
+    Else the next to serve the plant would take them for killed.
+    """
+    logger = get_logger("vae_anomaly")
+    stopped: State[None] = Cancelled(message="stopped, together with the process that served it")
+    with get_client(sync_client=True) as client:
+        for flow in FLOWS.values():
+            for run in _holding(client, flow, read_plant(plant)):
+                client.set_flow_run_state(run.id, stopped)
+                logger.info("run '%s' of %s was stopped; the next one goes on", run.name, flow.name)
+
+
 def _holding(client: SyncPrefectClient, flow: Flow[..., Any], config: PlantConfig) -> list[FlowRun]:
     """Runs of a plant that have the turn of their deployment."""
     under_way = FlowRunFilterStateType(any_=list(HOLDING))
@@ -141,8 +158,15 @@ def _holding(client: SyncPrefectClient, flow: Flow[..., Any], config: PlantConfi
     )
 
 
+class _Runner(Runner):
+    """Ends at SIGTERM, as a service manager sends it, as at Ctrl-C: Prefect's leaves in a crash."""
+
+    def handle_sigterm(self, *_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
 def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
-    """Serve until interrupted, on the server that PREFECT_API_URL names.
+    """Serve until interrupted or told to end, on the server that PREFECT_API_URL names.
 
     Parameters
     ----------
@@ -157,8 +181,13 @@ def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
         install_automation(plant)
         if alone:
             end_killed_runs(plant)
-    served = [deployment for plant in plants for deployment in deployments(plant)]
+    runner = _Runner()
+    for deployment in (found for plant in plants for found in deployments(plant)):
+        runner.add_deployment(deployment)
     try:
-        serve_deployments(*served, print_starting_message=False)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(runner.start())
+        for plant in plants if alone else ():  # the processes of their runs have ended
+            end_stopped_runs(plant)
     finally:
         APILogHandler().flush()  # what was said of killed runs, while the server is there

@@ -19,6 +19,7 @@ from vae_anomaly.decisions.alarms import Evidence, episodes
 from vae_anomaly.errors import InputError, LakeError
 from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 from vae_anomaly.steps.alarms import ALARM_RULE, AlarmReport, raise_alarms
+from vae_anomaly.steps.label import label_alarms
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -294,6 +295,20 @@ def test_list_has_the_latest_first_and_what_they_ask_of_people(tmp_path: Path) -
     assert set(only.alarms["asset"].to_pylist()) == {"b"}
     recent = alarm_list(plant, days=30 / 1440)
     assert 0 < recent.alarms.num_rows < len(starts)
+
+
+def test_list_can_leave_out_what_people_have_answered(tmp_path: Path) -> None:
+    plant = plant_in(tmp_path)
+    write(plant, stream(0))
+    raise_alarms(plant)
+    (first, *others) = alarm_list(plant, days=1).alarms["alarm_id"].to_pylist()
+    label_alarms(plant, [first], "unknown", who="ann")
+    said = alarms_table(alarm_list(plant, days=1))
+    assert dict.fromkeys([first], "unknown") == {r[1]: r[-1] for r in said.rows if r[-1]}
+    waiting = alarm_list(plant, days=1, unsaid_only=True)
+    assert waiting.alarms["alarm_id"].to_pylist() == others
+    assert waiting.load == alarm_list(plant, days=1).load
+    assert alarms_table(waiting).summary.startswith(f"{len(others)} alarms without an answer of")
 
 
 def test_list_refuses_what_nobody_scored(tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(
         wait_for(lambda: receiver.types() == ["flow.failed"], process, said, 30)
         (message,) = receiver.messages.values()
         assert message["subject"] == "one: retrain failed"
+        process.terminate()  # as a service manager does
+        process.wait(timeout=60)
     assert process.returncode == 0, said.read_text()
     assert said.read_text().endswith("stopped\n")
     with pytest.raises(httpx.TransportError):
@@ -207,7 +209,7 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
     from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.states import Cancelling, Pending, Running
 
-    from pipelines.serve import deployments, end_killed_runs
+    from pipelines.serve import deployments, end_killed_runs, end_stopped_runs
 
     save_block(prefect_server, receiver)
     plant = write_plant(tmp_path, baseline=True)
@@ -236,6 +238,15 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
             assert begun()[1] == "Cancelled"
             end_killed_runs(plant)
             assert client.read_flow_run(stopped).state_name == "Cancelled"
+
+            ended, _ = begun()  # a stop that was asked for is nothing to tell people of
+            end_stopped_runs(plant)
+            busy, _ = begun()
+            client.set_flow_run_state(busy, Running())
+            end_stopped_runs(plant)
+            end_killed_runs(plant)
+            assert {client.read_flow_run(r).state_name for r in (ended, busy)} == {"Cancelled"}
+            assert receiver.types() == ["flow.failed"]
 
             odd, state = begun()
             assert state == "Pending"

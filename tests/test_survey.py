@@ -139,3 +139,14 @@ def test_lake_without_a_row_has_a_page(tmp_path: Path) -> None:
     assert found.n_rows == 0
     page = (write_survey(found, tmp_path / "page") / "data.md").read_text()
     assert "not_a_number" in page
+    assert "have a value in every row" not in page
+
+
+def test_file_that_is_not_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    plant = write_plant(tmp_path, [row(1, "a", "1", "1")])
+    text = (tmp_path / "incoming/a.csv").read_text()
+    (tmp_path / "incoming/b.csv").write_text(text.replace("power", "pwer"))
+    ingest(plant)
+    table = survey_tables(survey(plant))[-1]
+    assert table.summary == "0 rows, and 1 file."
+    assert table.notes[0].startswith("b.csv (quarantined): column 'power' is missing")

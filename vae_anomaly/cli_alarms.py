@@ -25,6 +25,8 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
     """Give a command its options."""
     if name == "alarms":
         sub.add_argument("--asset", default="", help="only of this asset")
+        unsaid = "only those of which nobody has said yet what they were"
+        sub.add_argument("--open", dest="unsaid_only", action="store_true", help=unsaid)
         sub.add_argument(
             "--days", type=float, default=30.0, help="up to the last verdict; default 30"
         )
@@ -39,7 +41,7 @@ def add_alarm_options(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--as", dest="verdict", choices=VERDICTS, help="what the alarms were")
         sub.add_argument("--fault", default="", help="name of the fault")
         sub.add_argument("--who", default="", help="who says so; default the login name")
-        sub.add_argument("--comment", default="")
+        sub.add_argument("--comment", default="", help="kept beside it")
         sub.add_argument("--from", dest="file", type=Path, help="a CSV file of labels")
         sub.add_argument(
             "--asset", default="", help="that failed; of spans in the file that name none"
@@ -73,8 +75,11 @@ def alarm_table(options: argparse.Namespace) -> Table:
     from vae_anomaly.steps.alarm_list import alarm_list, alarms_table
 
     return alarms_table(
-        alarm_list(plant, asset=options.asset, days=options.days, horizon_days=options.horizon)
-    )
+        alarm_list(
+            plant, asset=options.asset, days=options.days, horizon_days=options.horizon,
+            unsaid_only=options.unsaid_only,
+        )
+    )  # fmt: skip
 
 
 def _label(plant: PlantConfig, options: argparse.Namespace) -> Table:

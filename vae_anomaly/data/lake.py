@@ -130,6 +130,9 @@ IN_BUCKET = {"delta.checkpointInterval": "10"}
 #: Raised where a table cannot be read or written: a disk is full, a store is gone, a file damaged.
 OUT_OF_REACH = (LakeError, OSError, DeltaError, pa.ArrowException)
 
+#: The commands that make the tables that `ingest` does not.
+MADE_BY = {VERDICTS: "score", ALARMS: "score", PARTS: "train", DRIFT: "monitor"}
+
 #: How often a commit that met a rival looks again before it gives up.
 MAX_TRIES = 60
 
@@ -170,8 +173,9 @@ class Lake:
         """
         table = self.found(name, version)
         if table is None:
+            step = MADE_BY.get(name, "ingest") if self.found(READINGS) else "ingest"
             raise LakeError(
-                f"{self.root} has no table '{name}'; run `vae-anomaly ingest` on this plant first"
+                f"{self.root} has no table '{name}'; run `vae-anomaly {step}` on this plant first"
             )
         self._refuse_later(name, table)
         return table

@@ -116,7 +116,7 @@ def split(
     """
     if not times:
         raise PartsError(
-            "the readings hold no rows: none of the source was accepted; `vae-anomaly ingest` says "
+            "the readings hold no rows: none of the source was accepted; `vae-anomaly survey` says "
             "why"
         )
     intervals: list[Interval] = []

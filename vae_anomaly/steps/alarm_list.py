@@ -51,6 +51,8 @@ class AlarmList:
         What people said last of an alarm, by its id.
     foretold : LeadTimes or None
         How early they told of failures; None where nobody told of one.
+    unsaid_only : bool
+        Alarms of which people said something are left out.
     """
 
     alarms: pa.Table
@@ -60,10 +62,16 @@ class AlarmList:
     n_rows_over: int
     said: Mapping[str, Said] = field(default_factory=dict)
     foretold: LeadTimes | None = None
+    unsaid_only: bool = False
 
 
 def alarm_list(
-    plant: PlantConfig, *, asset: str = "", days: float = DAYS, horizon_days: float = HORIZON_DAYS
+    plant: PlantConfig,
+    *,
+    asset: str = "",
+    days: float = DAYS,
+    horizon_days: float = HORIZON_DAYS,
+    unsaid_only: bool = False,
 ) -> AlarmList:
     """Alarms of the last days that have verdicts.
 
@@ -76,6 +84,8 @@ def alarm_list(
         Up to the last verdict.
     horizon_days : float
         How long before a failure an alarm is of use.
+    unsaid_only : bool
+        Only those of which nobody has said what they were; the figures stay those of all.
 
     Raises
     ------
@@ -111,7 +121,10 @@ def alarm_list(
     said = {e.alarm_id: e for e in entries if e.alarm_id is not None}
     horizon_s = horizon_days * SECONDS["day"]
     told = foretold(plant, lake, fresh, entries, period, horizon_s=horizon_s)
-    return AlarmList(alarms, since, until, load, watched.n_over, said, told)
+    if unsaid_only:
+        is_unsaid = [name not in said for name in alarms["alarm_id"].to_pylist()]
+        alarms = alarms.filter(pa.array(is_unsaid, pa.bool_()))
+    return AlarmList(alarms, since, until, load, watched.n_over, said, told, unsaid_only)
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,8 @@ def alarms_table(found: AlarmList) -> Table:
     period = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC"
     states = Counter(found.alarms["state"].to_pylist())
     said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    summary = f"{n} alarm{'' if n == 1 else 's'} of {found.n_rows_over:,} rows over the threshold"
+    alarms = f"alarm{'' if n == 1 else 's'}" + " without an answer" * found.unsaid_only
+    summary = f"{n} {alarms} of {found.n_rows_over:,} rows over the threshold"
     summary += f", {period}" + (f": {said}." if n else ".")
     columns: tuple[str, ...] = (
         "asset", "alarm", "since (UTC)", "lasted", "state", "rows", "sensors", "said",

@@ -88,6 +88,8 @@ class Survey:
         The quarantine by reason, the most frequent first.
     files : mapping of str to int
         Files by what became of them.
+    unread : mapping of str to str
+        Why a file is quarantined, by its path.
     disorder : mapping of str to tuple
         Rows out of order and the largest step back in seconds, of each file that has any.
     """
@@ -103,6 +105,7 @@ class Survey:
     cells: CellCounts
     refused: tuple[Refused, ...]
     files: Mapping[str, int]
+    unread: Mapping[str, str]
     disorder: Mapping[str, tuple[int, float]]
 
     @property
@@ -147,7 +150,7 @@ def survey(plant: PlantConfig, *, version: int | None = None) -> Survey:
     first = min(tally.first.values(), default=0) // HOUR_US * HOUR_US
     last = max(tally.last.values(), default=0)
     bin_hours = max(1, math.ceil((last - first) / HOUR_US / MOST_BINS))
-    cells, files, disorder = _files(lake)
+    found = _files(lake)
     return Survey(
         plant.name,
         readings.version(),
@@ -157,10 +160,11 @@ def survey(plant: PlantConfig, *, version: int | None = None) -> Survey:
         sensors,
         tally.n_missing,
         tally.n_filled,
-        cells,
+        found.cells,
         _refused(lake),
-        files,
-        disorder,
+        dict(found.status),
+        found.unread,
+        found.disorder,
     )
 
 
@@ -213,20 +217,30 @@ def _assets(tally: _Tally, first: int, last: int, bin_hours: int) -> Iterator[As
         yield AssetRows(asset, first_time, last_time, per_bin)
 
 
-def _files(lake: Lake) -> tuple[CellCounts, dict[str, int], dict[str, tuple[int, float]]]:
-    """Cells by what became of them, files by status, and the files with rows out of order."""
-    cells: CellCounts = Counter()
-    status: Counter[str] = Counter()
-    disorder: dict[str, tuple[int, float]] = {}
-    columns = ["path", "status", "cells", "n_out_of_order", "largest_step_back_s"]
+@dataclass
+class _Files:
+    """What the table of files says: cells by what became of them, and files by their status."""
+
+    cells: CellCounts = field(default_factory=Counter)
+    status: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, str] = field(default_factory=dict)
+    disorder: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+def _files(lake: Lake) -> _Files:
+    found = _Files()
+    columns = ["path", "status", "reason", "cells", "n_out_of_order", "largest_step_back_s"]
     for batch in rows(lake.writable(FILES), columns=columns):
         for file in batch.to_pylist():
-            status[file["status"]] += 1
+            found.status[file["status"]] += 1
             for cell in file["cells"] or []:
-                cells[Cell(cell["sensor"], cell["state"], cell["text"])] += cell["n"]
+                found.cells[Cell(cell["sensor"], cell["state"], cell["text"])] += cell["n"]
+            if file["status"] == "quarantined":
+                found.unread[file["path"]] = file["reason"] or ""
             if file["n_out_of_order"]:
-                disorder[file["path"]] = (file["n_out_of_order"], file["largest_step_back_s"])
-    return cells, dict(status), disorder
+                order = (file["n_out_of_order"], file["largest_step_back_s"])
+                found.disorder[file["path"]] = order
+    return found
 
 
 def _refused(lake: Lake) -> tuple[Refused, ...]:

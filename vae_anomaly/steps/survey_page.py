@@ -83,9 +83,10 @@ def _cells_table(found: Survey) -> Table:
         body.append((name, f"{share:.1%}", *(f"{n:,}" for n in numbers), named))
     whole = len(found.sensors) - len(body)
     notes = (f"{whole:,} of {len(found.sensors):,} sensors have a value in every row",)
+    is_said = whole and found.n_rows  # of no row, it would say nothing
     columns = ("sensor", "missing", *STATES[1:], "most often")
     return Table(
-        "Missing", summary, columns, tuple(body), notes if whole else (), prose=("most often",)
+        "Missing", summary, columns, tuple(body), notes if is_said else (), prose=("most often",)
     )
 
 
@@ -100,7 +101,13 @@ def _quarantine_table(found: Survey) -> Table:
         for refused in found.refused
     )
     columns = ("reason", "rows", "for example")
-    return Table("Quarantine", f"{n_rows:,} rows.", columns, body, prose=("for example",))
+    notes = tuple(
+        f"{path.rpartition('/')[2]} (quarantined): {why.replace(path, 'the file')}"
+        for path, why in sorted(found.unread.items())
+    )
+    n = len(notes)
+    summary = f"{n_rows:,} rows" + (f", and {n:,} file{'s' * (n > 1)}." if n else ".")
+    return Table("Quarantine", summary, columns, body, notes, ("for example",))
 
 
 def _cut(text: str) -> str:
