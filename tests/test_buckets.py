@@ -244,6 +244,7 @@ def test_work_and_database_cannot_lie_in_a_bucket(tmp_path: Path) -> None:
         ("Generic S3 error – 403 Forbidden: SignatureDoesNotMatch", "refuses the credentials; set"),
         ("When reading 'k': AWS Error ACCESS_DENIED during HeadObject", "refuses the credentials"),
         ("GET http://127.0.0.1:34031/b in 0.403s – Generic S3 error", "does not answer at"),
+        ("Kernel error -> no credentials found in chain.", "refuses the credentials"),
         ("AWS Error NETWORK_CONNECTION: could not connect", "does not answer at"),
     ],
 )

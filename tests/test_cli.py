@@ -13,7 +13,9 @@ import pytest
 from crash import write_plant
 
 from vae_anomaly.cli import COMMANDS, main
+from vae_anomaly.config import read_plant
 from vae_anomaly.scoring.baselines import BASELINES, CHANCE
+from vae_anomaly.steps.ingest import ingest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "sklearn", "pyarrow", "deltalake", "numpy")
@@ -82,6 +84,40 @@ def test_wrong_plant_file_is_said_in_one_piece(name: str, tmp_path: Path) -> Non
     assert missing.stderr.startswith("error: ")
     assert "does not exist" in missing.stderr
     assert "Traceback" not in missing.stderr
+
+
+def test_table_that_is_not_there_names_the_command_that_makes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant = write_plant(tmp_path, n_files=1)
+    for step in ("ingest", "score"):
+        assert main(["alarms", str(plant)]) == 1
+        assert f"run `vae-anomaly {step}` on this plant first" in capsys.readouterr().err
+        ingest(read_plant(plant))
+
+
+def test_models_of_a_new_plant_are_none_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", str(write_plant(tmp_path, n_files=1))]) == 0
+    said = capsys.readouterr().out
+    assert "0 versions of crash yet; `vae-anomaly run` registers the first." in said
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.slow
+def test_lake_in_a_bucket_without_keys_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = write_plant(tmp_path, n_files=1)
+    plant.write_text(plant.read_text() + "lake: s3://nobody/pumps\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    done = command("alarms", plant, **nowhere)
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("error: the store of s3://nobody/pumps refuses the credentials; set AWS")
 
 
 @pytest.mark.slow

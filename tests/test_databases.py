@@ -129,3 +129,26 @@ def test_a_view_that_writes_is_refused(postgres: str) -> None:
         )
     with pytest.raises(SourceError, match="read-only"):
         read(postgres, table="writing")
+
+
+def test_column_that_a_table_lacks_is_named_beside_those_it_has(place: tuple[str, Run]) -> None:
+    uri, run = place
+    run("CREATE TABLE readings (stamp bigint, time text, flow double precision)")
+    said = (
+        "table readings has no column 'n', which source.database.watermark in the plant file "
+        "names; it has stamp, time, flow$"
+    )
+    with pytest.raises(SourceError, match=said):
+        read(uri)
+    run("CREATE TABLE other (n bigint, time text)")
+    with pytest.raises(SourceError, match="no column 'flow', which contract in the plant file"):
+        read(uri, "other")
+
+
+def test_row_number_of_sqlite_can_be_the_watermark(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "plant.db") as connection:
+        connection.execute("CREATE TABLE readings (TIME text, flow double precision)")
+        connection.execute("INSERT INTO readings VALUES ('t', 1.5), ('u', 2.5)")
+    database = Database(uri=f"sqlite:///{tmp_path}/plant.db", table="readings", watermark="rowid")
+    found = list(read_table(database, CONTRACT, batch_rows=9))
+    assert [batch.num_rows for batch in found] == [2]

@@ -174,6 +174,11 @@ def test_backfill_refuses_what_it_cannot_do(plant: PlantConfig) -> None:
         backfill(plant, "1970-01-02", "1970-01-02")
     with pytest.raises(InputError, match="no reading is of asset 'z'; allowed: a, b"):
         backfill(plant, "1970-01-01", "1970-01-02", asset="z")
+    reach = "no readings lie there; they reach from 1970-01-01 00:00:00 to 1970-01-01 00:"
+    with pytest.raises(InputError, match=reach):
+        backfill(plant, "2026-01-01", "2026-01-02")
+    with pytest.raises(InputError, match="no readings of 'b' lie there; they reach from 1970"):
+        backfill(plant, "2026-01-01", "2026-01-02", asset="b")
     with pytest.raises(RegistryError, match=r"'12'; there are: 1 \(champion\), 2"):
         backfill(plant, "1970-01-01", "1970-01-02", model_version="12")
 

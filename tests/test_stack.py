@@ -136,8 +136,8 @@ def test_two_commands_at_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_command_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stack", "status", "--folder", str(tmp_path)]) == 0
-    assert "no stack in" in capsys.readouterr().out
+    assert main(["stack", "status", "--folder", str(tmp_path)]) == 1
+    assert f"vae-anomaly stack up --folder {tmp_path}" in capsys.readouterr().err
     assert main(["stack", "env", "--folder", str(tmp_path)]) == 1
     assert "vae-anomaly stack up" in capsys.readouterr().err
     write_state(Stack(tmp_path, mlflow_port=5001))
@@ -145,6 +145,9 @@ def test_command_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "export MLFLOW_TRACKING_URI=http://127.0.0.1:5001\n" in capsys.readouterr().out
     assert main(["stack", "status", "--folder", str(tmp_path)]) == 0
     assert "0 of 4 services run" in capsys.readouterr().out
+    assert main(["stack", "down", "--folder", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "unset PREFECT_API_URL PREFECT_API_AUTH_STRING MLFLOW_TRACKING_URI" in said
     with pytest.raises(SystemExit):
         main(["stack", "up", "--mlflow-port", "80"])
 

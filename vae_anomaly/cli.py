@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # what fails is raised, and told by this command
     "PREFECT_CLI_PROMPT": "false",
+    "RUST_LOG": "warn,aws_config=error",  # what a store says of its keys is told in one sentence
 }
 
 #: Modules whose warnings stand in the tables that the commands print.
@@ -414,11 +415,13 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                  "vae-anomaly register plant.yml"),
     "score": (_step, "score every reading that has no verdict yet", "vae-anomaly score plant.yml"),
     "alarms": (_alarms, "list the alarms, the latest first, and what they ask of people",
-               "vae-anomaly alarms plant.yml --days 7"),
+               "vae-anomaly alarms plant.yml --days 7 --open"),
     "explain": (_alarms, "say which readings would have made the peak of an alarm normal",
                 "vae-anomaly explain plant.yml 9ec0ed"),
     "label": (_alarms, "say what alarms were, or read labels from a file",
-              "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'"),
+              "vae-anomaly label plant.yml 9ec0ed --as false-alarm --comment 'start-up'\n"
+              "  vae-anomaly label plant.yml --as failure --asset pump-07 --at 2026-03-03T10:00\n"
+              "  vae-anomaly label plant.yml --from labels.csv"),
     "recalibrate": (_alarms, "set the thresholds anew by what people said of alarms",
                     "vae-anomaly recalibrate plant.yml --dry-run"),
     "monitor": (_monitor, "say what has drifted from what the champion has learnt",
@@ -430,7 +433,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
     "models": (_models, "list the registered versions and which one scores",
                "vae-anomaly models plant.yml"),
     "promote": (_models, "let a version score from now on, by default the challenger",
-                "vae-anomaly promote plant.yml 7 --why 'new bearings'"),
+                "vae-anomaly promote plant.yml --dry-run\n"
+                "  vae-anomaly promote plant.yml 7 --why 'new bearings'"),
     "rollback": (_models, "let the version score again that scored before",
                  "vae-anomaly rollback plant.yml --why 'too many alarms'"),
     "archive": (_models, "take a version out of use", "vae-anomaly archive plant.yml 3"),
@@ -440,7 +444,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
                  "vae-anomaly backfill plant.yml --from 2026-03-01 --to 2026-03-08 "
                  "--model-version 7"),
     "generate": (_use, "draw new rows of the plant from a model, as a table and a picture",
-                 "vae-anomaly generate plant.yml --n 1000 --out rows.csv --context speed=1200"),
+                 "vae-anomaly generate plant.yml --n 1000 --out rows.csv"),
     "interpolate": (_use, "go from one reading to another through the latent space",
                     "vae-anomaly interpolate plant.yml --asset pump-01 --from 2026-03-01T10:00 "
                     "--to 2026-03-02T10:00 --spherical"),
@@ -453,7 +457,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
     "serve": (_serve, "run the flows of plants on their schedules, from one process",
               "vae-anomaly serve pumps.yml fans.yml"),
     "stack": (_stack, "run PostgreSQL, Prefect, MLflow and a worker on this machine",
-              "vae-anomaly stack up"),
+              "vae-anomaly stack up --folder stack\n"
+              "  vae-anomaly stack status --folder stack\n"
+              "  eval \"$(vae-anomaly stack env --folder stack)\"\n"
+              "  vae-anomaly stack down --folder stack"),
     "demo": (_demo, "run a simulated plant with known faults through the whole loop",
              "vae-anomaly demo --folder demo"),
 }  # fmt: skip

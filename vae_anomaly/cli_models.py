@@ -60,9 +60,12 @@ def model_table(options: argparse.Namespace) -> Table:
     if options.name == "backfill":
         return _backfill(plant, options)
     from vae_anomaly.report import models_table
-    from vae_anomaly.tracking import open_tracking
+    from vae_anomaly.tracking import is_made, open_tracking
 
-    return models_table(read_mlflow(plant).model_name, open_tracking(plant).versions())
+    config = read_mlflow(plant)
+    # to look is no reason to make a database
+    versions = open_tracking(plant).versions() if is_made(config.tracking_uri) else []
+    return models_table(config.model_name, versions)
 
 
 def _changed(plant: PlantConfig, options: argparse.Namespace) -> Table:

@@ -107,9 +107,16 @@ def _exports(folder: Path) -> list[str]:
 
     found = read_state(folder)
     if found is None:
-        raise StackError(f"no stack in {folder}; start one with: vae-anomaly stack up")
+        raise _no_stack(folder)
     variables = client_environment(found)
     return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
+def _no_stack(folder: Path) -> StackError:
+    where = shlex.quote(str(folder))
+    return StackError(
+        f"no stack in {folder}; start one with: vae-anomaly stack up --folder {where}"
+    )
 
 
 def _status_table(folder: Path) -> Table:
@@ -117,7 +124,7 @@ def _status_table(folder: Path) -> Table:
 
     found = status(folder)
     if not found:
-        return Table("Stack", f"no stack in {folder}; `vae-anomaly stack up` makes one.", (), ())
+        raise _no_stack(folder)
     running = [one for one in found if one.state == "running"]
     rows = tuple(
         (
@@ -135,12 +142,17 @@ def _status_table(folder: Path) -> Table:
 
 
 def _down(folder: Path) -> Table:
-    from pipelines.stack import down
+    from pipelines.stack import client_environment, down, read_state
 
+    found = read_state(folder)
     with _telling() as on_step:
         stopped = down(folder, on_step)
     said = f"stopped {', '.join(stopped)}" if stopped else "nothing was running"
-    return Table("Stack", f"{said}; what it holds stays in {folder}.", (), ())
+    notes: tuple[str, ...] = ()
+    if found is not None:
+        names = " ".join(client_environment(found))
+        notes = (f"a shell that was told to use it still does; there: unset {names}",)
+    return Table("Stack", f"{said}; what it holds stays in {folder}.", (), (), notes)
 
 
 def _watch(folder: Path) -> None:

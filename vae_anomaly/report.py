@@ -360,7 +360,8 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
         if v.tags.get(DECISION) in (WAITING, REFUSED)
         for reason in json.loads(v.tags.get(REASONS, "[]"))
     )
-    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}."
+    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}"
+    summary += "." if rows else " yet; `vae-anomaly run` registers the first."
     return Table("Models", summary, columns, rows, notes)
 
 

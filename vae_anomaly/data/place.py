@@ -25,9 +25,10 @@ from vae_anomaly.errors import LakeError
 __all__ = ["answering", "storage_options", "table_files", "table_uri"]
 
 #: How Delta and pyarrow begin what a store says, and what it says of a key that it does not take.
-OF_A_STORE = re.compile(r"S3 error|AWS Error|loading credentials")
+OF_A_STORE = re.compile(r"S3 error|AWS Error|loading credentials|no credentials found")
 REFUSED = re.compile(
-    r"loading credentials|access_?denied|invalid_?access_?key|signature|40[13] (Unauth|Forbid)",
+    r"loading credentials|no credentials found|"
+    r"access_?denied|invalid_?access_?key|signature|40[13] (Unauth|Forbid)",
     re.IGNORECASE,
 )
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from vae_anomaly.config import PlantConfig
-from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, rows
+from vae_anomaly.data.lake import READINGS, VERDICTS, Lake, as_timestamp, rows
 from vae_anomaly.data.times import moment_of
 from vae_anomaly.errors import InputError, closest
 from vae_anomaly.package import ModelPackage
@@ -80,7 +80,7 @@ def backfill(
     Raises
     ------
     InputError
-        The times are none or in the wrong order, or no reading is of the asset.
+        The times are none or in the wrong order, or no reading is of the asset or lies in between.
     RegistryError
         There is no such version.
     PackageError
@@ -94,6 +94,7 @@ def backfill(
     readings = lake.open(READINGS)
     if asset:
         _refuse_unknown(lake, asset)
+    _refuse_empty(lake, first, last, asset)
     line = _line(plant, model_version, Stretch(first, last, asset))
     begins = judged_through(lake.writable(VERDICTS), line.name) + 1
     limit = plant.source.latest(datetime.now(UTC))
@@ -141,6 +142,25 @@ def _refuse_unknown(lake: Lake, asset: str) -> None:
         known.update(pc.unique(batch["asset"]).to_pylist())
     if asset not in known:
         raise InputError(f"no reading is of asset '{asset}'; {closest(asset, known)}")
+
+
+def _refuse_empty(lake: Lake, start: int, end: int, asset: str) -> None:
+    """Say when there are readings, where none lies from `start` to before `end`."""
+    time = pc.field("time")
+    own = pc.field("asset") == asset if asset else pc.scalar(True)
+    inside = own & (time >= as_timestamp(start)) & (time < as_timestamp(end))
+    if any(batch.num_rows for batch in rows(lake.open(READINGS), columns=["time"], where=inside)):
+        return
+    ends = [
+        pc.min_max(batch["time"]).as_py()
+        for batch in rows(lake.open(READINGS), columns=["time"], where=own)
+    ]
+    if not ends:
+        raise InputError("there are no readings yet; run `vae-anomaly ingest` first")
+    span = (min(e["min"] for e in ends), max(e["max"] for e in ends))
+    first, last = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in span)
+    whose = f"readings of '{asset}'" if asset else "readings"
+    raise InputError(f"no {whose} lie there; they reach from {first} to {last} UTC")
 
 
 def backfill_table(report: BackfillReport) -> Table:

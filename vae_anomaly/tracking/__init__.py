@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from vae_anomaly.tracking.champion import Champion, champion_package
+from vae_anomaly.tracking.connection import is_made
 from vae_anomaly.tracking.plant import Tracking, Version, open_tracking
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Tracking",
     "Version",
     "champion_package",
+    "is_made",
     "open_tracking",
 ]

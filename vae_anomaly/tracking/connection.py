@@ -23,6 +23,7 @@ __all__ = [
     "asking",
     "connect",
     "experiment_id",
+    "is_made",
     "is_server",
     "shown",
 ]
@@ -90,6 +91,14 @@ def experiment_id(client: MlflowClient, config: MlflowConfig) -> str:
 def is_server(uri: str) -> bool:
     """Whether a tracking URI is a server's, and not a database that we open ourselves."""
     return uri.startswith(("http://", "https://"))
+
+
+def is_made(uri: str) -> bool:
+    """Whether there is something behind a tracking URI: a database of our own may not be yet."""
+    if is_server(uri) or not uri.startswith("sqlite"):
+        return True
+    file = sqlalchemy.make_url(uri).database
+    return not file or Path(file).exists()
 
 
 def shown(uri: str) -> str:

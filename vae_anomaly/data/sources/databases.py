@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -50,12 +50,17 @@ MARK_TYPES = {
     "character varying": "text",
 }
 
+#: Columns that every table of SQLite has, and none lists.
+ROW_IDS = ("rowid", "oid", "_rowid_")
+
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 class Cursor(Protocol):
     """What is needed of a cursor of the DB-API."""
 
+    @property
+    def description(self) -> Sequence[Sequence[object]] | None: ...
     def execute(self, query: str, values: list[str] | None = None) -> object: ...
     def fetchall(self) -> list[tuple[object, ...]]: ...
 
@@ -181,7 +186,10 @@ def read_table(
     names = checked_names(list(dict.fromkeys((*contract.columns(), database.watermark))))
     try:
         with closing(driver.connect(place)) as connection, closing(connection.cursor()) as cursor:
-            kind = _begin(cursor, database, lower) if is_postgres else ""
+            if is_postgres:
+                _begin(cursor)
+            _refuse_lacking(cursor, database, names, is_postgres=is_postgres)
+            kind = _bound(cursor, database, lower) if is_postgres else ""
             query, values = _query(database, names, lower, kind)
             cursor.adbc_statement.set_options(**_batch_option(is_postgres, batch_rows))
             cursor.execute(query, values)
@@ -253,10 +261,30 @@ def _as_text(cell: str) -> str:
     )
 
 
-def _begin(cursor: Cursor, database: Database, lower: str) -> str:
-    """Make the transaction read-only and of one state, give it the bound; the watermark's type."""
+def _refuse_lacking(
+    cursor: Cursor, database: Database, names: list[str], *, is_postgres: bool
+) -> None:
+    """Say which columns a table has, where it lacks one; an error of SQL names all but these."""
+    cursor.execute(f"SELECT * FROM {quoted(database.table)} AS t LIMIT 0")
+    found = [str(column[0]) for column in cursor.description or ()]
+    known = {*found} if is_postgres else {name.casefold() for name in (*found, *ROW_IDS)}
+    for name in names:
+        if (name if is_postgres else name.casefold()) not in known:
+            key = "source.database.watermark" if name == database.watermark else "contract"
+            raise SourceError(
+                f"table {database.table} has no column '{name}', which {key} in the plant file "
+                f"names; it has {', '.join(found)}"
+            )
+
+
+def _begin(cursor: Cursor) -> None:
+    """Make the transaction read-only and of one state."""
     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+
+
+def _bound(cursor: Cursor, database: Database, lower: str) -> str:
+    """Give the transaction its lower bound; the watermark's type."""
     mark, table = _identifier(database.watermark), quoted(database.table)
     cursor.execute(f"SELECT pg_typeof(t.{mark})::text FROM {table} AS t LIMIT 1")
     found = cursor.fetchall()
