@@ -9,9 +9,9 @@ from pipelines.names import ingest_name, rename
 from pipelines.notify import told
 from pipelines.parameters import TIMEOUT_S, PlantParameters, may_pass
 from vae_anomaly.progress import ingest_progress
-from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest as ingest_files
+from vae_anomaly.steps.ingest_page import ingest_table
 
 
 @task(

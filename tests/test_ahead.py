@@ -20,10 +20,10 @@ from judged_plant import (
 from vae_anomaly.config import ANY_TIME, PlantConfig, Source, read_plant, settings_digest
 from vae_anomaly.data.ahead import Limit
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, VERDICTS, Lake, rows
-from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.alarm_list import alarm_list
 from vae_anomaly.steps.check import check
 from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.ingest_page import ingest_table
 from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import plant_settings

@@ -58,6 +58,18 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_looking_at_tables_and_ingesting_import_no_model(tmp_path: Path) -> None:
+    plant = write_plant(tmp_path, n_files=1)
+    code = (
+        "import sys\nfrom vae_anomaly.cli import main\n"
+        f"for name in ('ingest', 'history', 'alarms'): main([name, {str(plant)!r}])\n"
+        "print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr.splitlines()[0] == "Ingest …", "a sign of life where no bar is drawn"
+
+
 def cpu_seconds(*arguments: str | Path) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command(*arguments)

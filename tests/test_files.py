@@ -15,9 +15,9 @@ from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.sources import SOURCES, asset_stem, list_files, still_growing
 from vae_anomaly.data.sources.files import ENDINGS
 from vae_anomaly.data.sources.packed import PACKED_ENDINGS
-from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.ingest_page import ingest_table
 
 
 def plant_in(folder: Path, *, settle_s: float = 0.0) -> PlantConfig:

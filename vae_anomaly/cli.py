@@ -9,7 +9,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,14 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    level = logging.INFO if options.verbose else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("vae_anomaly").setLevel(level)
-    for name in () if options.verbose else TOLD_BY_TABLES:
-        logging.getLogger(name).setLevel(logging.ERROR)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
-        command(options)
+        with _said(verbose=options.verbose):
+            command(options)
     except VAEAnomalyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -75,6 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _said(*, verbose: bool) -> Iterator[None]:
+    """Let the library's loggers say what a person wants to read, for as long as a command lasts."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    levels = {"vae_anomaly": logging.INFO if verbose else logging.WARNING}
+    levels |= {} if verbose else dict.fromkeys(TOLD_BY_TABLES, logging.ERROR)
+    before = {name: logging.getLogger(name).level for name in levels}
+    try:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class _Version(argparse.Action):
@@ -193,8 +206,8 @@ def _ingest(options: argparse.Namespace) -> Table:
 
     plant = read_plant(options.plant, source=options.source)
     from vae_anomaly.progress import ingest_progress
-    from vae_anomaly.report import ingest_table
     from vae_anomaly.steps.ingest import ingest
+    from vae_anomaly.steps.ingest_page import ingest_table
 
     with ingest_progress() as on_file:
         report = ingest(plant, on_file=on_file)

@@ -9,14 +9,12 @@ import pyarrow as pa
 import torch
 
 from vae_anomaly.config import Contract
+from vae_anomaly.data.schemas import N_TOP
 from vae_anomaly.data.sensor_faults import FaultyCells
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.scoring.scorer import Scorer
 
 __all__ = ["changed_constants", "fault_names", "shares", "top_sensors"]
-
-#: Sensors that a verdict names.
-N_TOP = 3
 
 
 def top_sensors(

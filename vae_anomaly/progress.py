@@ -1,10 +1,11 @@
-"""Progress bars of the steps: on standard error, and only where that is a terminal."""
+"""Progress of the steps on standard error: bars in a terminal, elsewhere a line as one begins."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -16,17 +17,20 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from vae_anomaly.models.training import Check
-from vae_anomaly.steps.check import FileCheck
-from vae_anomaly.steps.file_records import FileReport
-from vae_anomaly.streaming import EVERY_ASSET
+if TYPE_CHECKING:
+    from vae_anomaly.models.training import Check
+    from vae_anomaly.steps.check import FileCheck
+    from vae_anomaly.steps.file_records import FileReport
 
 __all__ = ["check_progress", "ingest_progress", "scoring_progress", "training_progress"]
 
 
-def _progress(*columns: str) -> Progress:
-    """Bars on standard error; nothing is drawn where that is no terminal."""
+def _progress(step: str, *columns: str) -> Progress:
+    """Bars on standard error; where that is no terminal, a line that says what has begun."""
     console = Console(stderr=True)
+    is_seen = sys.stderr.isatty()
+    if not is_seen:
+        console.print(f"{step} …")
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -35,14 +39,14 @@ def _progress(*columns: str) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not is_seen,
     )
 
 
 @contextmanager
 def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
     """A bar over the files of an ingest."""
-    with _progress("{task.fields[file]}") as progress:
+    with _progress("Ingest", "{task.fields[file]}") as progress:
         task = progress.add_task("Ingest", total=None, file="")
 
         def on_file(report: FileReport, n_files: int) -> None:
@@ -54,7 +58,7 @@ def ingest_progress() -> Iterator[Callable[[FileReport, int], None]]:
 @contextmanager
 def check_progress() -> Iterator[Callable[[FileCheck, int], None]]:
     """A bar over the files of a check."""
-    with _progress("{task.fields[file]}") as progress:
+    with _progress("Check", "{task.fields[file]}") as progress:
         task = progress.add_task("Check", total=None, file="")
 
         def on_file(report: FileCheck, n_files: int) -> None:
@@ -66,7 +70,9 @@ def check_progress() -> Iterator[Callable[[FileCheck, int], None]]:
 @contextmanager
 def training_progress() -> Iterator[Callable[[str, Check], None]]:
     """A bar over the steps of each scorer, with rows/s and the bound on held-out rows."""
-    with _progress("{task.fields[rate]}", "{task.fields[bound]}") as progress:
+    from vae_anomaly.streaming import EVERY_ASSET  # torch: for a training, which needs it anyway
+
+    with _progress("Train", "{task.fields[rate]}", "{task.fields[bound]}") as progress:
         tasks: dict[str, TaskID] = {}
 
         def on_check(unit: str, check: Check) -> None:
@@ -86,7 +92,7 @@ def training_progress() -> Iterator[Callable[[str, Check], None]]:
 @contextmanager
 def scoring_progress() -> Iterator[Callable[[int, int], None]]:
     """A bar over the versions of the readings that are scored."""
-    with _progress() as progress:
+    with _progress("Score") as progress:
         task = progress.add_task("Score", total=None)
 
         def on_group(done: int, last: int) -> None:

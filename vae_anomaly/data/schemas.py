@@ -16,6 +16,7 @@ __all__ = [
     "DRIFT",
     "FILES",
     "LABELS",
+    "N_TOP",
     "PARTS",
     "PROMOTIONS",
     "QUARANTINE",
@@ -27,6 +28,9 @@ __all__ = [
     "readings_schema",
     "samples_schema",
 ]
+
+#: Sensors that a verdict names.
+N_TOP: Final = 3
 
 READINGS: Final = "readings"
 SAMPLES: Final = "samples"

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 
 from vae_anomaly.config import AlarmRule
 from vae_anomaly.data.exclusions import Excluded
+from vae_anomaly.data.schemas import N_TOP
 from vae_anomaly.data.times import microseconds
 from vae_anomaly.decisions.alarms import Episode, Evidence, Progress, advance
-from vae_anomaly.explanations import N_TOP
 
 __all__ = ["TELLING", "AlarmRow", "AssetState", "Cause", "OverRow", "alarm_id", "read_states",
            "take_in", "write_states"]  # fmt: skip

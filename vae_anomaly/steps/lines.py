@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -43,9 +44,10 @@ from vae_anomaly.data.schemas import completed
 from vae_anomaly.data.times import MOMENT, microseconds
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.errors import LakeError
-from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION, IS_CHAMPION
-from vae_anomaly.streaming import judge
+
+if TYPE_CHECKING:
+    from vae_anomaly.package import ModelPackage
 
 __all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_by_all",
            "judged_through", "last_judged", "line_verdicts"]  # fmt: skip
@@ -260,6 +262,8 @@ def line_verdicts(
         package.contract.sampling.max_gap_s,
         package.contract.start_up_s,
     )
+    from vae_anomaly.streaming import judge  # torch: to list alarms takes none
+
     judged = judge(table, package.judges(), package.contract)
     judged = judged.append_column("readings_version", table["_commit_version"])
     judged = judged.filter(table["_fresh"])
