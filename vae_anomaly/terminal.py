@@ -145,12 +145,14 @@ def _grid(columns: Sequence[_Column], widths: Sequence[int], gap: int) -> Iterat
 
 
 def _blocks(columns: Sequence[str], rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
-    """A row as lines of name and value, with an empty line between two rows."""
+    """A row as lines of name and value where it has one, with an empty line between two rows."""
     longest = max(map(cell_len, columns)) + 1
     for number, row in enumerate(rows):
         if number:
             yield ""
         for name, cell in zip(columns, row, strict=True):
+            if not cell:
+                continue
             first, *more = _folded(cell, width - longest - 1)
             yield f"{_padded(f'{name}:' * bool(name), longest)} {first}".rstrip()
             yield from (f"{'':{longest}} {line}" for line in more)
