@@ -87,7 +87,7 @@ def test_limits_are_twice_the_longest_of_normal_training_rows() -> None:
 
 def test_what_was_seen_is_all_but_one_in_a_thousand_of_the_normal_readings() -> None:
     rng = np.random.default_rng(0)
-    flow, label = rng.permutation(4001.0), np.zeros(4001, np.int64)
+    flow, label = rng.permutation(np.arange(4001.0)), np.zeros(4001, np.int64)
     flow[:100], label[:100] = 9e9, 1  # a fault
     flow[200:300] = np.nan
     level = rng.integers(0, 3, 4001).astype(float)
