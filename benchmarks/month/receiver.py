@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -18,14 +20,32 @@ BLOCK = "signed-webhook/month"
 #: Of the messages' signatures.
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
+#: How the text of a message names an alarm.
+ALARM = re.compile(r"^alarm (\w+)\b", re.MULTILINE)
+
+
+class Text(NamedTuple):
+    """A message as it came."""
+
+    kind: str
+    subject: str
+    body: str
+
 
 @dataclass
 class Received:
-    """What came: how often each message did, and how many were signed by somebody else."""
+    """What came: each message, how often it did, and how many were signed by somebody else."""
 
     url: str = ""
     times: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, Text] = field(default_factory=dict)
     n_forged: int = 0
+
+    @property
+    def raised(self) -> Counter[str]:
+        """In how many messages it was told that an alarm was raised."""
+        raised = (text for text in self.texts.values() if text.kind == "alarm.raised")
+        return Counter(name for text in raised for name in ALARM.findall(text.body))
 
 
 def save_block(url: str, environment: Mapping[str, str]) -> None:
@@ -51,8 +71,10 @@ def receiving() -> Iterator[Received]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {key.lower(): value for key, value in self.headers.items()}
             try:
-                Webhook(SECRET).verify(body, headers)
+                content = Webhook(SECRET).verify(body, headers)
                 received.times[headers["webhook-id"]] += 1
+                said = Text(content["type"], *(content["data"][key] for key in ("subject", "text")))
+                received.texts[headers["webhook-id"]] = said
             except WebhookVerificationError:
                 received.n_forged += 1
             self.send_response(204)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,8 +26,15 @@ EVERY_S = 30
 #: Seconds to wait for a run that can be killed with its worker.
 WAIT_S = 60
 
+#: Seconds within which the schedule has to go on, at the end: the lease of a run that was killed
+#: while it ran (300), the server's next look at leases (15), the next run, and time for it to run.
+GOES_ON_S = 300 + 15 + EVERY_S + 75
+
 #: Runs that the server hands out at once; it allows no more.
 PAGE = 200
+
+#: What the name of a run says of one that scored; one that found nothing has no such end.
+SCORED = re.compile(r", ([\d,]+) rows$")
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +42,15 @@ ROOT = Path(__file__).parents[2]
 class Run(NamedTuple):
     """A run that nobody but the schedule asked for."""
 
+    run_id: str
+    name: str
     state: str
     began: float  # seconds since 1970; 0 for one that never did
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is over, and has judged rows."""
+        return self.state == "COMPLETED" and SCORED.search(self.name) is not None
 
 
 def deploy(plant: Path, environment: Mapping[str, str]) -> None:
@@ -56,39 +71,63 @@ def deploy(plant: Path, environment: Mapping[str, str]) -> None:
 
 
 def scheduled_runs(environment: Mapping[str, str]) -> list[Run]:
-    """Every run of the schedule that was begun, or has ended, as the server knows it."""
+    """Every run of the schedule that is under way, or has ended, as the server knows it."""
     found: list[Run] = []
     n_seen = 0
-    states = ["RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
-    user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
-    with httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password)) as ask:
+    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+    with _server(environment) as ask:
         while True:
             wanted = {
                 "flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC",
                 "limit": PAGE, "offset": n_seen,
             }  # fmt: skip
-            page = ask.post("/flow_runs/filter", json=wanted, timeout=30).raise_for_status().json()
-            found += [Run(run["state_type"], _moment(run)) for run in page if run["auto_scheduled"]]
+            page = ask.post("/flow_runs/filter", json=wanted).raise_for_status().json()
+            found += [_run(run) for run in page if run["auto_scheduled"]]
             n_seen += len(page)
             if len(page) < PAGE:
                 return found
 
 
-def _moment(run: Mapping[str, str | None]) -> float:
+def _server(environment: Mapping[str, str]) -> httpx.Client:
+    user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
+    return httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
+
+
+def _run(run: Mapping[str, str | None]) -> Run:
     began = run["start_time"]
-    return 0.0 if began is None else datetime.fromisoformat(began).timestamp()
+    moment = 0.0 if began is None else datetime.fromisoformat(began).timestamp()
+    return Run(str(run["id"]), str(run["name"]), str(run["state_type"]), moment)
 
 
-def kill_worker(stack: Path, *, after_s: float) -> None:
-    """SIGKILL the worker and its run, some time after that began, or without one if none begins."""
+def mark_crashed(environment: Mapping[str, str]) -> int:
+    """Mark what seems under way as crashed, as a person does on its page; how many runs that was.
+
+    It gives back their turn at once: a run that was killed holds it until its lease is over.
+    """
+    dead = [run for run in scheduled_runs(environment) if run.state in ("PENDING", "RUNNING")]
+    state = {"type": "CRASHED", "message": "killed together with its worker"}
+    with _server(environment) as ask:
+        for run in dead:
+            ask.post(f"/flow_runs/{run.run_id}/set_state", json={"state": state}).raise_for_status()
+    return len(dead)
+
+
+def kill_worker(stack: Path, *, after_s: float) -> bool:
+    """SIGKILL the worker and its run, after some time and once it has one; whether it had one.
+
+    It dies without one where none begins within `WAIT_S`.
+    """
     state = read_state(stack)
     process = None if state is None else state.process("worker")
     assert process is not None
     worker = psutil.Process(process.pid)
+    time.sleep(after_s)
     until = time.monotonic() + WAIT_S
     while not worker.children(recursive=True) and time.monotonic() < until:
         time.sleep(0.1)
-    time.sleep(after_s)
-    for victim in (worker, *worker.children(recursive=True)):
+    worker.suspend()  # else it could begin a run meanwhile, which would live on
+    runs = worker.children(recursive=True)
+    for victim in (worker, *runs):
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
+    return bool(runs)

@@ -40,9 +40,9 @@ def kill(folder: Path, service: str, *, after_s: float = 0.0) -> None:
     time.sleep(0.5)
 
 
-def heal(folder: Path) -> None:
-    """What a person does next: `up` again starts what is gone."""
-    up(folder, Options(), lambda said: None)
+def heal(folder: Path) -> tuple[str, ...]:
+    """What a person does next: `up` again starts what is gone; what that was."""
+    return up(folder, Options(), lambda said: None).services
 
 
 def free_port() -> int:

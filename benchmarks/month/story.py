@@ -88,9 +88,14 @@ class Story:
         return (step + 1) * DAYS / self.steps
 
     @property
+    def is_short(self) -> bool:
+        """Whether it is over in minutes, so that some things have to go faster than in a plant."""
+        return self.steps < 10 * DAYS
+
+    @property
     def monitor_days(self) -> int:
         """Days from one look for drift to the next; one takes as long as a step or two."""
-        return 1 if self.steps >= 10 * DAYS else 2
+        return 2 if self.is_short else 1
 
     def passes(self, step: int, day: float) -> bool:
         """Whether it is the first step at whose end a day has begun."""

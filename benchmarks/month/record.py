@@ -1,0 +1,40 @@
+"""What was seen as the month went by: what died, what failed, what came, who judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from month.receiver import Received
+from month.runner import Answer
+from month.schedule import Run
+
+
+class Death(NamedTuple):
+    """A kill that was asked for, and that ended what it was meant to end."""
+
+    name: str
+    at: float  # seconds since 1970
+    with_run: bool = False  # whether a run of a flow died with it
+
+
+@dataclass
+class Record:
+    """What was seen as the month went by."""
+
+    hours: list[Answer] = field(default_factory=list)
+    windows: list[dict[str, object]] = field(default_factory=list)
+    frozen: Answer = field(default_factory=dict)
+    bad: Answer = field(default_factory=dict)
+    retrained: Answer = field(default_factory=dict)
+    champions: dict[str, str] = field(default_factory=dict)
+    deaths: list[Death] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    scheduled: list[Run] = field(default_factory=list)
+    received: Received = field(default_factory=Received)
+
+    @property
+    def went_on(self) -> list[Run]:
+        """Runs of the schedule that began after the worker's last death, and scored to the end."""
+        died = max((death.at for death in self.deaths if death.name == "worker"), default=0.0)
+        return [run for run in self.scheduled if run.scored and run.began > died]
