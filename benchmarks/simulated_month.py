@@ -128,7 +128,7 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     if step == story.steps - 1 and _is_missed(month):
         _asked(month, runner, step, "ingest")
     else:
-        answer = _hour(month, runner, step, victim)
+        answer = live_hour(month, runner, step, victim)
         if answer["ok"]:
             record.hours.append({**answer, "victim": victim})
             if answer["raised"]:
@@ -139,7 +139,7 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     _people(month, runner, step)
 
 
-def _hour(month: Month, runner: Runner, step: int, victim: str) -> Answer:
+def live_hour(month: Month, runner: Runner, step: int, victim: str) -> Answer:
     """Ingest and score while somebody dies; whoever really did is counted, and started again."""
     if not victim:
         return _asked(month, runner, step, "hour")
@@ -257,16 +257,19 @@ def _versions(month: Month, runner: Runner, step: int) -> None:
         (AGAIN_DAY, ["promote", str(month.record.retrained.get("registered")), "--why", "back"]),
     ):
         if story.passes(step, day):
-            month.say(step, _command(plant, *command))
+            _command(month, step, *command)
 
 
-def _command(plant: Path, name: str, *more: str) -> str:
-    """One command, as people type it; what it says in a line."""
+def _command(month: Month, step: int, name: str, *more: str) -> None:
+    """One command, as people type it; what it says goes into a line."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        code = vae_anomaly([name, str(plant), *more])
+        code = vae_anomaly([name, str(month.plant), *more])
     said = " ".join((out.getvalue() or error.getvalue()).split())[:160]
-    return f"vae-anomaly {name}: {said}" + (f" (exit {code})" if code else "")
+    if code:
+        month.failed(step, name, {"ok": False, "error": f"exit {code}, {said}"})
+    else:
+        month.say(step, f"vae-anomaly {name}: {said}")
 
 
 def _told(answer: Answer) -> str:

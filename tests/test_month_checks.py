@@ -35,6 +35,7 @@ from month.record import Death, Record
 from month.runner import KILLED, Runner
 from month.schedule import Run, kill_worker
 from month.story import BROKEN, BROKEN_ASSET, DAYS, Story, moment, write_plant
+from simulated_month import Month, live_hour
 
 from pipelines.names import score_name
 from pipelines.stack.processes import identified
@@ -46,6 +47,9 @@ from vae_anomaly.steps.said import Alarm
 from vae_anomaly.steps.score import ScoreReport
 
 SIMULATION = Story(60).simulation
+
+#: A step in which the runner is killed as soon as it may be: after 0.2 s.
+QUICK = 26
 
 #: Microseconds of a day, and when the month begins.
 DAY, BEGIN = 86_400_000_000, microseconds_of(SIMULATION)[0.0]
@@ -141,7 +145,7 @@ def test_a_champion_from_the_cache_while_mlflow_is_up_is_none_that_came_back() -
 def test_a_failure_of_the_runner_is_held_against_the_month() -> None:
     record = good_record()
     record.failures.append("day 3.00: hour, ended by itself, with exit status -6")
-    assert not held(death_checks(record), "runner's flows")
+    assert not held(death_checks(record), "no flow or command")
 
 
 # ------------------------------------------------------------------------------ how they are killed
@@ -172,6 +176,19 @@ def test_runner_that_ends_by_itself_was_not_killed(
     assert answer == {"ok": False, "error": "ended by itself, with exit status -6"}
     assert time.monotonic() - began < 10  # it waits for nothing that cannot come
     assert runner.process.poll() is None
+
+
+def test_only_a_runner_that_was_killed_counts_as_one(runner: Runner, tmp_path: Path) -> None:
+    lived = Month(Story(60), tmp_path)
+    os.kill(runner.process.pid, signal.SIGABRT)
+    assert not live_hour(lived, runner, QUICK, "runner")["ok"]
+    assert lived.record.deaths == []
+    (failure,) = lived.record.failures
+    assert "ended by itself" in failure
+    assert any("ended by itself" in line for line in lived.timeline)
+    live_hour(lived, runner, QUICK, "runner")
+    assert [(death.name, death.with_run) for death in lived.record.deaths] == [("runner", True)]
+    assert lived.record.failures == [failure]
 
 
 @pytest.mark.parametrize("with_run", [True, False])

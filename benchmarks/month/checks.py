@@ -280,7 +280,7 @@ def death_checks(record: Record) -> Iterator[Check]:
         + f", worker {with_run} with a run and {kills['worker'] - with_run} idle",
     )
     yield Check(
-        "the runner's flows failed only while Prefect or its database was down",
+        "no flow or command failed but while Prefect or its database was down",
         not record.failures,
         "; ".join(record.failures) or "none",
     )

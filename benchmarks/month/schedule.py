@@ -100,9 +100,9 @@ def _run(run: Mapping[str, str | None]) -> Run:
 
 
 def mark_crashed(environment: Mapping[str, str]) -> int:
-    """Mark what seems under way as crashed, as a person does on its page; how many runs that was.
+    """Mark what seems under way as crashed, as docs/operations.md says; how many runs that was.
 
-    It gives back their turn at once: a run that was killed holds it until its lease is over.
+    It frees their turn at once: a run that was killed holds it until its lease is over.
     """
     dead = [run for run in scheduled_runs(environment) if run.state in ("PENDING", "RUNNING")]
     state = {"type": "CRASHED", "message": "killed together with its worker"}
