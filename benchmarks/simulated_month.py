@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,13 +25,14 @@ from pathlib import Path
 from month.checks import Check, checks
 from month.operator import answer_alarms, known_faults
 from month.receiver import receiving, save_block
-from month.record import Death, Record
+from month.record import Death, Month
 from month.runner import KILLED, Answer, Runner
 from month.schedule import (
     GOES_ON_S,
     deploy,
     kill_worker,
     mark_crashed,
+    runs_of_worker,
     scheduled_runs,
 )
 from month.servers import heal, kill, servers
@@ -63,32 +63,6 @@ DIES_WITHIN_S = (0.2, 3.0)
 
 #: Those without whom no flow runs: while one of them is down, a flow may fail.
 NEEDED = ("prefect", "postgres")
-
-
-@dataclass
-class Month:
-    """A month under way."""
-
-    story: Story
-    folder: Path
-    record: Record = field(default_factory=Record)
-    timeline: list[str] = field(default_factory=list)
-
-    @property
-    def plant(self) -> Path:
-        """The plant file."""
-        return self.folder / "plant.yml"
-
-    def say(self, step: int, text: str) -> None:
-        """A line of the timeline."""
-        line = f"day {self.story.day(step):5.2f}  {text}"
-        print(line, flush=True)
-        self.timeline.append(line)
-
-    def failed(self, step: int, name: str, answer: Answer) -> None:
-        """A command that failed by itself: said in the timeline, and held against the month."""
-        self.say(step, f"{name} failed: {answer['error']}")
-        self.record.failures.append(f"day {self.story.day(step):.2f}: {name}, {answer['error']}")
 
 
 def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
@@ -125,8 +99,8 @@ def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     story, record = month.story, month.record
     first, n_rows = story.rows(step)
     write_files(story.simulation, month.folder / "incoming", first, n_rows, rows_per_file=n_rows)
-    if step == story.steps - 1 and _is_missed(month):
-        _asked(month, runner, step, "ingest")
+    if not victim and _is_left(month, step):
+        month.say(step, f"left to the worker: {_told(_asked(month, runner, step, 'ingest'))}")
     else:
         answer = live_hour(month, runner, step, victim)
         if answer["ok"]:
@@ -193,6 +167,15 @@ def _asked(month: Month, runner: Runner, step: int, name: str, plant: Path | Non
     if not answer["ok"]:
         month.failed(step, name, answer)
     return answer
+
+
+def _is_left(month: Month, step: int) -> bool:
+    """Whether the worker, killed before, is to score: while it has a run, and at the end."""
+    died = any(death.name == "worker" for death in month.record.deaths)
+    if not died or month.story.acts(step):
+        return False
+    is_last = step == month.story.steps - 1
+    return (is_last or bool(runs_of_worker(month.folder / "stack"))) and _is_missed(month)
 
 
 def _is_missed(month: Month) -> bool:

@@ -31,11 +31,11 @@ from month.checks import (
 )
 from month.operator import known_faults
 from month.receiver import Received, Text
-from month.record import Death, Record
+from month.record import Death, Month, Record
 from month.runner import KILLED, Runner
 from month.schedule import Run, kill_worker
 from month.story import BROKEN, BROKEN_ASSET, DAYS, Story, moment, write_plant
-from simulated_month import Month, live_hour
+from simulated_month import live_hour
 
 from pipelines.names import score_name
 from pipelines.stack.processes import identified

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from month.receiver import Received
 from month.runner import Answer
 from month.schedule import Run
+from month.story import Story
 
 
 class Death(NamedTuple):
@@ -38,3 +40,29 @@ class Record:
         """Runs of the schedule that began after the worker's last death, and scored to the end."""
         died = max((death.at for death in self.deaths if death.name == "worker"), default=0.0)
         return [run for run in self.scheduled if run.scored and run.began > died]
+
+
+@dataclass
+class Month:
+    """A month under way."""
+
+    story: Story
+    folder: Path
+    record: Record = field(default_factory=Record)
+    timeline: list[str] = field(default_factory=list)
+
+    @property
+    def plant(self) -> Path:
+        """The plant file."""
+        return self.folder / "plant.yml"
+
+    def say(self, step: int, text: str) -> None:
+        """A line of the timeline."""
+        line = f"day {self.story.day(step):5.2f}  {text}"
+        print(line, flush=True)
+        self.timeline.append(line)
+
+    def failed(self, step: int, name: str, answer: Answer) -> None:
+        """A command that failed by itself: said in the timeline, and held against the month."""
+        self.say(step, f"{name} failed: {answer['error']}")
+        self.record.failures.append(f"day {self.story.day(step):.2f}: {name}, {answer['error']}")

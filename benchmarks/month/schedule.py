@@ -112,15 +112,26 @@ def mark_crashed(environment: Mapping[str, str]) -> int:
     return len(dead)
 
 
+def runs_of_worker(stack: Path) -> list[psutil.Process]:
+    """Processes of the run that the worker has under way; none where it has none, or is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return _worker(stack).children(recursive=True)
+    return []
+
+
+def _worker(stack: Path) -> psutil.Process:
+    state = read_state(stack)
+    process = None if state is None else state.process("worker")
+    assert process is not None
+    return psutil.Process(process.pid)
+
+
 def kill_worker(stack: Path, *, after_s: float) -> bool:
     """SIGKILL the worker and its run, after some time and once it has one; whether it had one.
 
     It dies without one where none begins within `WAIT_S`.
     """
-    state = read_state(stack)
-    process = None if state is None else state.process("worker")
-    assert process is not None
-    worker = psutil.Process(process.pid)
+    worker = _worker(stack)
     time.sleep(after_s)
     until = time.monotonic() + WAIT_S
     while not worker.children(recursive=True) and time.monotonic() < until:
