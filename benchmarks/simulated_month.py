@@ -131,7 +131,7 @@ def live_hour(month: Month, runner: Runner, step: int, victim: str) -> Answer:
         answer = runner.do("hour", month.plant)
     _after_death(month, step, Death(victim, time.time(), bool(dying.result())))
     month.say(step, f"meanwhile: {_told(answer)}")
-    if not answer["ok"] and victim not in NEEDED:
+    if not answer["ok"] and (victim not in NEEDED or "ended" in answer):
         month.failed(step, "hour", answer)
     return answer
 

@@ -19,7 +19,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO
 
-#: What a command gave: its figures, or what went wrong.
+#: What a command gave: its figures, or what went wrong, and whether the runner ended of it.
 Answer = dict[str, object]
 
 #: Seconds after which a command counts as hung, by itself or because it talks to a dead server.
@@ -179,7 +179,7 @@ class Runner:
         assert self.process.stdin is not None
         began = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it has ended, as the answers then say
-            print(json.dumps([name, str(plant)]), file=self.process.stdin, flush=True)
+            os.write(self.process.stdin.fileno(), f"{json.dumps([name, str(plant)])}\n".encode())
         try:
             line = self.answers.get(timeout=HUNG_S if kill_after_s is None else kill_after_s)
         except Empty:
@@ -194,7 +194,7 @@ class Runner:
         self._start()
         if status != -signal.SIGKILL or not error:
             error = f"ended by itself, with exit status {status}"
-        return {"ok": False, "error": error}
+        return {"ok": False, "error": error, "ended": True}
 
     def stop(self) -> int:
         """End it for good; its exit status, which is another's than the kill's if it had ended."""
