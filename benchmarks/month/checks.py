@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -40,6 +41,9 @@ from vae_anomaly.steps.said import Alarm, raised_alarms
 
 #: Rows by asset and time, and how often each is there.
 Keys = Counter[tuple[str, datetime]]
+
+#: How the text of a message names its alarm.
+ALARM = re.compile(r"^alarm (\w+)\b", re.MULTILINE)
 
 #: Days after the change of load within which it has to be called one.
 CALLED_WITHIN_DAYS = 3.0
@@ -205,7 +209,9 @@ def version_checks(
     reasons = _reasons(record.bad)
     yield Check(
         "the gate refused the bad challenger, and said why",
-        record.bad.get("alias") == "challenger" and any("false alarm" in why for why in reasons),
+        record.bad.get("alias") == "challenger"
+        and any("false alarm" in why for why in reasons)
+        and record.bad.get("registered") not in {version for _, version in changes},
         "; ".join(reasons) or "not refused",
     )
     good = str(record.retrained.get("registered"))
@@ -289,7 +295,7 @@ def death_checks(record: Record) -> Iterator[Check]:
 def told_checks(month: set[str], messages: Sequence[Message], record: Record) -> Iterator[Check]:
     """People are told of the alarms of the month: each once, and by what the product wrote down."""
     received = record.received
-    raised = received.raised
+    raised = _raised(messages, record)
     yield Check(
         "people were told of every alarm of the month, once",
         bool(month) and month <= set(raised) and set(raised.values()) == {1},
@@ -305,3 +311,14 @@ def told_checks(month: set[str], messages: Sequence[Message], record: Record) ->
         came == sent and not received.n_forged and repeated <= kills,
         f"{len(came)} messages, {repeated} repeated, {received.n_forged} forged",
     )
+
+
+def _raised(messages: Sequence[Message], record: Record) -> Counter[str]:
+    """In how many messages that came it was said of an alarm that it was raised."""
+    # the text of a flood names none
+    flood = {message.message_id: [t.alarm_id for t in message.alarms] for message in messages}
+    found: Counter[str] = Counter()
+    for name, text in record.received.texts.items():
+        if text.kind == "alarm.raised":
+            found.update(ALARM.findall(text.body) or flood.get(name, []))
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,9 +18,6 @@ BLOCK = "signed-webhook/month"
 
 #: Of the messages' signatures.
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
-
-#: How the text of a message names an alarm.
-ALARM = re.compile(r"^alarm (\w+)\b", re.MULTILINE)
 
 
 class Text(NamedTuple):
@@ -40,12 +36,6 @@ class Received:
     times: Counter[str] = field(default_factory=Counter)
     texts: dict[str, Text] = field(default_factory=dict)
     n_forged: int = 0
-
-    @property
-    def raised(self) -> Counter[str]:
-        """In how many messages it was told that an alarm was raised."""
-        raised = (text for text in self.texts.values() if text.kind == "alarm.raised")
-        return Counter(name for text in raised for name in ALARM.findall(text.body))
 
 
 def save_block(url: str, environment: Mapping[str, str]) -> None:

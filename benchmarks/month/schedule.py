@@ -17,6 +17,7 @@ import httpx
 import psutil
 import yaml
 
+from month.servers import DIES_S
 from pipelines.stack.state import read_state
 from vae_anomaly.config import read_plant
 
@@ -141,4 +142,5 @@ def kill_worker(stack: Path, *, after_s: float) -> bool:
     for victim in (worker, *runs):
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
+    psutil.wait_procs([worker, *runs], timeout=DIES_S)  # what still ends is not started again
     return bool(runs)
