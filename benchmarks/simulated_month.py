@@ -85,6 +85,7 @@ def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
             for step in range(story.steps):
                 _step(month, runner, step, deaths.get(step, ""))
             _await_schedule(month)
+            month.record.scheduled = scheduled_runs(environment)
             answer = _asked(month, runner, story.steps - 1, "hour")  # what others have left
             month.record.hours += [answer] if answer["ok"] else []
             spent = ", ".join(f"{k} {v} s" for k, v in runner.seconds.most_common())
@@ -171,15 +172,16 @@ def _asked(month: Month, runner: Runner, step: int, name: str, plant: Path | Non
 
 def _is_left(month: Month, step: int) -> bool:
     """Whether the worker, killed before, is to score: while it has a run, and at the end."""
-    died = any(death.name == "worker" for death in month.record.deaths)
-    if not died or month.story.acts(step):
-        return False
     is_last = step == month.story.steps - 1
-    return (is_last or bool(runs_of_worker(month.folder / "stack"))) and _is_missed(month)
+    if month.story.acts(step) or not _is_missed(month):
+        return False
+    return is_last or bool(runs_of_worker(month.folder / "stack"))
 
 
 def _is_missed(month: Month) -> bool:
-    """Whether the worker has still to show that its schedule goes on after a kill."""
+    """Whether the worker was killed, and its schedule has still to show that it goes on."""
+    if all(death.name != "worker" for death in month.record.deaths):
+        return False
     month.record.scheduled = scheduled_runs(os.environ)
     return not month.record.went_on
 

@@ -103,6 +103,12 @@ def test_worker_has_gone_on_only_by_a_run_that_began_after_its_death_and_scored(
     assert not held(death_checks(record), "by its schedule")
 
 
+def test_worker_that_was_never_killed_has_not_gone_on_after_it() -> None:
+    record = good_record()
+    record.deaths = [death for death in record.deaths if death.name != "worker"]
+    assert not held(death_checks(record), "by its schedule")
+
+
 def test_names_of_runs_say_which_of_them_scored(tmp_path: Path) -> None:
     plant = read_plant(write_plant(tmp_path, SIMULATION))
     found = ScoreReport("champion", "1", 2, 1)

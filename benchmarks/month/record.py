@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -37,8 +38,11 @@ class Record:
 
     @property
     def went_on(self) -> list[Run]:
-        """Runs of the schedule that began after the worker's last death, and scored to the end."""
-        died = max((death.at for death in self.deaths if death.name == "worker"), default=0.0)
+        """Runs of the schedule that began after the worker's last death, and scored to the end.
+
+        None where it never died.
+        """
+        died = max((death.at for death in self.deaths if death.name == "worker"), default=math.inf)
         return [run for run in self.scheduled if run.scored and run.began > died]
 
 
