@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import Flow
 from prefect import serve as serve_deployments
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -21,14 +21,16 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import (
     ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
+    FlowRun,
     State,
     StateType,
 )
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.logging import get_logger
 from prefect.logging.handlers import APILogHandler
 from prefect.schedules import Cron
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from pipelines.ingest import ingest
 from pipelines.monitor import monitor
@@ -109,22 +111,34 @@ def end_killed_runs(plant: Path) -> None:
     They would hold their turn for ever: a new run is cancelled while one of them seems under way.
     On a server of one's own nobody but the next to serve the plant can know.
     """
+    logger = get_logger("vae_anomaly")
+    crashed: State[None] = Crashed(message="killed, together with the process that served it")
+    killed: list[tuple[Flow[..., Any], FlowRun]] = []
+    with get_client(sync_client=True) as client:
+        for flow in FLOWS.values():
+            for run in _holding(client, flow, read_plant(plant)):
+                is_cancelled = run.state_type is StateType.CANCELLING  # it may not crash any more
+                answer = client.set_flow_run_state(run.id, Cancelled() if is_cancelled else crashed)
+                if answer.status is not SetStateStatus.ACCEPT:
+                    logger.warning("run '%s' keeps its state: %s", run.name, answer.details)
+                elif not is_cancelled:
+                    killed.append((flow, run))
+    for flow, run in killed:  # after all turns are given back: to tell of one may fail
+        logger.warning("run '%s' of %s was killed", run.name, flow.name)
+        try:
+            tell_of_failure(flow, run, crashed)
+        except Exception as error:  # such as of parameters that nobody can read any more
+            logger.warning("people are not told of run '%s': %s", run.name, error, exc_info=True)
+
+
+def _holding(client: SyncPrefectClient, flow: Flow[..., Any], config: PlantConfig) -> list[FlowRun]:
+    """Runs of a plant that have the turn of their deployment."""
     under_way = FlowRunFilterStateType(any_=list(HOLDING))
-    state = FlowRunFilterState(type=under_way)
-    name = DeploymentFilterName(any_=[read_plant(plant).name])
-    killed: State[None] = Crashed(message="killed, together with the process that served it")
-    for flow in FLOWS.values():
-        with get_client(sync_client=True) as client:
-            runs = client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])),
-                deployment_filter=DeploymentFilter(name=name),
-                flow_run_filter=FlowRunFilter(state=state),
-            )
-            for run in runs:
-                client.set_flow_run_state(run.id, killed)
-        for run in runs:
-            get_logger("vae_anomaly").warning("run '%s' of %s was killed", run.name, flow.name)
-            tell_of_failure(flow, run, killed)
+    return client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])),
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[config.name])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
+    )
 
 
 def serve(plants: Sequence[Path], *, alone: bool = False) -> None:

@@ -18,6 +18,7 @@ from judged_plant import (
 )
 
 from vae_anomaly.config import ANY_TIME, PlantConfig, Source, read_plant, settings_digest
+from vae_anomaly.data.ahead import Limit
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.report import ingest_table
 from vae_anomaly.steps.alarm_list import alarm_list
@@ -119,6 +120,48 @@ def test_another_limit_lets_refused_rows_in_and_doubles_none(tmp_path: Path) -> 
     assert times_of(plant, READINGS) == [NOW, NOW + 2 * DAY]
 
 
+def write_rows(plant: PlantConfig, *entries: tuple[datetime, float]) -> None:
+    lines = [f"{time.isoformat()},a,{flow}" for time, flow in entries]
+    (Path(plant.source.path) / "a.csv").write_text("\n".join(["time,pump,flow", *lines]) + "\n")
+
+
+def flows_of(plant: PlantConfig) -> list[float]:
+    found = rows(Lake(plant.lake, plant.contract).open(READINGS), columns=["flow"])
+    return sorted(flow for batch in found for flow in batch["flow"].to_pylist())
+
+
+def test_a_row_once_refused_in_a_file_that_grows_stays_so_and_the_true_one_comes_in(
+    tmp_path: Path,
+) -> None:
+    """When its time has come it is no truer than before."""
+    plant, then = plant_of(tmp_path, NOW), NOW + timedelta(hours=30)
+    seen = [(NOW, 0.0), (then, 666.0)]
+    write_rows(plant, *seen)
+    assert ingest(plant, now=NOW).reasons == {"time_ahead": 1}
+    seen.append((NOW + timedelta(hours=8), 1.0))
+    write_rows(plant, *seen)
+    report = ingest(plant, now=NOW + timedelta(hours=8))
+    assert (report.reasons, report.counts.n_accepted) == ({"time_ahead": 1}, 1)
+    seen.append((then, 2.0))
+    write_rows(plant, *seen)
+    report = ingest(plant, now=then)
+    assert (report.reasons, report.counts.n_accepted) == ({"time_ahead": 1}, 1)
+    assert flows_of(plant) == [0.0, 1.0, 2.0]
+
+
+def test_a_row_once_refused_comes_in_where_the_plant_allows_as_much(tmp_path: Path) -> None:
+    plant, then = plant_of(tmp_path, NOW), NOW + timedelta(hours=30)
+    write_rows(plant, (NOW, 0.0), (then, 1.0))
+    assert ingest(plant, now=NOW).reasons == {"time_ahead": 1}
+    source = plant.source.model_copy(update={"max_ahead_s": 29 * 3600.0})
+    assert ingest(plant.model_copy(update={"source": source}), now=then).reasons == {
+        "time_ahead": 1
+    }
+    source = plant.source.model_copy(update={"max_ahead_s": 30 * 3600.0})
+    assert ingest(plant.model_copy(update={"source": source}), now=NOW).counts.n_accepted == 1
+    assert flows_of(plant) == [0.0, 1.0]
+
+
 def test_the_limit_trains_nothing_anew_and_by_default_reads_no_file_again(tmp_path: Path) -> None:
     plant = plant_of(tmp_path, NOW)
     assert plant_settings(without_limit(plant)) == plant_settings(plant)
@@ -132,6 +175,7 @@ def test_the_limit_trains_nothing_anew_and_by_default_reads_no_file_again(tmp_pa
 def test_a_limit_may_be_as_far_away_as_one_likes() -> None:
     assert Source(path="in", max_ahead_s=None).latest(NOW) == ANY_TIME
     assert Source(path="in", max_ahead_s=float("inf")).latest(NOW) == ANY_TIME
+    assert Limit.of(Source(path="in", max_ahead_s=float("inf")), NOW).latest == ANY_TIME
     assert Source(path="in", max_ahead_s=0).latest(NOW) == round(NOW.timestamp() * 1e6)
 
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from crash import lake_content, run_all, write_file, write_plant
@@ -58,6 +59,22 @@ def test_a_commit_an_hour_leaves_few_files_and_every_row_once(lake: Lake) -> Non
     assert sorted(found["row"].to_pylist()) == list(range(1, 3 * COMPACT_EVERY))
     assert table.transaction_version("ingest") == 3 * COMPACT_EVERY - 1
     assert last_note(table, "n") == str(3 * COMPACT_EVERY - 1)
+
+
+@pytest.mark.slow
+def test_no_row_is_written_anew_at_each_compaction(lake: Lake) -> None:
+    """What is replaced stays on disk, so else it would grow with the square of the commits."""
+    n_rows, n_commits = 500, 12 * COMPACT_EVERY
+    rng = np.random.default_rng(0)
+    for number in range(1, n_commits + 1):
+        table = one_row(lake, number).take([0] * n_rows)
+        flow = pa.array(rng.normal(size=n_rows))  # numbers that no encoding makes small
+        table = table.set_column(table.schema.get_field_index("flow"), "flow", flow)
+        assert commit(lake.writable(READINGS), table, {"ingest": number})
+    files = lake.open(READINGS).file_uris()
+    live = sum(Path(file).stat().st_size for file in files)
+    on_disk = sum(file.stat().st_size for file in Path(lake.root, READINGS).glob("*.parquet"))
+    assert on_disk < 5 * live, "measured: 3.9, and 7.8 with files of one size"
 
 
 def test_what_is_new_since_a_version_is_the_same_after_small_files_were_put_together(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -200,12 +200,12 @@ def test_serve_runs_the_schedules_of_two_plants_side_by_side(
 
 @pytest.mark.slow
 def test_run_that_was_killed_with_its_server_gives_its_turn_back(
-    prefect_server: str, receiver: Receiver, tmp_path: Path
+    prefect_server: str, receiver: Receiver, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody works on a run that took the turn: to the next to serve, it was killed."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
-    from prefect.states import Pending, Running
+    from prefect.states import Cancelling, Pending, Running
 
     from pipelines.serve import deployments, end_killed_runs
 
@@ -228,8 +228,22 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
             end_killed_runs(plant)
             end_killed_runs(plant)
             assert client.read_flow_run(run).state_name == "Crashed"
-            assert begun()[1] == "Pending"
+            assert receiver.types() == ["flow.failed"]
+
+            stopped, _ = begun()  # somebody cancelled it before it was killed
+            client.set_flow_run_state(stopped, Running())
+            client.set_flow_run_state(stopped, Cancelling())
+            assert begun()[1] == "Cancelled"
             end_killed_runs(plant)
+            assert client.read_flow_run(stopped).state_name == "Cancelled"
+
+            odd, state = begun()
+            assert state == "Pending"
+            client.update_flow_run(odd, parameters={})
+            end_killed_runs(plant)
+            not_told = f"people are not told of run '{client.read_flow_run(odd).name}'"
+            assert not_told in capfd.readouterr().err
+            assert begun()[1] == "Pending"
     assert receiver.types() == ["flow.failed"]
 
 
@@ -259,6 +273,70 @@ def test_guard_ends_with_its_command() -> None:
     command = [sys.executable, "-m", "pipelines.guard", sys.executable, "-c", "raise SystemExit(7)"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as guard:
         assert guard.wait(timeout=10) == 7
+
+
+GUARD = """
+import sys
+from pipelines.guard import guarded
+sys.exit(guarded([sys.executable, "-c", sys.argv[1]], end_s=0.3))
+"""
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+WITH_CHILD = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+"""
+
+
+def begun(command: str) -> subprocess.Popen[bytes]:
+    """A guard with its command."""
+    guard = [sys.executable, "-c", GUARD, command]
+    return subprocess.Popen(guard, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def is_left(pid: int) -> bool:
+    """Whether a process goes on; one that was killed may need a moment to end."""
+    until = time.monotonic() + 5
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return True
+            time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("end", ["close", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("command", [STUBBORN, WITH_CHILD + "time.sleep(60)"])
+def test_nothing_outlives_a_guard_that_is_to_end(command: str, end: str) -> None:
+    """Also what ignores SIGTERM, and though its own parent has ended."""
+    with begun(command) as guard:
+        assert guard.stdin is not None
+        assert guard.stdout is not None
+        guard.stdout.readline()
+        left = psutil.Process(guard.pid).children(recursive=True)
+        assert len(left) == (1 if command == STUBBORN else 2)
+        if end == "close":
+            guard.stdin.close()
+        else:
+            guard.send_signal(signal.Signals[end])
+        guard.wait(timeout=10)
+    assert not any(is_left(process.pid) for process in left)
+
+
+def test_guard_ends_what_its_command_left_behind() -> None:
+    with begun(WITH_CHILD) as guard:
+        assert guard.stdout is not None
+        child = int(guard.stdout.readline())
+        assert guard.wait(timeout=10) == 0
+    assert not is_left(child)
 
 
 def test_prefect_yaml_says_what_serve_does(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract
+from vae_anomaly.data.ahead import Limit
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.lake import QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.landing import Counts, land
@@ -199,12 +200,12 @@ def test_landing_refuses_what_lies_after_the_latest_moment(
     twin = naive.Landing()
     for number, entries in enumerate(chunks):
         options = {"content_id": f"c{number}", "path": "f", "last_row": len(entries)}
-        got = land(lake, chunk(entries), latest=LATEST * 10**6, **options)
+        got = land(lake, chunk(entries), limit=Limit(LATEST * 10**6), **options)
         within = [e for e in entries if e[1] <= LATEST]
         _, accepted, refused, duplicate = twin.land(within)
         refused += len(entries) - len(within)
         assert got == Counts(len(entries), accepted, refused, duplicate)
-        assert land(lake, chunk(entries), latest=10**12, **options) == got, "a later attempt"
+        assert land(lake, chunk(entries), limit=Limit(10**12), **options) == got, "a later attempt"
     lake.writable(READINGS)
     assert sorted(landed(lake), key=repr) == sorted(twin.rows(), key=repr)
 
@@ -216,14 +217,14 @@ def test_killed_landing_refuses_later_what_it_refused_before(
     lake = Lake(tmp_path, CONTRACT)
     entries = [("a", 5, 1.0, 5.0), ("b", 5, 1.0, 5.0)]
     with killed_before_the_quarantine(monkeypatch):
-        land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=4 * 10**6)
-    again = land(lake, chunk(entries), content_id="c", path="f", last_row=2, latest=6 * 10**6)
+        land(lake, chunk(entries), content_id="c", path="f", last_row=2, limit=Limit(4 * 10**6))
+    again = land(lake, chunk(entries), content_id="c", path="f", last_row=2, limit=Limit(6 * 10**6))
     more = chunk([("a", 6, 1.0, 5.0), ("a", 4, 1.0, 5.0)], first_row=3)
-    rest = land(lake, more, content_id="c", path="f", last_row=4, latest=6 * 10**6)
+    rest = land(lake, more, content_id="c", path="f", last_row=4, limit=Limit(6 * 10**6))
     assert again == Counts(n_read=2, n_quarantined=2)
     assert rest == Counts(n_read=2, n_accepted=1, n_quarantined=1)
     assert quarantined(lake) == [(1, "time_ahead"), (2, "time_ahead"), (3, "time_ahead")]
-    land(lake, chunk(entries), content_id="d", path="g", last_row=2, latest=6 * 10**6)
+    land(lake, chunk(entries), content_id="d", path="g", last_row=2, limit=Limit(6 * 10**6))
     assert landed(lake) == [("a", 4, 1.0, 5.0), ("a", 5, 1.0, 5.0), ("b", 5, 1.0, 5.0)]
 
 
@@ -231,7 +232,7 @@ def test_what_a_rival_with_a_later_clock_has_accepted_stays_accepted(tmp_path: P
     lake = Lake(tmp_path, CONTRACT)
     entries = [("a", 5, 1.0, 5.0), ("a", 5, 1.0, 5.0), ("a", 6, 1.0, 5.0)]
     first, more = chunk(entries[:1]), chunk(entries)
-    land(lake, first, content_id="c", path="f", last_row=1, latest=9 * 10**6)
-    got = land(lake, more, content_id="c", path="f", last_row=3, latest=4 * 10**6)
+    land(lake, first, content_id="c", path="f", last_row=1, limit=Limit(9 * 10**6))
+    got = land(lake, more, content_id="c", path="f", last_row=3, limit=Limit(4 * 10**6))
     assert got == Counts(n_read=3, n_accepted=1, n_quarantined=2)
     assert landed(lake) == entries[:1]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import sealed
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from judged_plant import (
     N,
     champion_of,
@@ -21,15 +29,18 @@ from judged_plant import (
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
+from vae_anomaly.data.schemas import TABLES
 from vae_anomaly.errors import InputError, RegistryError, RegistryUnreachableError
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.report import score_table
 from vae_anomaly.steps import lines
 from vae_anomaly.steps.alarm_list import alarm_list
+from vae_anomaly.steps.alarms import CHAMPION
 from vae_anomaly.steps.backfill import backfill, backfill_table
 from vae_anomaly.steps.beside import beside_champion
 from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.history import judged_by
+from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.steps.marked import marked_rows
 from vae_anomaly.steps.promote import promote
 from vae_anomaly.steps.score import score
@@ -64,6 +75,60 @@ def said(entries: list[dict[str, object]]) -> list[tuple[object, ...]]:
 def alarms_of(plant: PlantConfig) -> list[dict[str, object]]:
     table = Lake(plant.lake, plant.contract).open(ALARMS)
     return sorted((r for b in rows(table) for r in b.to_pylist()), key=lambda r: r["alarm_id"])
+
+
+# ------------------------------------------------------------------------------- the last verdict
+
+
+def with_files(folder: Path, *files: list[tuple[str, int]]) -> DeltaTable:
+    """Verdicts of (line, second), the lines of a file mixed as compaction leaves them."""
+    table = Lake(str(folder), sealed.CONTRACT).writable(VERDICTS)
+    for entries in files:
+        known = {"line": [line for line, _ in entries], "time": [moment(n) for _, n in entries]}
+        columns = [
+            pa.array(known.get(field.name, [None] * len(entries)), field.type)
+            for field in TABLES[VERDICTS]
+        ]
+        rows_of_file = pa.Table.from_arrays(columns, schema=TABLES[VERDICTS])
+        write_deltalake(table, rows_of_file, mode="append")
+    return table
+
+
+a_file = st.lists(
+    st.tuples(st.sampled_from(["backfill:1:a..b", CHAMPION, "shadow:2"]), st.integers(1, 20)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(files=st.lists(a_file, max_size=5), limit=st.integers(1, 20))
+def test_last_verdict_of_the_champion_is_the_last_of_its_line(
+    files: list[list[tuple[str, int]]], limit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    table = with_files(tmp_path_factory.mktemp("lake"), *files)
+    own = [n for entries in files for line, n in entries if line == CHAMPION and n <= limit]
+    assert last_judged(table, limit=limit * 10**6) == (moment(max(own)) if own else None)
+
+
+def test_last_verdict_is_found_without_reading_files_of_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = [range(start, start + 10) for start in (20, 0, 10)]
+    mixed = [[(line, n) for n in span for line in (CHAMPION, "shadow:2")] for span in spans]
+    table = with_files(tmp_path, *mixed)
+    seen: list[datetime] = []
+
+    def watched(
+        table: DeltaTable, *, columns: list[str], where: pc.Expression
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in rows(table, columns=columns, where=where):
+            seen.extend(batch["time"].to_pylist())
+            yield batch
+
+    monkeypatch.setattr(lines, "rows", watched)
+    assert last_judged(table) == moment(29)
+    assert sorted(seen) == [moment(n) for n in range(20, 30)]
 
 
 # ---------------------------------------------------------------------------------------- backfill

@@ -143,6 +143,18 @@ def test_row_of_a_wrong_clock_is_refused_once_and_hides_no_later_row(
     assert refused(plant) == Counter(time_ahead=1)
 
 
+def test_row_once_refused_stays_so_when_its_time_has_come(table: Table) -> None:
+    """The true row of that moment comes in, and the other stands in the quarantine once."""
+    plant, minutes_ahead = table.plant("time", overlap=3 * 86_400), 30 * 60
+    table.insert([row(1, 1), row(2, minutes_ahead)])
+    assert counts(ingest(plant, now=START + timedelta(minutes=1))) == (2, 1, 1, 0)
+    table.insert([(*row(3, minutes_ahead)[:-1], 7.0)])
+    then = START + timedelta(minutes=minutes_ahead)
+    assert counts(ingest(plant, now=then)) == (3, 1, 0, 2)
+    assert minutes(plant) == [1, minutes_ahead]
+    assert refused(plant) == Counter(time_ahead=1)
+
+
 def test_row_without_watermark_is_not_lost(table: Table) -> None:
     plant = table.plant()
     table.insert([row(1, 1)])

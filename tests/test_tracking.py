@@ -331,10 +331,13 @@ def test_aliases_move_and_go(tracking: Tracking, package: Path) -> None:
 
 
 def test_the_registered_model_keeps_notes(tracking: Tracking, package: Path) -> None:
-    assert tracking.note("x") == ""
+    assert tracking.notes() == {}
     register(tracking, package)
     tracking.set_note("x", "1 of a")
-    assert (tracking.note("x"), tracking.note("y")) == ("1 of a", "")
+    assert tracking.notes() == {"x": "1 of a"}
+    tracking.drop_note("x")
+    tracking.drop_note("x")
+    assert tracking.notes() == {}
 
 
 # -------------------------------------------------------------------------------- packages on disk

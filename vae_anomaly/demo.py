@@ -19,10 +19,11 @@ from vae_anomaly.data.lake import ALARMS, VERDICTS, Lake, rows
 from vae_anomaly.data.simulate import Simulation, Written, demo, plant_yaml, truth, write_files
 from vae_anomaly.errors import ConfigError, LakeError
 from vae_anomaly.report import Table, figure_text, places_table, share_text
+from vae_anomaly.steps.alarms import IS_CHAMPION
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.file_records import IngestReport
 from vae_anomaly.steps.register import RegisterReport
-from vae_anomaly.steps.score import CHAMPION, ScoreReport
+from vae_anomaly.steps.score import ScoreReport
 
 __all__ = ["Demo", "more_rows", "prepare", "summary", "where_things_lie"]
 
@@ -176,7 +177,7 @@ def _named_share(made: Demo) -> float:
     """Share of the detected rows of planted faults whose first sensor is a planted one."""
     plant = made.config()
     table = Lake(plant.lake, plant.contract).open(VERDICTS)
-    where = (pc.field("line") == CHAMPION) & (pc.field("status") == "anomaly")
+    where = IS_CHAMPION & (pc.field("status") == "anomaly")
     columns = ["asset", "time", "top_sensors"]
     anomalies = pa.Table.from_batches(list(rows(table, columns=columns, where=where)))
     asset = np.asarray(anomalies["asset"].to_pylist())

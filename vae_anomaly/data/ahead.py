@@ -1,33 +1,118 @@
 """Rows whose time lies after now: a wrong clock, zone or format, and no reading.
 
 One of them would be the latest of its asset for years, and all that comes after it would be late.
-Whether a row is one depends on the moment of the ingest. So that an ingest which was killed refuses
-the same rows when it is run again, the commit that first leaves out a row of a file notes its limit
-(`data.landing`).
+Whether a row is one depends on the moment at which it is first read. So the commit that first
+leaves out a row of a file notes its moment (`data.landing`): an ingest that was killed refuses the
+same rows when it is run again, and a file that grows, or a table that is read on, does not bring a
+refused row in when its time has come.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
+from vae_anomaly.config import ANY_TIME, Source
 from vae_anomaly.data.cells import Mask, as_mask
-from vae_anomaly.data.refusals import refused_readings
-from vae_anomaly.data.times import MOMENT
+from vae_anomaly.data.lake import QUARANTINE, Lake, rows, transaction_number
+from vae_anomaly.data.refusals import raw_cells, refused_readings
+from vae_anomaly.data.times import MOMENT, microseconds
 
-__all__ = ["LOOK_AT", "TIME_AHEAD", "is_ahead", "refused_ahead"]
+__all__ = ["LOOK_AT", "NO_LIMIT", "READ_AT", "TIME_AHEAD", "Limit", "Moments", "is_ahead", "limits",
+           "refused_ahead"]  # fmt: skip
 
 #: The reason for which they are refused.
-TIME_AHEAD = "time_ahead"
+TIME_AHEAD: Final = "time_ahead"
+
+#: What stands before a content id, in the transaction of the moment at which it was first read.
+READ_AT: Final = "read at:"
 
 #: What to do about them.
-LOOK_AT = (
+LOOK_AT: Final = (
     "look at the clock that stamped them, and at contract.time (order of day and month, unit of "
     "epoch, zone); for a replay whose clock runs ahead set source.max_ahead_s: null"
 )
 
+#: (n,) last moment that each row may have, in microseconds since 1970.
+Moments = npt.NDArray[np.int64]
 
-def is_ahead(times: pa.Array | pa.ChunkedArray, latest: int) -> Mask:
+
+@dataclass(frozen=True)
+class Limit:
+    """A moment of reading, and how far after it a row may lie; both in microseconds.
+
+    Examples
+    --------
+    >>> Limit(now=5, ahead=2).latest
+    7
+    """
+
+    now: int = ANY_TIME
+    ahead: int = 0
+
+    @classmethod
+    def of(cls, source: Source, now: datetime) -> Self:
+        """The limit that a source sets at a moment."""
+        if source.max_ahead_s is None:
+            return cls()
+        return cls(round(now.timestamp() * 1e6), round(min(ANY_TIME, source.max_ahead_s * 1e6)))
+
+    @property
+    def latest(self) -> int:
+        """Last moment that a row may have, in microseconds since 1970."""
+        return min(ANY_TIME, self.now + self.ahead)
+
+
+#: A row may lie as far ahead as one likes.
+NO_LIMIT: Final = Limit()
+
+
+def limits(lake: Lake, table: DeltaTable, chunk: pa.Table, path: str, limit: Limit) -> Moments:
+    """(n,) last moment that each row of a file may have, in microseconds since 1970.
+
+    A row that was refused before, with the same cells, goes by the moment of that time.
+
+    Parameters
+    ----------
+    lake : Lake
+    table : DeltaTable
+        Where the rows are landed.
+    chunk : pa.Table
+        Rows that keep the contract.
+    path : str
+    limit : Limit
+        Of the others.
+    """
+    latest = np.full(chunk.num_rows, limit.latest)
+    quarantine = lake.found(QUARANTINE)
+    if limit.latest == ANY_TIME or not chunk.num_rows or quarantine is None:
+        return latest
+    span = pc.min_max(chunk["time"])
+    is_near = (pc.field("time") >= span["min"]) & (pc.field("time") <= span["max"])
+    where = is_near & (pc.field("path") == path) & (pc.field("reason") == TIME_AHEAD)
+    first: dict[str, int] = {}
+    times: set[int] = set()
+    for batch in rows(quarantine, columns=["content_id", "raw", "time"], where=where):
+        times.update(batch["time"].cast(pa.int64()).to_pylist())
+        for row in batch.select(["content_id", "raw"]).to_pylist():
+            read_at = transaction_number(table, READ_AT + row["content_id"])
+            if read_at is not None:
+                first[row["raw"]] = min(read_at, first.get(row["raw"], read_at))
+    near = np.flatnonzero(np.isin(microseconds(chunk["time"]), list(times)))
+    for at, raw in zip(near, raw_cells(chunk.take(near)), strict=True):
+        if raw in first:
+            latest[at] = min(latest[at], first[raw] + limit.ahead)
+    return latest
+
+
+def is_ahead(times: pa.Array | pa.ChunkedArray, latest: Moments | int) -> Mask:
     """(n,) which moments lie after the last one that a row may have, in microseconds since 1970.
 
     Examples
@@ -35,15 +120,19 @@ def is_ahead(times: pa.Array | pa.ChunkedArray, latest: int) -> Mask:
     >>> is_ahead(pa.array([1, 9, None], MOMENT), 5)
     array([False,  True, False])
     """
-    return as_mask(pc.greater(times, pa.scalar(latest, MOMENT)))
+    return as_mask(pc.greater(times, _as_moments(latest, len(times))))
 
 
-def refused_ahead(rows: pa.Table, latest: int) -> pa.Table:
+def refused_ahead(ahead: pa.Table, latest: Moments | int) -> pa.Table:
     """Rows after that moment, as the quarantine has them."""
-    limit = f"{pa.scalar(latest, MOMENT).as_py():%Y-%m-%d %H:%M:%S} UTC"
+    moments = _as_moments(latest, ahead.num_rows).to_pylist()
     details = [
-        f"{time:%Y-%m-%d %H:%M:%S} UTC lies after {limit}, the moment of ingest and "
-        f"source.max_ahead_s; {LOOK_AT}"
-        for time in rows["time"].to_pylist()
+        f"{time:%Y-%m-%d %H:%M:%S} UTC lies after {last:%Y-%m-%d %H:%M:%S} UTC, the moment of "
+        f"ingest and source.max_ahead_s; {LOOK_AT}"
+        for time, last in zip(ahead["time"].to_pylist(), moments, strict=True)
     ]
-    return refused_readings(rows, TIME_AHEAD, details)
+    return refused_readings(ahead, TIME_AHEAD, details)
+
+
+def _as_moments(latest: Moments | int, n_rows: int) -> pa.Array:
+    return pa.array(np.broadcast_to(latest, n_rows).astype(np.int64)).cast(MOMENT)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from vae_anomaly.config import ANY_TIME
-from vae_anomaly.data.ahead import is_ahead
+from vae_anomaly.data.ahead import Moments, is_ahead, refused_ahead
 from vae_anomaly.data.lake import rows, rows_before
 from vae_anomaly.data.refusals import refused_readings
 from vae_anomaly.data.times import microseconds
@@ -35,11 +35,11 @@ class Sorted:
     n_there: int  # there already, under this content and row: landed by an earlier attempt
     n_duplicate: int  # there already, with the same values
     conflicting: pa.Table  # there already, with other values; as the quarantine has them
-    ahead: pa.Table  # after the latest moment that a row may have; as a chunk has them
+    ahead: pa.Table  # after the last moment that it may have; as the quarantine has them
 
 
 def told_apart(
-    table: DeltaTable, chunk: pa.Table, content_id: str, *, latest: int = ANY_TIME
+    table: DeltaTable, chunk: pa.Table, content_id: str, *, latest: Moments | int = ANY_TIME
 ) -> Sorted:
     """Tell a chunk's fresh rows from those that `readings`, or the chunk itself, has already.
 
@@ -51,15 +51,14 @@ def told_apart(
         Rows that keep the contract.
     content_id : str
         Whose rows they are.
-    latest : int
-        Last moment that a row may have, in microseconds since 1970.
+    latest : (n,) int64 or int
+        Last moment that each row may have, in microseconds since 1970.
     """
     chunk = chunk.combine_chunks()
     n = chunk.num_rows
     if not n:
-        return Sorted(chunk, 0, 0, _conflicting(chunk), chunk)
+        return Sorted(chunk, 0, 0, _conflicting(chunk), refused_ahead(chunk, latest))
     keys = _Keys.of(chunk)
-    first = keys.first_of_each()  # (n,) row of the chunk that came first with this key
     mine = np.zeros(n, bool)
     rival = np.zeros(n, bool)  # the key is taken by another row of the table
     same = np.zeros(n, bool)  # ... which has the same values
@@ -78,16 +77,17 @@ def told_apart(
         rival[every[~own_row]] = True
         equal = _equal(chunk.take(every), there.take(source), values)
         same[every[equal & ~own_row]] = True
-    alone = np.arange(n)
-    inside = (first != alone) & ~mine  # a later row of the chunk with the same key
+    ahead = is_ahead(chunk["time"], latest) & ~mine
+    first = keys.first_of_each(~ahead)  # (n,) row of the chunk that came first with this key
+    inside = (first != np.arange(n)) & ~mine  # a later row of the chunk with the same key
     alike = _equal(chunk, chunk.take(first), dict.fromkeys(values, 0))
     same[inside & ~rival] = alike[inside & ~rival]
-    ahead = is_ahead(chunk["time"], latest) & ~mine
     taken = (rival | inside) & ~mine & ~ahead
     fresh = chunk.filter(pa.array(~taken & ~mine & ~ahead))
     conflicting = _conflicting(chunk.filter(pa.array(taken & ~same)))
     n_duplicate = int((taken & same).sum())
-    return Sorted(fresh, int(mine.sum()), n_duplicate, conflicting, chunk.filter(pa.array(ahead)))
+    too_soon = refused_ahead(chunk.filter(pa.array(ahead)), np.broadcast_to(latest, n)[ahead])
+    return Sorted(fresh, int(mine.sum()), n_duplicate, conflicting, too_soon)
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ class _Keys:
         code = _codes(chunk, known) * len(times) + np.searchsorted(times, moments)
         return cls(known, times, code, np.argsort(code, kind="stable"))
 
-    def first_of_each(self) -> np.ndarray:
-        """(n,) for each row, the first row of the chunk with the same key."""
-        sorted_code = self.code[self.order]
+    def first_of_each(self, among: np.ndarray) -> np.ndarray:
+        """(n,) for each row among some, the first of them with the same key; else the row."""
+        order = self.order[among[self.order]]
+        sorted_code = self.code[order]
         starts = np.flatnonzero(np.diff(sorted_code, prepend=-1))
-        first = np.empty(len(self.code), np.int64)
-        lengths = np.diff(starts, append=len(sorted_code))
-        first[self.order] = np.repeat(self.order[starts], lengths)
+        first = np.arange(len(self.code))
+        first[order] = np.repeat(order[starts], np.diff(starts, append=len(order)))
         return first
 
     def find(self, there: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,9 @@
 The commit to `readings` decides, alone: a row is *accepted* when `readings` holds it under this
 content and row number. What is left of a chunk is thereby a *duplicate* (the same key and values
 stand there already) or *conflicting* (other values; the first stays). So whoever is killed between
-two commits, or meets a rival, looks again and comes to the same result. Rows that lie after the
-latest moment that a row may have are refused as `time_ahead`; the commit that first leaves such a
-row out notes that moment for the content, and every later attempt goes by it.
+two commits, or meets a rival, looks again and comes to the same result. Rows that lie too far after
+the moment of reading are refused as `time_ahead`; the commit that first leaves such a row out notes
+that moment for the content, and every later attempt goes by it.
 
 Where readings are formed from samples, all this is said of `samples` instead, and in a long table
 the key of a row is its asset, tag and time.
@@ -13,7 +13,7 @@ the key of a row is its asset, tag and time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.config import ANY_TIME
-from vae_anomaly.data.ahead import refused_ahead
+from vae_anomaly.data.ahead import NO_LIMIT, READ_AT, Limit, limits
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.duplicates import Sorted, told_apart
 from vae_anomaly.data.lake import (
@@ -42,9 +41,6 @@ CHUNK_ROWS = 100_000
 
 #: Rows of a long table hold one value each.
 LONG_CHUNK_ROWS = 500_000
-
-#: What stands before a content id, in the transaction of the latest moment of its rows.
-LATEST = "latest:"
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def land(
     content_id: str,
     path: str,
     last_row: int,
-    latest: int = ANY_TIME,
+    limit: Limit = NO_LIMIT,
     comes_again: bool = False,
 ) -> Counts:
     """Append one chunk of a file to the lake, unless an earlier attempt did.
@@ -93,9 +89,9 @@ def land(
         The file, for the quarantine.
     last_row : int
         Number of the chunk's last row within the file.
-    latest : int
-        Last moment that a row may have, in microseconds since 1970; one that an earlier attempt
-        noted for this content holds in its place.
+    limit : Limit
+        How far a row may lie after the moment of reading; a moment that an earlier attempt noted
+        for this content holds in its place. By default, as far as one likes.
     comes_again : bool
         Rows of this path may have been read before, under other numbers: one that is refused for
         the same reason with the same cells is a duplicate.
@@ -110,14 +106,15 @@ def land(
     LakeError
         Other processes committed first too many times.
     """
-    result: list[tuple[Sorted, int]] = []
+    result: list[Sorted] = []
 
     def attempt() -> bool:
         table = lake.writable(lake.landing)
-        noted = transaction_number(table, LATEST + content_id)
-        limit = latest if noted is None else noted
-        told = told_apart(table, checked.accepted, content_id, latest=limit)
-        result[:] = [(told, limit)]
+        noted = transaction_number(table, READ_AT + content_id)
+        own = limit if noted is None else replace(limit, now=noted)
+        latest = limits(lake, table, checked.accepted, path, own)
+        told = told_apart(table, checked.accepted, content_id, latest=latest)
+        result[:] = [told]
         is_first = noted is None and told.ahead.num_rows > 0
         if not told.fresh.num_rows and not is_first:
             return True
@@ -126,13 +123,12 @@ def land(
         data = _with_provenance(told.fresh, table, content_id, number)
         numbers = {INGEST: number, content_id: landed}
         if is_first:
-            numbers[LATEST + content_id] = limit
+            numbers[READ_AT + content_id] = limit.now
         return commit(table, data, numbers)
 
     until_committed(attempt)
-    told, limit = result[0]
-    ahead = refused_ahead(told.ahead, limit)
-    refused = pa.concat_tables([checked.rejected, told.conflicting, ahead])
+    told = result[0]
+    refused = pa.concat_tables([checked.rejected, told.conflicting, told.ahead])
     n_refused, n_again = refused.num_rows, 0
     if n_refused and comes_again:
         news: list[pa.Table] = []

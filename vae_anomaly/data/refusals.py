@@ -20,8 +20,8 @@ from vae_anomaly.data.batches import OWN
 from vae_anomaly.data.cells import Mask, as_texts
 from vae_anomaly.data.times import MOMENT
 
-__all__ = ["DETAILS", "REASONS", "REJECTED_SCHEMA", "Fault", "refused_readings", "rejected_rows",
-           "shown"]  # fmt: skip
+__all__ = ["DETAILS", "REASONS", "REJECTED_SCHEMA", "Fault", "raw_cells", "refused_readings",
+           "rejected_rows", "shown"]  # fmt: skip
 
 #: Why a row is rejected: code → one sentence. The first that applies is the row's.
 REASONS: dict[str, str] = {
@@ -136,10 +136,17 @@ def refused_readings(rows: pa.Table, reason: str, details: list[str]) -> pa.Tabl
     details : list of str
         One a row.
     """
-    values = rows.drop_columns(["row"]).to_pylist()
-    raw = [json.dumps({k: None if v is None else str(v) for k, v in row.items()}) for row in values]
+    raw = raw_cells(rows)
     columns = [rows["row"], [reason] * len(raw), details, raw, rows["asset"], rows["time"]]
     return pa.table(columns, schema=REJECTED_SCHEMA)
+
+
+def raw_cells(rows: pa.Table) -> list[str]:
+    """(n,) a JSON object of the values of each row that keeps the contract."""
+    values = rows.drop_columns(["row"]).to_pylist()
+    return [
+        json.dumps({k: None if v is None else str(v) for k, v in row.items()}) for row in values
+    ]
 
 
 def _facts(fault: Fault, contract: Contract) -> dict[str, object]:

@@ -18,7 +18,7 @@ from vae_anomaly.decisions.alarm_load import AlarmLoad, alarm_load
 from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.lead_times import LeadTimes
 from vae_anomaly.errors import InputError
-from vae_anomaly.steps.alarms import CHAMPION
+from vae_anomaly.steps.alarms import IS_CHAMPION
 from vae_anomaly.steps.failures import foretold
 from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.steps.said import Said, holding, read_said
@@ -97,7 +97,7 @@ def alarm_list(
     # a MERGE writes texts in a layout that a scan cannot compare: so they are compared behind it
     alarms = pa.Table.from_batches(batches, lake.schema(ALARMS)).filter(own)
     alarms = alarms.sort_by([("start", "descending")])
-    period = (pc.field("line") == CHAMPION) & (pc.field("time") >= since) & own
+    period = IS_CHAMPION & (pc.field("time") >= since) & own
     watched = _watched(verdicts, period)
     if asset and not watched.n_rows:
         raise InputError(f"no verdict of the last {days:g} days is of asset '{asset}'")

@@ -48,12 +48,15 @@ from vae_anomaly.steps.alarm_rows import (
 )
 from vae_anomaly.steps.said import read_said
 
-__all__ = ["ALARM_RULE", "CHAMPION", "AlarmReport", "raise_alarms"]
+__all__ = ["ALARM_RULE", "CHAMPION", "IS_CHAMPION", "AlarmReport", "raise_alarms"]
 
 logger = logging.getLogger(__name__)
 
 #: The line of verdicts that operators see.
 CHAMPION = "champion"
+
+#: Its verdicts among those of all lines.
+IS_CHAMPION = pc.field("line") == CHAMPION
 
 #: Notes of commits: the alarm rule of the verdicts, and the states of the assets after them.
 ALARM_RULE, STATES = "alarm_rule", "alarm_states"
@@ -185,7 +188,7 @@ def _take_in(
 ) -> None:
     """Let the versions through + 1..last of the verdicts change the alarms."""
     for first, until, rule in _stretches(verdicts, through + 1, last):
-        rows = new_rows(verdicts, first, until).filter(pc.field("line") == CHAMPION)
+        rows = new_rows(verdicts, first, until).filter(IS_CHAMPION)
         over = pc.field("status") == "anomaly"
         taken.counts["late"] += rows.filter(over & pc.field("late")).num_rows
         rows = rows.filter(~pc.field("late"))

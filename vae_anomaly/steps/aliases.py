@@ -4,15 +4,20 @@ A tag of the registered model says up to which row that is done. So what a kill 
 finished by the next change and by the next scoring, and a champion that somebody named in MLflow
 itself is found and written down.
 
-MLflow sets an alias whatever it was. So whoever sets aliases reads the table again afterwards.
+MLflow sets an alias whatever it was, also by a table that is out of date by then. So whoever sets
+aliases reads the table again afterwards, and leaves a mark from before it reads the table until it
+has seen nothing newer there. So an alias that an older row set is put right by who set it, or else
+explained by the mark of one that was killed. What nothing explains was moved by hand.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
+from uuid import uuid4
 
 from deltalake import DeltaTable
 
@@ -38,12 +43,14 @@ logger = logging.getLogger(__name__)
 #: Tag of the registered model: table and row up to which its aliases are what the table says.
 DONE: Final = "vae_anomaly.promotions"
 
+#: Tags of the registered model, each of a process that sets aliases: from which row on.
+SETTING: Final = "vae_anomaly.setting."
+
 #: Tag of a version that is out of use: since when.
 ARCHIVED: Final = "vae_anomaly.archived"
 
-
-#: Seconds that another process may take to see that the aliases it sets are of an older table.
-SETTLING_S = 2.0
+#: A process that began to set aliases so long ago was killed, and its mark goes.
+GONE = timedelta(hours=1)
 
 
 def set_champion(
@@ -117,27 +124,33 @@ def set_challenger(plant: PlantConfig, tracking: Tracking, version: Version) -> 
 
 def settle(plant: PlantConfig, tracking: Tracking) -> None:
     """Finish what was cut short, and write down a champion that was named in MLflow itself."""
-    lake = Lake(plant.lake, plant.contract)
-    table = lake.found(PROMOTIONS)
-    before = [] if table is None else promotions_of(table)
-    if table is not None and _done(tracking, table) < len(before):
-        logger.warning("a change of the champion was cut short; it is finished now")
+    # in this order: who sets an alias by fewer rows than there are now left its mark before the
+    # next row came, and takes it away only when the alias is right
+    table = Lake(plant.lake, plant.contract).found(PROMOTIONS)
+    notes = tracking.notes()
+    versions = tracking.versions()
+    entries = [] if table is None else promotions_of(table)
+    done = _row(notes.get(DONE, ""), table, entries)
+    marks = {name: text for name, text in notes.items() if name.startswith(SETTING)}
+    first = min([done, *(_row(text, table, entries) for text in marks.values())])
+    explained = {standing(entries[:n]).champion for n in range(first, len(entries) + 1)}
+    alias = tracking.config.champion
+    champion = next((version.version for version in versions if alias in version.aliases), "")
+    if champion and champion not in explained:
+        why = f"alias '{alias}' was moved in MLflow itself"
+        found = Promotion("found", "", champion, "unknown", why)
+        append_promotion(plant, found, seen=len(entries))
         apply_promotions(plant, tracking)
-    champion, known = tracking.champion(), standing(before).champion
-    if champion is None and known:
-        logger.warning("no version has the alias of the champion; version %s gets it back", known)
+    elif done < len(entries) or (entries and _changes(tracking, versions, entries)):
+        logger.warning(
+            "a change was cut short, or is under way: version %s judges, as the table says; what "
+            "lets another one judge is `vae-anomaly promote`, and not an alias moved in MLflow",
+            standing(entries).champion,
+        )
         apply_promotions(plant, tracking)
-    if champion is None or champion.version == known:
-        return
-    time.sleep(SETTLING_S)
-    again = tracking.champion()
-    if again is None or again.version != champion.version:  # it was not by hand
-        settle(plant, tracking)
-        return
-    why = f"alias '{tracking.config.champion}' was moved in MLflow itself"
-    found = Promotion("found", "", champion.version, "unknown", why)
-    append_promotion(plant, found, seen=len(before))
-    apply_promotions(plant, tracking)
+    for name, text in marks.items():
+        if datetime.now(UTC) - datetime.fromisoformat(text.rpartition(" ")[2]) > GONE:
+            tracking.drop_note(name)
 
 
 def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
@@ -147,44 +160,53 @@ def apply_promotions(plant: PlantConfig, tracking: Tracking) -> None:
     reads the table again afterwards, and whoever is last has seen all of it.
     """
     lake = Lake(plant.lake, plant.contract)
-    table = lake.open(PROMOTIONS)
+    mark, since = f"{SETTING}{uuid4().hex}", datetime.now(UTC).isoformat(timespec="seconds")
+    tracking.set_note(mark, f"{_place(lake.open(PROMOTIONS))} since {since}")
     while True:
-        entries = promotions_of(table)
-        _set_aliases(tracking, entries)
-        tracking.set_note(DONE, f"{len(entries)} of {table.metadata().id}")
-        latest = lake.open(PROMOTIONS)
-        if latest.version() == table.version():
-            return
-        table = latest
+        table = lake.open(PROMOTIONS)  # again: a row that came before the mark is in this one
+        for change in _changes(tracking, tracking.versions(), promotions_of(table)):
+            change()
+        tracking.set_note(DONE, _place(table))
+        if lake.open(PROMOTIONS).version() == table.version():
+            break
+    tracking.drop_note(mark)
 
 
-def _set_aliases(tracking: Tracking, entries: Sequence[Promotion]) -> None:
+def _changes(
+    tracking: Tracking, versions: Sequence[Version], entries: Sequence[Promotion]
+) -> list[Callable[[], None]]:
+    """What makes the tags and aliases of some versions what the table says."""
     now, aliases = standing(entries), tracking.config
-    versions = {version.version: version for version in tracking.versions()}
-    for entry in entries:
-        version = versions.get(entry.to_version)
-        if version is None:
-            continue
-        is_out, is_marked = entry.to_version in now.archived, ARCHIVED in version.tags
-        if is_out and not is_marked and entry.action == "archived":
-            tracking.set_tags(version, {ARCHIVED: f"{entry.at:%Y-%m-%d %H:%M} UTC by {entry.by}"})
+    known = {version.version: version for version in versions}
+    last = {entry.to_version: entry for entry in entries if entry.to_version in known}
+    changes: list[Callable[[], None]] = []
+    for number, entry in last.items():
+        is_out, is_marked = number in now.archived, ARCHIVED in known[number].tags
+        if is_out and not is_marked:
+            since = {ARCHIVED: f"{entry.at:%Y-%m-%d %H:%M} UTC by {entry.by}"}
+            changes.append(partial(tracking.set_tags, known[number], since))
         elif is_marked and not is_out:
-            tracking.drop_tag(version, ARCHIVED)
-    back = versions.get(now.previous(versions))
-    if back is not None:
-        tracking.set_alias(aliases.previous, back)
-    elif tracking.previous() is not None:
-        tracking.drop_alias(aliases.previous)
-    if now.champion in versions:
-        tracking.set_alias(aliases.champion, versions[now.champion])
-    challenger = tracking.challenger()
-    if challenger is not None and challenger.version in {now.champion, *now.archived}:
-        tracking.drop_alias(aliases.challenger)
+            changes.append(partial(tracking.drop_tag, known[number], ARCHIVED))
+    holders = {alias: version.version for version in versions for alias in version.aliases}
+    back = now.previous(known)
+    for alias, number in ((aliases.previous, back), (aliases.champion, now.champion)):
+        if number in known and holders.get(alias) != number:
+            changes.append(partial(tracking.set_alias, alias, known[number]))
+    if aliases.previous in holders and not back:
+        changes.append(partial(tracking.drop_alias, aliases.previous))
+    if holders.get(aliases.challenger) in {now.champion, *now.archived}:
+        changes.append(partial(tracking.drop_alias, aliases.challenger))
+    return changes
 
 
-def _done(tracking: Tracking, table: DeltaTable) -> int:
-    """Row of this very table up to which the aliases were set; a high number if of another."""
-    number, _, name = tracking.note(DONE).partition(" of ")
-    if not number:
+def _place(table: DeltaTable) -> str:
+    """Last row of a table, and which table that is."""
+    return f"{len(promotions_of(table))} of {table.metadata().id}"
+
+
+def _row(place: str, table: DeltaTable | None, entries: Sequence[Promotion]) -> int:
+    """Row of this very table that a note names; the last one if it names another table's."""
+    if not place:
         return 0
-    return int(number) if name == str(table.metadata().id) else len(promotions_of(table))
+    number, _, name = place.partition(" since ")[0].partition(" of ")
+    return int(number) if table is not None and name == str(table.metadata().id) else len(entries)

@@ -16,7 +16,7 @@ from vae_anomaly.data.lake import VERDICTS, Lake, as_timestamp, rows
 from vae_anomaly.data.times import microseconds, moment_of
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.errors import InputError, closest
-from vae_anomaly.steps.alarms import CHAMPION
+from vae_anomaly.steps.alarms import IS_CHAMPION
 from vae_anomaly.steps.promotions import Promotion, read_promotions
 from vae_anomaly.table import Table
 
@@ -91,7 +91,7 @@ def judged_by(plant: PlantConfig, asset: str, at: str) -> list[Judgement]:
     zone, is_day = plant.contract.time.zone, len(at.strip()) == len("2026-03-03")
     start = moment_of(at, zone)
     lake = Lake(plant.lake, plant.contract)
-    own = (pc.field("line") == CHAMPION) & (pc.field("asset") == asset)
+    own = IS_CHAMPION & (pc.field("asset") == asset)
     if is_day:
         end = moment_of(f"{at.strip()}T23:59:59.999999", zone)
         when = pc.field("time") >= as_timestamp(start)
@@ -153,8 +153,7 @@ def _judgements(asset: str, verdicts: pa.Table) -> list[Judgement]:
 def _nothing(lake: Lake, asset: str, at: str) -> str:
     """Why nothing was found, and what there is."""
     spans: dict[str, tuple[int, int]] = {}
-    champion = pc.field("line") == CHAMPION
-    for batch in rows(lake.open(VERDICTS), columns=["asset", "time"], where=champion):
+    for batch in rows(lake.open(VERDICTS), columns=["asset", "time"], where=IS_CHAMPION):
         for name, own in by_asset(pa.Table.from_batches([batch])):
             time = microseconds(own["time"])
             first, last = spans.get(name, (int(time[0]), int(time[-1])))

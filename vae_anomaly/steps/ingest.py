@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from vae_anomaly.config import Database, PlantConfig, settings_digest
-from vae_anomaly.data.ahead import LOOK_AT, TIME_AHEAD
+from vae_anomaly.data.ahead import LOOK_AT, TIME_AHEAD, Limit
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.lake import (
@@ -90,11 +90,11 @@ def ingest(
     lake = Lake(plant.lake, plant.contract)
     refuse_other_layout(lake)
     lake.writable(READINGS)
-    latest = plant.source.latest(now or datetime.now(UTC))
+    limit = Limit.of(plant.source, now or datetime.now(UTC))
     if plant.source.database is not None:
-        report = _pull(lake, plant, plant.source.database, latest, on_file)
+        report = _pull(lake, plant, plant.source.database, limit, on_file)
     else:
-        report = _read_files(lake, plant, latest, on_file)
+        report = _read_files(lake, plant, limit, on_file)
     shaped = shape(lake) if plant.contract.is_shaped else None
     return replace(report, shaped=shaped, readings_version=lake.open(READINGS).version())
 
@@ -102,7 +102,7 @@ def ingest(
 def _read_files(
     lake: Lake,
     plant: PlantConfig,
-    latest: int,
+    limit: Limit,
     on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Land what is new in the files of the source."""
@@ -117,7 +117,7 @@ def _read_files(
             reason = "it is still being written, and left for the next ingest"
             report = FileReport(file.path, "growing", reason=reason)
         elif not known.is_unchanged(file):
-            report = _ingest_file(lake, plant, file, known, latest)
+            report = _ingest_file(lake, plant, file, known, limit)
             refused = reasons_of(lake, known.contents.get(file.path, ""), report)
             report = _with_ahead(report, refused[TIME_AHEAD])
             reasons.update(refused)
@@ -131,7 +131,7 @@ def _pull(
     lake: Lake,
     plant: PlantConfig,
     database: Database,
-    latest: int,
+    limit: Limit,
     on_file: Callable[[FileReport, int], None],
 ) -> IngestReport:
     """Read a table on from its last watermark.
@@ -142,14 +142,13 @@ def _pull(
     before = last_pull(lake, place, digest)
     lower = lower_bound(before.watermark, database.overlap)
     content_id = settings_digest(place, digest, lower, before.n_pulls)[:32]
-    # rows between now and the latest come again: behind their mark true ones would not be found
-    ahead_us = round((plant.source.max_ahead_s or 0) * 1e6)
-    seen = Watermark(before.watermark, latest - ahead_us)
+    # rows after now come again: behind their mark true ones would not be found
+    seen = Watermark(before.watermark, limit.now)
     batches = read_table(
         database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
     )
     asset = asset_of(database)
-    report = _land(lake, plant, batches, place, asset, content_id, latest, comes_again=True)
+    report = _land(lake, plant, batches, place, asset, content_id, limit, comes_again=True)
     if not report.counts.complete:
         raise LakeError(f"{place}: the counts do not add up to the rows read: {report.counts}")
     reports = [report]
@@ -168,13 +167,15 @@ def _with_ahead(report: FileReport, n_ahead: int) -> FileReport:
         return report
     n_read = report.counts.n_read
     which = "all" if n_ahead == n_read else f"{n_ahead:,} of"
-    reason = f"{which} {n_read:,} rows lie after now and are refused; {LOOK_AT}"
+    reason = (
+        f"{which} {n_read:,} rows lie after now, or did when first read, and are refused; {LOOK_AT}"
+    )
     logger.warning("%s: %s", report.path, reason)
     return replace(report, reason=reason)
 
 
 def _ingest_file(
-    lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, latest: int
+    lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, limit: Limit
 ) -> FileReport:
     stem = asset_stem(file.path)
     try:
@@ -189,7 +190,7 @@ def _ingest_file(
     if content_id in known.done:
         report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
     else:
-        report = _land_file(lake, plant, file, content_id, latest)
+        report = _land_file(lake, plant, file, content_id, limit)
     if not report.counts.complete:
         raise LakeError(f"{file.path}: the counts do not add up to the rows read: {report.counts}")
     if not report.is_passing:
@@ -205,10 +206,10 @@ def _batch_rows(plant: PlantConfig) -> int:
 
 
 def _land_file(
-    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, latest: int
+    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, limit: Limit
 ) -> FileReport:
     batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
-    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id, latest)
+    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id, limit)
 
 
 def _land(
@@ -218,7 +219,7 @@ def _land(
     path: str,
     asset: str,
     content_id: str,
-    latest: int,
+    limit: Limit,
     *,
     comes_again: bool = False,
 ) -> FileReport:
@@ -243,7 +244,7 @@ def _land(
                 content_id=content_id,
                 path=path,
                 last_row=last_row,
-                latest=latest,
+                limit=limit,
                 comes_again=comes_again,
             )
     except (SourceError, ContractError) as error:

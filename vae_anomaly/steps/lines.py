@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ from vae_anomaly.data.times import MOMENT, microseconds
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.errors import LakeError
 from vae_anomaly.package import ModelPackage
-from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION
+from vae_anomaly.steps.alarms import ALARM_RULE, CHAMPION, IS_CHAMPION
 from vae_anomaly.streaming import judge
 
 __all__ = ["GROUP_ROWS", "Line", "Stretch", "Tally", "begin", "judge_line", "judged_by_all",
@@ -128,22 +129,24 @@ def last_judged(verdicts: DeltaTable, *, limit: int = ANY_TIME) -> datetime | No
     """Time of the champion's last verdict; None where it has judged nothing.
 
     A file that one line wrote says it in its statistics; only those of several lines, and of times
-    after `limit` (microseconds since 1970: such are a wrong clock's), are read, and no further back
-    than need be.
+    after `limit` (microseconds since 1970: such are a wrong clock's), are read, from the last one
+    back no further than need be.
     """
     end = as_timestamp(limit).as_py()
     actions = pa.table(verdicts.get_add_actions(flatten=True))
-    latest, unsure = None, False
-    for entry in actions.select(["min.line", "max.line", "max.time"]).to_pylist():
-        is_own = entry["min.line"] == entry["max.line"] == CHAMPION
-        if is_own and entry["max.time"] <= end:
-            latest = entry["max.time"] if latest is None else max(latest, entry["max.time"])
-        else:
-            unsure |= entry["min.line"] <= CHAMPION <= entry["max.line"]
-    if unsure:
-        known = (pc.field("line") == CHAMPION) & (pc.field("time") <= end)
-        later = known if latest is None else known & (pc.field("time") > latest)
-        for batch in rows(verdicts, columns=["time"], where=later):
+    names = ["min.line", "max.line", "min.time", "max.time"]
+    latest: datetime | None = None
+    unsure: list[tuple[datetime, datetime]] = []
+    for low, high, begin, until in zip(*(actions[n].to_pylist() for n in names), strict=True):
+        if low == high == CHAMPION and until <= end:
+            latest = until if latest is None else max(latest, until)
+        elif low <= CHAMPION <= high:
+            unsure.append((begin, min(until, end)))
+    for begin, until in sorted(unsure, key=itemgetter(1), reverse=True):
+        if latest is not None and until <= latest:
+            break
+        inside = (pc.field("time") >= (latest or begin)) & (pc.field("time") <= until)
+        for batch in rows(verdicts, columns=["time"], where=inside & IS_CHAMPION):
             found = pc.max(batch["time"]).as_py()
             latest = found if latest is None else max(latest, found)
     return latest
@@ -166,7 +169,7 @@ def judged_by_all(
     if newest is None:
         raise LakeError("nothing has been scored yet; run `vae-anomaly score` first")
     since = int(pa.scalar(newest, MOMENT).value) - wait_us
-    where = (pc.field("line") == CHAMPION) & (pc.field("time") > as_timestamp(since))
+    where = IS_CHAMPION & (pc.field("time") > as_timestamp(since))
     last = _last_times(verdicts, where & (pc.field("time") <= newest))
     return min(last.get(asset, since) for asset in assets)
 

@@ -20,7 +20,7 @@ from vae_anomaly.decisions.recalibration import Marked, Span
 from vae_anomaly.decisions.reference import clear_of_anomalies
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.steps.alarm_rows import TELLING
-from vae_anomaly.steps.alarms import CHAMPION
+from vae_anomaly.steps.alarms import IS_CHAMPION
 from vae_anomaly.steps.feedback import Feedback
 from vae_anomaly.streaming import EVERY_ASSET, levelled
 
@@ -93,7 +93,7 @@ def marked_rows(
 def _verdicts(lake: Lake, digests: Collection[str]) -> pa.Table:
     """Verdicts that say something, late ones left out."""
     tells = (
-        (pc.field("line") == CHAMPION)
+        IS_CHAMPION
         & ~pc.field("late")
         & pc.field("status").isin(TELLING)
         & pc.field("package_digest").isin(sorted(digests))

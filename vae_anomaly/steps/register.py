@@ -160,9 +160,8 @@ def _ruled(
     settle(plant, tracking)
     champion = tracking.champion()
     if champion is None and contends and read_promotions(Lake(plant.lake, plant.contract)):
-        set_challenger(
-            plant, tracking, version
-        )  # who judged is gone, and this is for a person to see
+        # who judged is gone, which is for a person to see
+        set_challenger(plant, tracking, version)
         return Ruling(WAITING, (CONTENDS,))
     if champion is None or champion.version == version.version:
         why = f"trained on version {trained.readings_version} of the readings"

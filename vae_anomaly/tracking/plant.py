@@ -352,20 +352,25 @@ class Tracking:
         self.client.delete_model_version_tag(version.name, version.version, name)
 
     @_reported
-    def note(self, name: str) -> str:
-        """What a tag of the registered model says; empty without it."""
+    def notes(self) -> dict[str, str]:
+        """Tags of the registered model; none without it."""
         try:
             model = self.client.get_registered_model(self.config.model_name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return ""
-        return str(model.tags.get(name, ""))
+            return {}
+        return dict(model.tags)
 
     @_reported
     def set_note(self, name: str, value: str) -> None:
         """Tag the registered model."""
         self.client.set_registered_model_tag(self.config.model_name, name, value)
+
+    @_reported
+    def drop_note(self, name: str) -> None:
+        """Take a tag away from the registered model."""
+        self.client.delete_registered_model_tag(self.config.model_name, name)
 
     @_reported
     def fetch_package(self, version: Version, cache_dir: Path) -> Path:
