@@ -30,6 +30,7 @@ from month.runner import KILLED, Answer, Runner
 from month.schedule import (
     GOES_ON_S,
     deploy,
+    has_run,
     kill_worker,
     mark_crashed,
     runs_of_worker,
@@ -140,7 +141,9 @@ def live_hour(month: Month, runner: Runner, step: int, victim: str) -> Answer:
 @contextlib.contextmanager
 def _death(month: Month, step: int, victim: str) -> Iterator[Future[bool | None]]:
     """Kill somebody at a moment of the block; MLflow before it, so that it is missed."""
-    act = kill_worker if victim == "worker" else partial(kill, service=victim)
+    act = partial(kill, service=victim)
+    if victim == "worker":
+        act = partial(kill_worker, has_run=partial(has_run, os.environ))
     with ThreadPoolExecutor(1) as aside:
         after_s = 0.0 if victim == "mlflow" else _when(month, step)
         dying = aside.submit(act, month.folder / "stack", after_s=after_s)

@@ -199,21 +199,24 @@ def test_only_a_runner_that_was_killed_counts_as_one(runner: Runner, tmp_path: P
     assert lived.record.failures == [failure]
 
 
-@pytest.mark.parametrize("with_run", [True, False])
+@pytest.mark.parametrize(
+    ("has_process", "is_under_way"), [(True, True), (True, False), (False, True)]
+)
 def test_worker_dies_with_its_run_and_says_whether_it_had_one(
-    with_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_process: bool, is_under_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(month.schedule, "WAIT_S", 0.2)
-    run = "import subprocess; subprocess.run(['sleep', '60'])" if with_run else "input()"
+    run = "import subprocess; subprocess.run(['sleep', '60'])" if has_process else "input()"
     worker = subprocess.Popen([sys.executable, "-c", run], stdin=subprocess.PIPE)
     write_state(Stack(tmp_path).started(identified(worker.pid, "worker")))
-    while with_run and not psutil.Process(worker.pid).children():
+    while has_process and not psutil.Process(worker.pid).children():
         time.sleep(0.01)
     runs = psutil.Process(worker.pid).children()
-    assert kill_worker(tmp_path, after_s=0.1) is with_run
+    died = kill_worker(tmp_path, lambda since: is_under_way, after_s=0.1)
+    assert died is (has_process and is_under_way)
     assert not psutil.pid_exists(worker.pid)
     worker.wait()
-    assert len(runs) == with_run
+    assert len(runs) == has_process
     assert psutil.wait_procs(runs, timeout=5)[1] == []
 
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,9 @@ GOES_ON_S = 300 + 15 + EVERY_S + 75
 #: Runs that the server hands out at once; it allows no more.
 PAGE = 200
 
+#: States of a run that seems to go on.
+UNDER_WAY = ("PENDING", "RUNNING")
+
 #: What the name of a run says of one that scored; one that found nothing has no such end.
 SCORED = re.compile(r", ([\d,]+) rows$")
 
@@ -47,6 +50,7 @@ class Run(NamedTuple):
     name: str
     state: str
     began: float  # seconds since 1970; 0 for one that never did
+    since: float = 0.0  # when it came into its state
 
     @property
     def scored(self) -> bool:
@@ -75,7 +79,7 @@ def scheduled_runs(environment: Mapping[str, str]) -> list[Run]:
     """Every run of the schedule that is under way, or has ended, as the server knows it."""
     found: list[Run] = []
     n_seen = 0
-    states = ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+    states = [*UNDER_WAY, "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
     with _server(environment) as ask:
         while True:
             wanted = {
@@ -94,10 +98,23 @@ def _server(environment: Mapping[str, str]) -> httpx.Client:
     return httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
 
 
-def _run(run: Mapping[str, str | None]) -> Run:
-    began = run["start_time"]
-    moment = 0.0 if began is None else datetime.fromisoformat(began).timestamp()
-    return Run(str(run["id"]), str(run["name"]), str(run["state_type"]), moment)
+def _run(run: Mapping[str, str | Mapping[str, str] | None]) -> Run:
+    began, state = run["start_time"], run["state"]
+    assert isinstance(state, dict)
+    return Run(
+        str(run["id"]), str(run["name"]), str(run["state_type"]),
+        _seconds(str(began)) if began else 0.0, _seconds(state["timestamp"]),
+    )  # fmt: skip
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def has_run(environment: Mapping[str, str], since: float) -> bool:
+    """Whether a run is under way that is so since some moment: one that was killed seems so too."""
+    runs = scheduled_runs(environment)
+    return any(run.state in UNDER_WAY and run.since > since for run in runs)
 
 
 def mark_crashed(environment: Mapping[str, str]) -> int:
@@ -105,7 +122,7 @@ def mark_crashed(environment: Mapping[str, str]) -> int:
 
     It frees their turn at once: a run that was killed holds it until its lease is over.
     """
-    dead = [run for run in scheduled_runs(environment) if run.state in ("PENDING", "RUNNING")]
+    dead = [run for run in scheduled_runs(environment) if run.state in UNDER_WAY]
     state = {"type": "CRASHED", "message": "killed together with its worker"}
     with _server(environment) as ask:
         for run in dead:
@@ -127,20 +144,30 @@ def _worker(stack: Path) -> psutil.Process:
     return psutil.Process(process.pid)
 
 
-def kill_worker(stack: Path, *, after_s: float) -> bool:
+def kill_worker(stack: Path, has_run: Callable[[float], bool], *, after_s: float) -> bool:
     """SIGKILL the worker and its run, after some time and once it has one; whether it had one.
 
-    It dies without one where none begins within `WAIT_S`.
+    It dies without one where none begins within `WAIT_S`. A process whose run is over by what the
+    server says, asked by `has_run`, is no run.
     """
     worker = _worker(stack)
     time.sleep(after_s)
     until = time.monotonic() + WAIT_S
-    while not worker.children(recursive=True) and time.monotonic() < until:
-        time.sleep(0.1)
-    worker.suspend()  # else it could begin a run meanwhile, which would live on
-    runs = worker.children(recursive=True)
-    for victim in (worker, *runs):
+    while True:
+        worker.suspend()  # else a run could begin or end meanwhile
+        runs = worker.children(recursive=True)
+        for run in runs:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                run.suspend()
+        with_run = bool(runs) and has_run(worker.create_time())
+        if with_run or time.monotonic() > until:
+            break
+        for process in (*runs, worker):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        time.sleep(0.3)
+    for process in (worker, *runs):
         with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
+            process.kill()
     psutil.wait_procs([worker, *runs], timeout=DIES_S)  # what still ends is not started again
-    return bool(runs)
+    return with_run
