@@ -143,7 +143,7 @@ def _death(month: Month, step: int, victim: str) -> Iterator[Future[bool | None]
     """Kill somebody at a moment of the block; MLflow before it, so that it is missed."""
     act = partial(kill, service=victim)
     if victim == "worker":
-        act = partial(kill_worker, has_run=partial(has_run, os.environ))
+        act = partial(kill_worker, is_under_way=partial(has_run, os.environ))
     with ThreadPoolExecutor(1) as aside:
         after_s = 0.0 if victim == "mlflow" else _when(month, step)
         dying = aside.submit(act, month.folder / "stack", after_s=after_s)

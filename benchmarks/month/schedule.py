@@ -144,11 +144,11 @@ def _worker(stack: Path) -> psutil.Process:
     return psutil.Process(process.pid)
 
 
-def kill_worker(stack: Path, has_run: Callable[[float], bool], *, after_s: float) -> bool:
+def kill_worker(stack: Path, is_under_way: Callable[[float], bool], *, after_s: float) -> bool:
     """SIGKILL the worker and its run, after some time and once it has one; whether it had one.
 
     It dies without one where none begins within `WAIT_S`. A process whose run is over by what the
-    server says, asked by `has_run`, is no run.
+    server says, asked by `is_under_way`, is no run.
     """
     worker = _worker(stack)
     time.sleep(after_s)
@@ -159,7 +159,7 @@ def kill_worker(stack: Path, has_run: Callable[[float], bool], *, after_s: float
         for run in runs:
             with contextlib.suppress(psutil.NoSuchProcess):
                 run.suspend()
-        with_run = bool(runs) and has_run(worker.create_time())
+        with_run = bool(runs) and is_under_way(worker.create_time())
         if with_run or time.monotonic() > until:
             break
         for process in (*runs, worker):
