@@ -47,7 +47,7 @@ def test_too_many_false_alarms_are_told_with_what_may_be() -> None:
     mine, other = (7 * f.events.false_alarms_per_day.high for f in (ours, theirs))
     assert list(said) == [name]
     assert said[name].startswith(f"{name}: too many cannot be ruled out, 3.7 (between 1.2 and ")
-    assert said[name].endswith(f"the upper end may be {1.5 * other:.2g}, 1.5 times its upper end")
+    assert said[name].endswith(f"the upper end may be {1.5 * other:.2g}, 1.5 times the champion's")
     assert mine > 1.5 * other > 1
     said = reasons(ours, theirs, Budget(alarms=5, per="week"))
     assert said[name].endswith("the upper end may be the budget of 5")

@@ -50,7 +50,7 @@ def add_model_options(sub: argparse.ArgumentParser, name: str) -> None:
 
 def model_table(options: argparse.Namespace) -> Table:
     """Do what a command says, and tell it as a table."""
-    from vae_anomaly.config import read_mlflow, read_plant
+    from vae_anomaly.config import read_plant
 
     plant = read_plant(options.plant)
     if options.name in CHANGES:
@@ -60,9 +60,10 @@ def model_table(options: argparse.Namespace) -> Table:
     if options.name == "backfill":
         return _backfill(plant, options)
     from vae_anomaly.report import models_table
+    from vae_anomaly.steps.history import history
     from vae_anomaly.tracking import open_tracking
 
-    return models_table(read_mlflow(plant).model_name, open_tracking(plant).versions())
+    return models_table(plant, open_tracking(plant).versions(), history(plant))
 
 
 def _changed(plant: PlantConfig, options: argparse.Namespace) -> Table:

@@ -27,7 +27,8 @@ from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation
 from vae_anomaly.steps.figures import Areas, Figures
 from vae_anomaly.steps.file_records import FileReport, IngestReport
-from vae_anomaly.steps.gate import DECISION, REASONS, REFUSED, WAITING
+from vae_anomaly.steps.gate import DECISION, PROMOTED, REASONS, REFUSED, WAITING
+from vae_anomaly.steps.promotions import Promotion, part_played
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.shadow import Shadow
@@ -53,6 +54,9 @@ __all__ = [
     "train_table",
 ]
 
+
+#: Tag of a version whose test part held known faults.
+DETECTED = "test_detection_rate"
 
 #: Texts and codes that a note names.
 MOST_TEXTS = 5
@@ -274,7 +278,8 @@ def register_table(report: RegisterReport) -> Table:
     version = report.version
     role = report.alias or "neither champion nor challenger"
     summary = f"{version.name} version {version.version} is {role}"
-    summary += " (registered before)." if report.existed else "."
+    summary += " (registered before)" if report.existed else ""
+    summary += ", and judges nothing before it is promoted." if report.reasons else "."
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)
@@ -388,8 +393,12 @@ def _alarm_note(alarms: AlarmReport) -> str:
     )
 
 
-def models_table(name: str, versions: Sequence[Version]) -> Table:
-    """Registered versions, the latest first."""
+def models_table(
+    plant: PlantConfig, versions: Sequence[Version], promotions: Sequence[Promotion]
+) -> Table:
+    """Registered versions, the latest first, and what became of each."""
+    config = read_mlflow(plant)
+    labelled = plant.contract.label is not None or any(DETECTED in v.tags for v in versions)
     rows = tuple(
         (
             v.version,
@@ -398,22 +407,28 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
             v.tags.get("vae_anomaly.readings_version", "–"),
             v.tags.get("threshold", "–"),
             v.tags.get("test_auroc", "–"),
-            _percent(v.tags.get("test_detection_rate")),
+            _percent(v.tags.get(DETECTED)),
             _percent(v.tags.get("test_false_alarm_rate")),
-            v.tags.get(DECISION, "–"),
+            part_played(v.version, promotions) or _decision(v, config.champion),
         )
         for v in reversed(versions)
     )
     columns = ("version", "alias", "created (UTC)", "readings", "threshold", "AUROC", "detected",
-               "false alarms", "gate")  # fmt: skip
+               "false alarms" if labelled else "flagged", "gate")  # fmt: skip
     notes = tuple(
         f"version {v.version}: {reason}"
         for v in reversed(versions)
         if v.tags.get(DECISION) in (WAITING, REFUSED)
         for reason in json.loads(v.tags.get(REASONS, "[]"))
     )
-    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}."
+    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {config.model_name}."
     return Table("Models", summary, columns, rows, notes)
+
+
+def _decision(version: Version, champion: str) -> str:
+    """What the gate said of a version that no change of the champion is about."""
+    said = version.tags.get(DECISION, "–")
+    return "was promoted" if said == PROMOTED and champion not in version.aliases else said
 
 
 def _percent(share: str | None) -> str:

@@ -169,7 +169,7 @@ def _alarm_rate(gate: Gate, ours: Figures, theirs: Figures, budget: Budget) -> C
     if mine.known and mine.high > max(allowed, of_champion):
         which = f"the budget of {allowed:.2g}"
         if of_champion > allowed:
-            which = f"{of_champion:.2g}, {gate.max_false_alarm_ratio:g} times its upper end"
+            which = f"{of_champion:.2g}, {gate.max_false_alarm_ratio:g} times the champion's"
         reason = (
             f"{figure}: too many cannot be ruled out, {mine.value:.2g} (between {mine.low:.2g} and "
             f"{mine.high:.2g}) against the champion's {other.value:.2g} (between {other.low:.2g} "
