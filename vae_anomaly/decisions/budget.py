@@ -27,6 +27,7 @@ from vae_anomaly.errors import CalibrationError, InputError
 __all__ = [
     "CANDIDATES",
     "SOON_ROWS",
+    "SOON_SHARE",
     "AlarmForecast",
     "BudgetChoice",
     "CurvePoint",
