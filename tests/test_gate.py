@@ -58,7 +58,7 @@ def test_a_fault_under_a_standing_alarm_is_told_beside_the_one_that_is_lost() ->
     assert said["faults found"] == (
         "faults found: 1 fewer than the champion, 0 of 1 against 1; of all such faults that is "
         "100.0%, and at most 10.0% may be lost; 1 of those missed began under an alarm that stood "
-        "already: it found nothing"
+        "already, which finds none"
     )
 
 

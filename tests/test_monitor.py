@@ -29,8 +29,10 @@ from vae_anomaly.steps.label import label_alarms
 from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
+from vae_anomaly.steps.promote import promote
+from vae_anomaly.steps.register import register
 from vae_anomaly.steps.score import score
-from vae_anomaly.steps.train import plant_settings
+from vae_anomaly.steps.train import latest_trained, plant_settings
 from vae_anomaly.tracking import champion_package, open_tracking
 
 DAY_ROWS, LEARNT_DAYS = 96, 14
@@ -302,3 +304,9 @@ def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     assert champion is not None
     assert champion.version == "1"
     assert Lake(plant.lake, plant.contract).open(READINGS).version() > 0
+    (table,) = retrain_tables(made)
+    assert table.title == "Retrain"
+    assert table.summary.endswith("is challenger, and judges nothing before it is promoted.")
+    promote(plant)
+    again = register(plant, latest_trained(plant))
+    assert (again.existed, again.reasons) == (True, ()), "a person has promoted it since"

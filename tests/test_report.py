@@ -46,9 +46,11 @@ def test_a_calibration_without_faults_has_no_column_for_them() -> None:
     table = calibrate_table(calibrated())
     assert table.columns == ("scorer", "threshold", "false alarms", "normal rows")
     assert table.rows[0][-1] == "336"
+    assert table.summary.endswith("no row here is known to be faulty, and all count as normal.")
     with_faults = calibrate_table(calibrated(n_faulty=12))
     assert with_faults.columns[4:] == ("detected", "faulty rows")
     assert with_faults.rows[0][3::2] == ("324", "12")
+    assert "count as normal" not in with_faults.summary
 
 
 def test_a_budget_is_told_as_rows_over_the_threshold_and_alarms_of_them() -> None:

@@ -246,7 +246,8 @@ def calibrate_table(report: CalibrateReport) -> Table:
         rows.append(row + faulty if any_fault else row)
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
     n = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''}"
-    summary = f"{n} by rule {', '.join(rules)}; rows that nobody labelled count as normal."
+    summary = f"{n} by rule {', '.join(rules)}"
+    summary += "." if any_fault else "; no row here is known to be faulty, and all count as normal."
     said = dict.fromkeys(c.note for c in report.calibrations.values() if c.note)
     notes = (f"{report.alarm_rule.in_words()}.", *_budget_notes(report), *said)
     return Table("Calibrate", summary, columns, tuple(rows), notes)

@@ -122,7 +122,7 @@ def _told_why(faults: Comparison, n_standing: int) -> Comparison:
     """The comparison, with what may look like a fault that was found."""
     if faults.holds or not n_standing:
         return faults
-    why = f"{n_standing} of those missed began under an alarm that stood already: it found nothing"
+    why = f"{n_standing} of those missed began under an alarm that stood already, which finds none"
     return replace(faults, reason=f"{faults.reason}; {why}")
 
 
