@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from vae_anomaly.config import Budget
 from vae_anomaly.decisions.budget import BudgetChoice, History, within_budget
 from vae_anomaly.decisions.evaluation import rates_at
 from vae_anomaly.decisions.thresholds import Threshold
 from vae_anomaly.package import Calibration
-from vae_anomaly.report import calibrate_table
+from vae_anomaly.report import calibrate_table, show
 from vae_anomaly.steps.calibrate import CalibrateReport
 
 #: Two weeks of an asset, a row an hour.
@@ -44,12 +45,15 @@ def calibrated(*, n_faulty: int = 0, budget: Budget | None = None) -> CalibrateR
 
 def test_a_calibration_without_faults_has_no_column_for_them() -> None:
     table = calibrate_table(calibrated())
-    assert table.columns == ("scorer", "threshold", "false alarms", "normal rows")
+    assert table.columns == ("scorer", "threshold", "false alarms", "normal")
     assert table.rows[0][-1] == "336"
     assert table.summary.endswith("no row here is known to be faulty, and all count as normal.")
     with_faults = calibrate_table(calibrated(n_faulty=12))
-    assert with_faults.columns[4:] == ("detected", "faulty rows")
+    assert with_faults.columns[4:] == ("detected", "faulty")
     assert with_faults.rows[0][3::2] == ("324", "12")
+    console = Console(width=80, record=True)
+    show(calibrate_table(calibrated(n_faulty=12, budget=Budget(alarms=2, per="week"))), console)
+    assert "…" not in console.export_text()
     assert "count as normal" not in with_faults.summary
 
 
@@ -57,7 +61,7 @@ def test_a_budget_is_told_as_rows_over_the_threshold_and_alarms_of_them() -> Non
     report = calibrated(n_faulty=12, budget=Budget(alarms=2, per="week"))
     assert report.budget is not None
     table = calibrate_table(report)
-    assert table.columns[2] == "normal rows over it"
+    assert table.columns[2] == "normal over it"
     _, rows_over, expected, faults, by_budget, quiet = table.notes
     point = report.calibrations["*"].operating_point
     forecast, rule = report.budget.forecast, report.alarm_rule

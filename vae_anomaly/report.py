@@ -230,10 +230,10 @@ def train_table(report: TrainReport) -> Table:
 def calibrate_table(report: CalibrateReport) -> Table:
     """Threshold and operating point of each scorer."""
     points = {name: c.operating_point for name, c in report.calibrations.items()}
-    over = "false alarms" if report.budget is None else "normal rows over it"
-    columns: tuple[str, ...] = ("scorer", "threshold", over, "normal rows")
+    over = "false alarms" if report.budget is None else "normal over it"
+    columns: tuple[str, ...] = ("scorer", "threshold", over, "normal")
     if any_fault := any(point.n_anomalous for point in points.values()):
-        columns += ("detected", "faulty rows")
+        columns += ("detected", "faulty")
     rows = []
     for name, point in points.items():
         row = (
@@ -246,8 +246,12 @@ def calibrate_table(report: CalibrateReport) -> Table:
         rows.append(row + faulty if any_fault else row)
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
     n = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''}"
-    summary = f"{n} by rule {', '.join(rules)}"
-    summary += "." if any_fault else "; no row here is known to be faulty, and all count as normal."
+    summary = f"{n} by rule {', '.join(rules)}; "
+    summary += (
+        "shares are of so many normal and faulty rows."
+        if any_fault
+        else "no row here is known to be faulty, and all count as normal."
+    )
     said = dict.fromkeys(c.note for c in report.calibrations.values() if c.note)
     notes = (f"{report.alarm_rule.in_words()}.", *_budget_notes(report), *said)
     return Table("Calibrate", summary, columns, tuple(rows), notes)
