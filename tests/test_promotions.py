@@ -198,7 +198,9 @@ def test_promote_refuses_what_may_not_judge(plant: PlantConfig) -> None:
     assert promote_table(tried).title == "Promotion"
     assert "AUROC 0.1" in promote_table(tried).markdown()
     assert changes(plant) == [("promoted", "", "1")]
-    assert promote(plant, "4", force=True).champion == "4"
+    forced = promote(plant, "4", force=True)
+    assert forced.champion == "4"
+    assert "the gate had said: AUROC 0.1" in promote_table(forced).notes
 
 
 def test_damaged_copy_on_the_disk_is_fetched_again(plant: PlantConfig) -> None:

@@ -60,7 +60,7 @@ def test_marks_of_one_week_cut_the_false_alarms_of_the_next_one(tmp_path: Path) 
     assert report.statement == tried.statement
     _, counted, price = recalibrate_table(report).notes
     n_said = len(holding(read_said(lake_of(plant))))
-    assert counted.startswith(f"{n_said:,} entries of people say fault or false alarm; one counts")
+    assert counted.startswith(f"people said fault or false alarm {n_said:,} times; each counts if")
     assert "within 12 rows in 90% of cases" in price
     (unit,) = report.units.values()
     assert 0 < unit.n_removed <= unit.n_false == len(false)

@@ -255,7 +255,8 @@ def promote_table(report: PromoteReport) -> Table:
     else:
         summary = f"Version {report.champion} judges from the next scoring on"
         summary += f", in place of version {report.before}." if report.before else "."
-    notes = [f"the gate: {reason}" for reason in report.reasons]
+    said = "the gate" if report.dry else "the gate had said"
+    notes = [f"{said}: {reason}" for reason in report.reasons]
     if report.previous:
         notes.append(f"a rollback goes back to version {report.previous}")
     if report.beside.asset_days:

@@ -313,11 +313,11 @@ def recalibrate_table(report: RecalibrateReport) -> Table:
 
 def _counted(report: RecalibrateReport) -> Iterator[str]:
     """What the figures of the table are about."""
-    entries = "entry" if report.n_said == 1 else "entries"
+    times = "once" if report.n_said == 1 else f"{report.n_said:,} times"
     yield (
-        f"{report.n_said:,} {entries} of people say fault or false alarm; one counts where the "
-        "threshold in use raises an alarm in it, but for false alarms within the parts train, stop "
-        "and test; faults that overlap are one event, and a failure is none"
+        f"people said fault or false alarm {times}; each counts if the threshold in use raises an "
+        "alarm in it, but for false alarms within the parts train, stop and test; faults that "
+        "overlap are one event, and a failure is none"
     )
     if any(not np.isnan(unit.growth) for unit in report.units.values()):
         yield (
