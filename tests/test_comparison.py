@@ -62,6 +62,13 @@ def test_a_single_fault_has_no_interval() -> None:
     assert found.n_faults == 1
 
 
+def test_few_faults_may_be_found_more_often_after_all() -> None:
+    found = faults_compared([True, False, False], [False, True, True], max_loss=0.1)
+    assert "1 fewer than the champion, 1 of 3 against 2" in found.reason
+    ends = f"(between {found.difference.high:.1%} more and {-found.difference.low:.1%})"
+    assert ends in found.reason
+
+
 def test_what_is_not_shown_is_not_called_worse() -> None:
     champion = np.arange(20) < 18
     found = faults_compared(np.roll(champion, 1), champion, max_loss=0.0)  # loses one, gains one

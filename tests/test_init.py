@@ -137,7 +137,11 @@ def write_hours(path: Path, n_days: int) -> None:
 @pytest.mark.parametrize(
     ("n_days", "budget", "why"),
     [
-        (80, "1 alarm per asset per week", "per week, as the part `calibrate` holds 16 days"),
+        (
+            80,
+            "1 alarm per asset per week",
+            "per week, which takes 14 days of rows: the part `calibrate` holds 16 days",
+        ),
         (20, "1 alarm per asset per day", "`1 alarm per asset per week` takes 14: about 51 more"),
         (5, None, "`1 alarm per asset per day` takes 2: about 6 more days, of data like these"),
     ],

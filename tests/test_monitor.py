@@ -306,7 +306,7 @@ def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     assert Lake(plant.lake, plant.contract).open(READINGS).version() > 0
     (table,) = retrain_tables(made)
     assert table.title == "Retrain"
-    assert table.summary.endswith("is challenger, and judges nothing before it is promoted.")
+    assert table.summary.endswith("is challenger, and raises no alarm before it is promoted.")
     promote(plant)
     again = register(plant, latest_trained(plant))
     assert (again.existed, again.reasons) == (True, ()), "a person has promoted it since"

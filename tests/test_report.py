@@ -67,7 +67,7 @@ def test_a_budget_is_told_as_rows_over_the_threshold_and_alarms_of_them() -> Non
     forecast, rule = report.budget.forecast, report.alarm_rule
     of = f"{rule.raise_after} of {rule.out_of} rows"
     assert rows_over == (
-        f"{point.false_alarm_rate.value:.1%} of normal rows lie over the threshold, and the rule "
+        f"{point.false_alarm_rate.value:.2%} of normal rows lie over the threshold, and the rule "
         f"({of}) makes {forecast.per_week:.2g} alarms per asset and week of them."
     )
     days = forecast.length_s / 86_400

@@ -288,7 +288,7 @@ def _expected_notes(report: CalibrateReport, budget: BudgetChoice) -> Iterator[s
     if n_normal:
         of = f"{rule.raise_after} of {rule.out_of} rows" if rule.out_of > 1 else "each such row"
         yield (
-            f"{n_over / n_normal:.1%} of normal rows lie over the threshold, and the rule ({of}) "
+            f"{n_over / n_normal:.2%} of normal rows lie over the threshold, and the rule ({of}) "
             f"makes {forecast.per_week:.2g} alarms per asset and week of them."
         )
     fresh = forecast.expected(forecast.length_s)
@@ -306,7 +306,7 @@ def register_table(report: RegisterReport) -> Table:
     role = report.alias or "neither champion nor challenger"
     summary = f"{version.name} version {version.version} is {role}"
     summary += " (registered before)" if report.existed else ""
-    summary += ", and judges nothing before it is promoted." if report.reasons else "."
+    summary += ", and raises no alarm before it is promoted." if report.reasons else "."
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)

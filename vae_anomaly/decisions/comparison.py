@@ -140,7 +140,10 @@ def _fewer(n_fewer: int, counts: str, difference: Interval, max_loss: float) -> 
         )
     span = ""
     if difference.low < difference.high:  # resamples of faults that all went one way say nothing
-        span = f" (between {-difference.high:.1%} and {-difference.low:.1%})"
+        least = f"{-difference.high:.1%}"
+        if difference.high > 0:
+            least = f"{difference.high:.1%} more"
+        span = f" (between {least} and {-difference.low:.1%})"
     return (
         f"{n_fewer} fewer than the champion, {counts}; of all such faults that is "
         f"{-difference.value:.1%}{span}, and at most {max_loss:.1%} may be lost"

@@ -286,7 +286,7 @@ def _why(found: Findings, budget: Budget | None) -> str:
     least = "" if found.sample.is_whole else "at least "
     holds = f"the part `calibrate` holds {least}{days:.3g} days of normal rows, all assets together"
     if budget == BUDGETS[0]:
-        return f"per week, as {holds}: from {_takes(budget):g} on"
+        return f"per {budget.per}, which takes {_takes(budget):g} days of rows: {holds}"
     smaller = BUDGETS[0] if budget == BUDGETS[1] else BUDGETS[1]
     said = f"per {budget.per} and not per {smaller.per}" if budget else "no budget of alarms"
     said += f", as {holds}, and `{smaller.in_words()}` takes {_takes(smaller):g}"
