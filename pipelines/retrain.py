@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -69,7 +69,7 @@ def retrain_tables(report: RetrainReport) -> tuple[Table, ...]:
     """What became of a retraining."""
     if report.registered is None:
         return (Table("Retrain", f"Nothing trained: {report.freeze.in_words()}.", (), ()),)
-    return (replace(register_table(report.registered), title="Retrain"),)
+    return (register_table(report.registered),)
 
 
 def install_automation(plant: Path) -> None:
