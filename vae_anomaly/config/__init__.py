@@ -9,6 +9,7 @@ from __future__ import annotations
 from vae_anomaly.config.alarms import SECONDS, AlarmRule, Alarms, Budget
 from vae_anomaly.config.contract import (
     MISSING_TEXTS,
+    AssetName,
     Contract,
     LongLayout,
     Quality,
@@ -47,6 +48,7 @@ __all__ = [
     "WHITESPACE",
     "AlarmRule",
     "Alarms",
+    "AssetName",
     "Budget",
     "Calibration",
     "Contract",

@@ -215,6 +215,12 @@ class PlantConfig(Frozen):
                 "on; leave it out"
             )
         self._check_calibration()
+        asset = self.contract.asset
+        if asset is not None and asset.from_file and self.source.database is not None:
+            raise ValueError(
+                "contract.asset.from_file needs files, and the source is a table of a database; "
+                "give its column, or {name: …}"
+            )
         for sensor in self.contract.sensors:
             if sensor.kind == "categorical" and self.method != MIXED:
                 raise ValueError(

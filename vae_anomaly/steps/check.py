@@ -14,7 +14,7 @@ from vae_anomaly.data.ahead import is_ahead, refused_ahead
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.landing import CHUNK_ROWS
-from vae_anomaly.data.sources import asset_stem, list_files, read_batches
+from vae_anomaly.data.sources import SourceFile, asset_of_file, list_files, read_batches
 from vae_anomaly.data.sources.databases import asset_of, place_of, read_table
 from vae_anomaly.errors import ContractError, SourceError
 from vae_anomaly.table import Table
@@ -112,16 +112,25 @@ def check(
     if plant.source.database is not None:
         table = plant.source.database
         batches = read_table(table, plant.contract, batch_rows=CHUNK_ROWS)
-        report = _check(batches, place_of(table), asset_of(table), plant, seen, latest)
+        asset = asset_of(table, plant.contract)
+        report = _check(batches, place_of(table), asset, plant, seen, latest)
         on_file(report, 1)
         return CheckReport((report,), seen.n_keys < MOST_KEYS)
     files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
     reports: list[FileCheck] = []
     for file in files:
-        batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
-        reports.append(_check(batches, file.path, asset_stem(file.path), plant, seen, latest))
+        reports.append(_check_file(file, plant, seen, latest))
         on_file(reports[-1], len(files))
     return CheckReport(tuple(reports), seen.n_keys < MOST_KEYS)
+
+
+def _check_file(file: SourceFile, plant: PlantConfig, seen: _Seen, latest: int) -> FileCheck:
+    try:
+        asset = asset_of_file(file.path, plant.contract)
+    except ContractError as error:
+        return FileCheck(file.path, error=str(error))
+    batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
+    return _check(batches, file.path, asset, plant, seen, latest)
 
 
 def _check(
