@@ -13,12 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from vae_anomaly.config import AssetName, Contract, PlantConfig, read_plant, settings_digest
+from vae_anomaly.data.infer.machines import Machines, find_machines
 from vae_anomaly.data.lake import READINGS, Lake, rows
 from vae_anomaly.data.sources import asset_of_file
 from vae_anomaly.data.windows import matrix_of, sorted_readings
 from vae_anomaly.errors import ConfigError, ContractError
 from vae_anomaly.steps.check import check
 from vae_anomaly.steps.ingest import ingest
+from vae_anomaly.steps.init import init, init_table
 
 START = datetime(2026, 3, 9, tzinfo=UTC)
 MINUTES = 1440
@@ -211,3 +213,97 @@ def test_misspelt_key_is_named_and_a_table_has_no_file_names(tmp_path: Path) -> 
     (tmp_path / "plant.yml").write_text(text)
     with pytest.raises(ConfigError, match="from_file needs files"):
         read_plant(tmp_path / "plant.yml")
+
+
+# -------------------------------------------------------------------------- what `init` makes of it
+
+IN_TURN, AT_ONCE = [0.0, 24.0, 48.0], [0.0, 0.0, 0.0]
+BEFORE_DATE = r"^(.+?)[-_. ]+20\d\d-\d\d(?!\d)"
+
+
+def machines_of(names: list[str], begins: list[float], hours: float) -> Machines:
+    """Of files that begin at these hours and last for so many; half an hour is no gap yet."""
+    first = np.array(begins)
+    return find_machines(names, first, first + hours, max_gap=0.5, name="plant")
+
+
+@pytest.mark.parametrize(
+    ("names", "begins", "hours", "setting", "of_file"),
+    [
+        (["p_2026-11-01", "p_2026-11-02", "p_2026-11-03"], IN_TURN, 8, {"name": "p"}, [0, 0, 0]),
+        (["2026-11-01", "2026-11-02", "2026-11-03"], IN_TURN, 8, {"name": "plant"}, [0, 0, 0]),
+        (["2026-11-01"], [0.0], 8, {"name": "plant"}, [0]),
+        (["P-2011_01.11.2026", "P-2011_02.11.2026"], [24, 0], 23.9, {"name": "P-2011"}, [0, 0]),
+        (["20261101T06 fan", "20261102T06 fan"], [0, 24], 23.9, {"name": "fan"}, [0, 0]),
+        (
+            ["a_2026-11-01", "a_2026-11-02", "b_2026-11-01"],
+            [0, 24, 0],
+            23.9,
+            {"from_file": BEFORE_DATE},
+            [0, 0, 1],
+        ),
+        (["a_2026-11-01", "b_2026-11-01"], [0, 0], 24, {"from_file": BEFORE_DATE}, [0, 1]),
+        # the dates do not tell rows of one machine apart: nothing is known
+        (["p_2026-11-01", "p_2026-11-01_2"], [0, 0], 24, None, [0, 1]),
+        # a number is a machine's, unless the files are one recording that was cut
+        (["pump_1", "pump_2", "pump_3"], AT_ONCE, 24, None, [0, 1, 2]),
+        (["pump_1", "pump_2", "pump_3"], IN_TURN, 23.9, {"name": "pump"}, [0, 0, 0]),
+        (["pump_1", "pump_2", "pump_3"], IN_TURN, 8, None, [0, 1, 2]),
+        (["mon", "tue", "wed"], IN_TURN, 24, {"name": "plant"}, [0, 0, 0]),
+        (["mon", "tue", "wed"], IN_TURN, 8, None, [0, 1, 2]),
+        (["a", "b", "c"], [0, 12, 30], 24, None, [0, 1, 2]),
+        (["pump 7"], [0.0], 24, None, [0]),
+        (["x/1", "x/2", "y/1"], [0, 24, 0], 24, {"from_file": r"([^/]+)/[^/]+$"}, [0, 0, 1]),
+        (["x/1", "x/2", "y/1"], AT_ONCE, 24, None, [0, 1, 0]),
+    ],
+)  # fmt: skip
+def test_machines_are_found_by_names_and_times(
+    names: list[str],
+    begins: list[float],
+    hours: float,
+    setting: dict[str, str] | None,
+    of_file: list[int],
+) -> None:
+    paths = [f"in/{name}.csv" for name in names]
+    found = machines_of(paths, begins, hours)
+    assert (found.setting and found.setting.model_dump()) == setting
+    assert found.of_file.tolist() == of_file
+    if found.setting is not None:  # an ingest tells the files apart as `init` did
+        contract = Contract(time="t", asset=found.setting, sensors=("flow",))
+        told = [asset_of_file(path, contract) for path in paths]
+        assert np.unique(told, return_inverse=True)[1].tolist() == of_file
+        assert "leave the line asset out" in found.note
+    elif begins == IN_TURN:
+        assert "write asset: {name: …}" in found.note
+    elif len({Path(path).stem for path in paths}) < len(paths):
+        assert "write asset: {from_file: …}" in found.note
+    else:
+        assert not found.note
+
+
+@pytest.mark.parametrize(("machines", "name"), [(["P-101"], "P-101"), (["P-101", "P-102"], "")])
+def test_daily_files_become_a_plant_file_that_ingests_them_as_machines(
+    machines: list[str], name: str, tmp_path: Path
+) -> None:
+    for machine in machines:
+        for day in range(3):
+            write_day(tmp_path / "incoming", machine, day)
+    report = init([str(tmp_path / "incoming")], tmp_path / "plant.yml")
+    assert report.plant.contract.asset_name == name
+    assert report.found.n_assets == len(machines)
+    assert any("asset: " in note for note in init_table(report).notes)
+    assert check(report.plant).is_clean
+    ingest(report.plant)
+    table = readings_of(report.plant)
+    assert sorted(set(table["asset"].to_pylist())) == machines
+    assert table.num_rows == len(machines) * 3 * MINUTES // 15
+
+
+def test_file_a_machine_stays_an_asset_a_file(tmp_path: Path) -> None:
+    for machine in ("a", "b"):
+        path = write_day(tmp_path / "incoming", machine, 0)
+        path.rename(path.with_name(f"{machine}.csv"))
+    report = init([str(tmp_path / "incoming")], tmp_path / "plant.yml")
+    assert report.plant.contract.asset is None
+    assert "# asset: none; each file is an asset" in report.text
+    assert not any("asset: " in note for note in report.found.notes)
