@@ -139,6 +139,17 @@ def test_budget_is_what_the_rows_support(n_days: int, budget: str | None, tmp_pa
     assert (found and found.in_words()) == budget
 
 
+def test_recordings_that_begin_well_are_calibrated_on_what_is_before_the_faults(
+    tmp_path: Path, flow: np.ndarray
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_csv(tmp_path / f"in/{name}.csv", flow=flow, anomaly=[0] * 300 + [1] * 300)
+    plant = init([str(tmp_path / "in")], tmp_path / "plant.yml").plant
+    assert plant.contract.asset is None
+    assert plant.parts.test == 0.5
+
+
 def test_steps_without_times_get_no_budget(tmp_path: Path, flow: np.ndarray) -> None:
     (tmp_path / "a.csv").write_text("\n".join(["flow", *map(str, flow)]) + "\n")
     assert init([str(tmp_path / "a.csv")], tmp_path / "plant.yml").plant.calibration.budget is None
