@@ -56,7 +56,18 @@ def test_paths_are_relative_to_the_plant_file(
         ({"source": {"path": "x", "delimitter": ";"}}, "did you mean 'delimiter'"),
         ({"training": {"epoch": 3}}, "training.epoch: unknown key; did you mean 'epochs'"),
         ({"source": {}}, "source: path is missing"),
-        ({"name": "a b"}, "name: "),
+        ({"name": "a b"}, "name: 'a b' must begin with a letter or a digit"),
+        ({"name": "ab\n"}, "only letters, digits and _ . -"),
+        ({"model": "gaussian"}, "no section; write its keys, as in model: {variant: gaussian}"),
+        ({"training": [1]}, "no section; write its keys, as in training: {epochs: …}"),
+        ({"exclusions": {"start": "x"}}, "no list; begin each of its entries with a dash"),
+        ({"exclusions": ["x"]}, "exclusions.0: 'x' is no section; write its keys, as in - {start:"),
+        (
+            {"exclusions": [{"start": "yesterday", "end": "2026-03-01T00:00Z"}]},
+            "exclusions.0.start: 'yesterday' is no moment; write a time with its zone: 2026-03-01T",
+        ),
+        ({"run_condition": "speed > 1"}, "run_condition: unknown key; it belongs under contract"),
+        ({"calibration": {"epochs": 3}}, "calibration.epochs: unknown key; it belongs under train"),
         ({"contract": {"time": {"column": "t", "zone": "Mars"}, "sensors": ["a"]}}, "zone 'Mars'"),
         ({"contract": {"time": "t", "sensors": ["a", "a"]}}, "column 'a' is named twice"),
         ({"contract": {"time": "t", "sensors": []}}, "contract.sensors"),
@@ -143,6 +154,19 @@ def test_files_that_hold_no_settings_are_refused(text: str, tmp_path: Path) -> N
         read_plant(path)
     with pytest.raises(ConfigError, match="does not exist"):
         read_plant(tmp_path / "none.yml")
+
+
+@pytest.mark.parametrize("content", [b"time,flow\n1,2\n", b"PAR1\x15\x04\x80\xff"])
+def test_data_in_place_of_a_plant_file_are_told_by_their_ending(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"`vae-anomaly init a\.csv` writes the plant file"):
+        read_plant(tmp_path / "a.csv")
+    (tmp_path / "plant.yml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_plant(tmp_path / "plant.yml")
+    assert "init" not in str(caught.value)
 
 
 def test_configuration_cannot_be_changed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -161,7 +162,7 @@ class PlantConfig(Frozen):
     ('pressure', 'flow')
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str
     lake: str = Field(
         default="", description="folder of the Delta tables, or s3://bucket/…; default lake/<name>"
     )
@@ -188,6 +189,17 @@ class PlantConfig(Frozen):
     notifications: Notifications = Notifications()
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        """It names folders, an experiment, a model and deployments."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ValueError(
+                f"'{name}' must begin with a letter or a digit and have only letters, digits and "
+                "_ . - in it, such as pumps-2"
+            )
+        return name
 
     @field_validator("window", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -138,6 +139,11 @@ def _located(given: Sequence[str]) -> tuple[str, tuple[SourceFile, ...]]:
     """One path that stands for all that was given, and its files."""
     if len(given) == 1:
         path = given[0] if "://" in given[0] else os.path.abspath(given[0])
+        if "://" not in path and not (os.path.exists(path) or glob.glob(path, recursive=True)):
+            raise SourceError(
+                f"there is no {given[0]}; give the files of your own data: one, several, their "
+                "folder, a glob or a URL"
+            )
         source = Source(path=path)
         return path, list_files(source)
     paths = sorted({os.path.abspath(path) for path in given})
