@@ -15,11 +15,14 @@ from vae_anomaly.config import (
     Parts,
     PlantConfig,
     Training,
+    model,
     read_mlflow,
     read_plant,
     settings_digest,
 )
 from vae_anomaly.errors import ConfigError
+from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.scoring.baselines import BASELINES
 
 ROOT = Path(__file__).parents[1]
 PLANT = {
@@ -93,6 +96,8 @@ def test_paths_are_relative_to_the_plant_file(
         ({"parts": {"train": 0.5, "listed": [{"part": "train"}]}}, "keep one of them"),
         ({"schedule": {"score": "hourly"}}, "not a cron line"),
         ({"training": {"min_steps": 10, "max_steps": 5}}, "is above max_steps"),
+        ({"model": {"variant": "gausian"}}, "'gausian' is not known; did you mean 'gaussian'?"),
+        ({"model": {"baseline": "pac"}}, "baseline 'pac' is not known; did you mean 'pca'?"),
         ({"model": {"variant": "vq", "baseline": "pca"}}, "two models; leave one out"),
         ({"model": {"baseline": "pca", "settings": {"k": 3}}}, "takes no settings"),
         ({"model": {"baseline": "pca", "score": "labels"}}, "takes no settings and no score"),
@@ -121,6 +126,11 @@ def test_a_baseline_takes_the_place_of_the_variant_and_is_read_again_as_written(
     plant = read_plant(write(tmp_path, model={"baseline": "pca", "per": "asset"}))
     assert (plant.method, plant.method_kind) == ("pca", "baseline pca")
     assert PlantConfig.model_validate(plant.model_dump()) == plant
+
+
+def test_names_that_plant_files_may_give_are_those_of_the_models() -> None:
+    assert set(model.MEMBERS) == set(VARIANTS)
+    assert set(model.BASELINES) == set(BASELINES)
 
 
 def test_auto_is_the_member_that_suits_the_rows(tmp_path: Path) -> None:

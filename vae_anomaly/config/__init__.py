@@ -20,14 +20,13 @@ from vae_anomaly.config.contract import (
     TimeColumn,
 )
 from vae_anomaly.config.mlflow import Gate, MlflowConfig
+from vae_anomaly.config.model import Labels, ModelConfig
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
 from vae_anomaly.config.place import is_bucket
 from vae_anomaly.config.plant import (
     Calibration,
-    Labels,
-    ModelConfig,
     PlantConfig,
     Training,
     default_variant,

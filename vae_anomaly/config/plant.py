@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.model import MIXED, ModelConfig
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
@@ -20,8 +21,6 @@ from vae_anomaly.config.source import Source
 
 __all__ = [
     "Calibration",
-    "Labels",
-    "ModelConfig",
     "PlantConfig",
     "Training",
     "default_variant",
@@ -31,51 +30,6 @@ __all__ = [
 
 #: An automatic window has about so many readings, and so many rows at least.
 AUTO_READINGS, AUTO_ROWS = 60, 3
-
-#: The member of the family whose likelihood knows levels.
-MIXED = "mixed"
-
-#: What labelled anomalies do to the score: lift what is like them and lower a little what is not;
-#: lift alone; nothing.
-Labels = Literal["default", "strict", "off"]
-
-
-class ModelConfig(Frozen):
-    """Which member of the family, for the whole plant or one an asset; or a simple baseline."""
-
-    variant: str = Field(default="auto", description="a member of the family, or auto")
-    baseline: str = Field(default="", description="a simple detector in place of a variant")
-    per: Literal["plant", "asset"] = "plant"
-    score: str = "auto"
-    labels: Labels = Field(
-        default="default", description="what labelled anomalies add to the score; strict, off"
-    )
-    settings: dict[str, JsonValue] = Field(
-        default_factory=dict, description="the variant's own settings, such as latent_dim"
-    )
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _word_off(cls, labels: object) -> object:
-        """YAML reads a bare off as false."""
-        return "off" if labels is False else labels
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_of_both(cls, given: object) -> object:
-        """A baseline takes the place of the variant, and has no settings and no other score."""
-        if not isinstance(given, dict) or not given.get("baseline"):
-            return given
-        name = given["baseline"]
-        if given.get("variant"):
-            raise ValueError(
-                f"variant '{given['variant']}' and baseline '{name}' are two models; leave one out"
-            )
-        if given.get("settings") or given.get("score", "auto") != "auto":
-            raise ValueError(f"baseline '{name}' takes no settings and no score; leave them out")
-        if given.get("labels", "default") != "default":
-            raise ValueError(f"baseline '{name}' learns nothing from labels; leave labels out")
-        return {**given, "variant": ""}
 
 
 class Training(Frozen):

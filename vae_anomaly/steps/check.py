@@ -16,7 +16,9 @@ from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.landing import CHUNK_ROWS
 from vae_anomaly.data.sources import SourceFile, asset_of_file, list_files, read_batches
 from vae_anomaly.data.sources.databases import asset_of, place_of, read_table
+from vae_anomaly.decisions.rules import checked_rule
 from vae_anomaly.errors import ContractError, SourceError
+from vae_anomaly.steps.target import target_of
 from vae_anomaly.table import Table
 
 __all__ = ["MOST_KEYS", "CheckReport", "FileCheck", "Refused", "check", "check_table"]
@@ -105,9 +107,12 @@ def check(
 
     Raises
     ------
+    ConfigError
+        The rule of the threshold is not known, or not asked for what is set.
     SourceError
         Nothing lies where the source points.
     """
+    checked_rule(plant.calibration.rule, target_of(plant))
     seen, latest = _Seen(), plant.source.latest(now or datetime.now(UTC))
     if plant.source.database is not None:
         table = plant.source.database
