@@ -97,6 +97,44 @@ def test_what_cannot_be_calibrated_is_not_trained(
 
 
 @pytest.mark.parametrize(
+    ("n_rows", "more", "said", "is_enough"),
+    [
+        (150, "", "not enough for a false alarm rate of 0.01: the part calibrate has about 58 ", 0),
+        (350, "", "enough for a false alarm rate of 0.01: the part calibrate has about 137 ", 1),
+        (400, "calibration: {budget: 1 per asset per day}", "not enough for the budget of 1 al", 0),
+        (4800, "calibration: {budget: 1 per asset per day}", "enough for: 1 alarm per asset p", 1),
+        (4800, "", "per asset per day; per week takes about 15 days more", 1),
+        (50, "", "a budget of 1 alarm per asset per hour takes about 1 day more", 0),
+    ],
+)
+def test_check_says_ahead_of_all_what_the_files_are_enough_for(
+    n_rows: int, more: str, said: str, is_enough: int, tmp_path: Path, database: Path
+) -> None:
+    """Oracle: `train` refuses it or not."""
+    plant = plant_of(tmp_path, database, n_rows, more=f"model: {{baseline: pca}}\n{more}")
+    enough = check(plant).enough
+    assert any(note.startswith(said) or said in note for note in enough), enough
+    assert any(note.startswith("not enough") for note in enough) != is_enough
+    try:
+        train(plant)
+        assert is_enough
+    except CalibrationError:
+        assert not is_enough
+
+
+def test_rows_that_come_again_are_enough_for_nothing_more(tmp_path: Path, database: Path) -> None:
+    plant = plant_of(tmp_path, database, 350)
+    once = check(plant).enough
+    folder = tmp_path / "twice"
+    folder.mkdir()
+    for name in ("a", "b"):
+        shutil.copy(tmp_path / "in.csv", folder / f"{name}.csv")
+    both = plant.source.model_copy(update={"path": str(folder)})
+    assert once
+    assert check(plant.model_copy(update={"source": both})).enough == once
+
+
+@pytest.mark.parametrize(
     ("more", "said"),
     [
         ("model: {settings: {latent_dims: 3}}", "did you mean 'latent_dim'"),
