@@ -133,8 +133,9 @@ def _if_data(file: Path) -> str:
     """What to do where a file of data was given in place of a plant file."""
     if file.suffix.lower() in (".yml", ".yaml"):
         return ""
+    shown = os.path.relpath(file)
     return (
-        f". Give a plant file; if this is a file of data, `vae-anomaly init {file.name}` writes "
+        f". Give a plant file; if this is a file of data, `vae-anomaly init {shown}` writes "
         "the plant file for it"
     )
 
