@@ -159,8 +159,9 @@ def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
     for kind in (SignedWebhook, AppriseMessage):  # so that the server's pages offer them
         kind.register_type_and_schema()
     configs = served_plants(plants)
-    for block in {name for config in configs.values() for name in config.notifications.blocks}:
-        saved_block(block)
+    for config in configs.values():
+        for block in config.notifications.blocks:
+            saved_block(block)
     for plant in configs:
         install_automation(plant)
         if alone:

@@ -62,10 +62,20 @@ def test_paths_are_relative_to_the_plant_file(
         ({"source": {}}, "source: path is missing"),
         ({"name": "a b"}, "name: 'a b' must begin with a letter or a digit"),
         ({"name": "ab\n"}, "only letters, digits and _ . -"),
-        ({"model": "gaussian"}, "no section; write its keys, as in model: {variant: gaussian}"),
-        ({"training": [1]}, "no section; write its keys, as in training: {epochs: …}"),
-        ({"exclusions": {"start": "x"}}, "no list; begin each of its entries with a dash"),
-        ({"exclusions": ["x"]}, "exclusions.0: 'x' is no section; write its keys, as in - {start:"),
+        (
+            {"model": "gaussian"},
+            "model: is a section; write its keys, as in model: {variant: gaussian}",
+        ),
+        (
+            {"source": "sqlite://me:secret@a"},
+            "is a section; write its keys, as in source: {path: …}",
+        ),
+        ({"training": [1]}, "is a section; write its keys, as in training: {epochs: …}"),
+        (
+            {"exclusions": {"start": "x"}},
+            "exclusions: is a list; begin each of its entries with a dash",
+        ),
+        ({"exclusions": ["x"]}, "exclusions.0: is a section; write its keys, as in - {start: x}"),
         (
             {"exclusions": [{"start": "yesterday", "end": "2026-03-01T00:00Z"}]},
             "exclusions.0.start: 'yesterday' is no moment; write a time with its zone: 2026-03-01T",

@@ -194,7 +194,7 @@ def test_column_is_written_and_digested_as_ever() -> None:
         ({"from_file": "(a"}, "no regular expression"),
         ({"name": "a", "from_file": "(a)"}, "name and from_file is given"),
         ({}, "nothing is given"),
-        ({"name": ""}, "nothing is given"),
+        ({"name": " "}, "nothing is given"),
         (["a"], "valid dictionary"),
     ],
 )

@@ -157,7 +157,7 @@ class AssetName(Frozen):
 
     @model_validator(mode="after")
     def _one_of_three(self) -> AssetName:
-        given = [key for key, text in self if text]
+        given = [key for key, text in self if text.strip()]
         if len(given) != 1:
             raise ValueError(
                 f"{' and '.join(given) or 'nothing'} is given; give one of column, name and "

@@ -153,7 +153,7 @@ def _explained(error: ValidationError, kind: type[BaseModel], file: Path) -> str
 def _said(problem: ErrorDetails, kind: type[BaseModel]) -> str:
     """What is wrong with a key, and what to do."""
     *above, key = problem["loc"] or ("",)
-    given = problem["input"]
+    given = str(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
             return f"unknown key; {_meant(str(key), tuple(above), kind)}"
@@ -161,13 +161,13 @@ def _said(problem: ErrorDetails, kind: type[BaseModel]) -> str:
             return "is missing; add it"
         case "model_type" | "model_attributes_type":
             first = next(iter(_keys_at(kind, problem["loc"])))
-            value = given if isinstance(given, str) else "…"
+            value = given if given.isidentifier() else "…"  # no address with a password in it
             name = "-" if isinstance(key, int) else f"{key}:"
-            return f"{given!r} is no section; write its keys, as in {name} {{{first}: {value}}}"
+            return f"is a section; write its keys, as in {name} {{{first}: {value}}}"
         case "tuple_type":
-            return f"{given!r} is no list; begin each of its entries with a dash"
+            return "is a list; begin each of its entries with a dash"
         case kind_of if kind_of.startswith(("datetime", "timezone")):
-            return f"{given!r} is no moment; write a time with its zone: 2026-03-01T06:00:00Z"
+            return f"'{given}' is no moment; write a time with its zone: 2026-03-01T06:00:00Z"
         case _:
             return problem["msg"].removeprefix("Value error, ")
 

@@ -126,12 +126,12 @@ def _follow(first: np.ndarray, last: np.ndarray, longest: float) -> bool:
 
 
 def _one(name: str, n_files: int) -> Machines:
-    files = f"the times of the {n_files:,} files follow one another: they are"
+    why = f"the times of the {n_files:,} files follow one another"
     if n_files == 1:
-        files = "a date is in the file's name: it is"
+        why = "the file has a date in its name"
     note = (
-        f"asset: {files} taken for one machine, '{name}'; if each file is a machine of its own, "
-        "leave the line asset out"
+        f"asset: {why}, so all files are taken for one machine, '{name}'; if each file is a "
+        "machine of its own, leave the line asset out"
     )
     return Machines(AssetName(name=name), np.zeros(n_files, int), note)
 
