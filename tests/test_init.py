@@ -172,6 +172,17 @@ def test_so_many_more_days_allow_the_smaller_budget(tmp_path: Path) -> None:
     assert days_of(tmp_path / "hardly", 20 + int(more) - 2)[0] == Budget(alarms=1, per="day")
 
 
+def test_recordings_that_begin_well_are_calibrated_on_what_is_before_the_faults(
+    tmp_path: Path, flow: np.ndarray
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_csv(tmp_path / f"in/{name}.csv", flow=flow, anomaly=[0] * 320 + [1] * 280)
+    plant = init([str(tmp_path / "in")], tmp_path / "plant.yml").plant
+    assert plant.contract.asset is None
+    assert plant.parts.test == 0.5
+
+
 def test_steps_without_times_get_no_budget(tmp_path: Path, flow: np.ndarray) -> None:
     (tmp_path / "a.csv").write_text("\n".join(["flow", *map(str, flow)]) + "\n")
     assert init([str(tmp_path / "a.csv")], tmp_path / "plant.yml").plant.calibration.budget is None
@@ -195,6 +206,16 @@ def test_plant_file_is_not_replaced_unasked(tmp_path: Path, flow: np.ndarray) ->
     assert out.read_text() == "mine"
     init([str(path)], out, force=True)
     assert read_plant(out).contract.sensor_names == ("flow",)
+
+
+@pytest.mark.parametrize("nowhere", ["nowhere.csv", "incoming/", "in*.csv"])
+def test_files_that_are_not_there_are_said_before_the_plant_file_that_is(
+    nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plant.yml").write_text("mine")
+    with pytest.raises(SourceError, match=r"there is no .*; give the files of your own data"):
+        init([nowhere], Path("plant.yml"))
 
 
 @pytest.mark.parametrize(

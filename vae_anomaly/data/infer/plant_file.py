@@ -153,8 +153,15 @@ def _time(found: Findings) -> Iterable[str]:
 
 
 def _keys(found: Findings) -> Iterable[str]:
+    setting = found.machines.setting
     if found.keys.asset is not None:
         yield _noted(f"  asset: {scalar(found.keys.asset)}", f"{found.n_assets:,} of them")
+    elif setting is not None and setting.name:
+        yield _noted(f"  asset: {_flow({'name': setting.name})}", "all files are of this machine")
+    elif setting is not None:
+        quoted = setting.from_file.replace("'", "''")
+        yield f"  # what the round brackets find in a file's name; {found.n_assets:,} of them"
+        yield f"  asset: {{from_file: '{quoted}'}}"
     else:
         some = "each file is an asset" if len(found.sample.files) > 1 else "the file is the asset"
         yield f"  # asset: none; {some}"
