@@ -77,7 +77,7 @@ def test_water_circuit_of_16_recordings(tmp_path: Path) -> None:
 def test_engines_without_a_header(tmp_path: Path) -> None:
     ran = init_and_run(needs("cmapss_fd001") / "train_FD001.txt", tmp_path)
     contract = ran.plant.contract
-    assert (contract.asset, contract.time.column, contract.time.step_s) == (
+    assert (contract.asset_column, contract.time.column, contract.time.step_s) == (
         "column 1", "column 2", 1
     )  # fmt: skip
     assert contract.sensor_names == tuple(f"column {n}" for n in range(3, 27))
@@ -117,7 +117,11 @@ def test_bearings_whose_clock_is_written_with_dots(tmp_path: Path) -> None:
 def test_batches_without_a_clock(tmp_path: Path) -> None:
     ran = init_and_run(needs("process_improve") / "nylon.csv", tmp_path)
     contract = ran.plant.contract
-    assert (contract.asset, contract.time.column, contract.time.step_s) == ("batch_id", "", 1)
+    assert (contract.asset_column, contract.time.column, contract.time.step_s) == (
+        "batch_id",
+        "",
+        1,
+    )
     assert len(contract.sensors) == 10
     assert ran.accepted == ran.read == 6641
     assert len(set(ran.readings["asset"].to_pylist())) == 57
