@@ -17,17 +17,25 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from month.checks import Check, Record, checks
+from month.checks import Check, checks
 from month.operator import answer_alarms, known_faults
 from month.receiver import receiving, save_block
-from month.runner import Answer, Runner
-from month.schedule import deploy, kill_worker, scheduled_runs
+from month.record import Death, Month
+from month.runner import KILLED, Answer, Runner
+from month.schedule import (
+    GOES_ON_S,
+    deploy,
+    has_run,
+    kill_worker,
+    mark_crashed,
+    runs_of_worker,
+    scheduled_runs,
+)
 from month.servers import heal, kill, servers
 from month.story import (
     AGAIN_DAY,
@@ -54,26 +62,8 @@ KILL_EVERY = {"runner": 50, "worker": 240, "mlflow": 120, "prefect": 120, "postg
 #: Seconds within which a process dies after its step has begun.
 DIES_WITHIN_S = (0.2, 3.0)
 
-
-@dataclass
-class Month:
-    """A month under way."""
-
-    story: Story
-    folder: Path
-    record: Record = field(default_factory=Record)
-    timeline: list[str] = field(default_factory=list)
-
-    @property
-    def plant(self) -> Path:
-        """The plant file."""
-        return self.folder / "plant.yml"
-
-    def say(self, step: int, text: str) -> None:
-        """A line of the timeline."""
-        line = f"day {self.story.day(step):5.2f}  {text}"
-        print(line, flush=True)
-        self.timeline.append(line)
+#: Those without whom no flow runs: while one of them is down, a flow may fail.
+NEEDED = ("prefect", "postgres")
 
 
 def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
@@ -81,10 +71,7 @@ def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
     month = Month(story, folder)
     simulation = story.simulation
     write_plant(folder, simulation)
-    written = write_files(
-        simulation, folder / "incoming", 0, HISTORY * DAY, rows_per_file=HISTORY * DAY
-    )
-    month.record.n_written = written.n_accepted
+    write_files(simulation, folder / "incoming", 0, HISTORY * DAY, rows_per_file=HISTORY * DAY)
     with (
         receiving() as month.record.received,
         servers(folder / "stack") as environment,
@@ -93,13 +80,15 @@ def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
         runner = Runner(environment, folder / "runner.log")
         try:
             save_block(month.record.received.url, environment)
-            month.say(-1, _told(runner.do("run", month.plant)))
+            month.say(-1, _told(_asked(month, runner, -1, "run")))
             deploy(month.plant, environment)
             deaths = _deaths(story)
             for step in range(story.steps):
                 _step(month, runner, step, deaths.get(step, ""))
+            _await_schedule(month)
             month.record.scheduled = scheduled_runs(environment)
-            runner.do("hour", month.plant)  # what came while a server was away
+            answer = _asked(month, runner, story.steps - 1, "hour")  # what others have left
+            month.record.hours += [answer] if answer["ok"] else []
             spent = ", ".join(f"{k} {v} s" for k, v in runner.seconds.most_common())
             print(f"the flows took: {spent}")
         finally:
@@ -109,43 +98,107 @@ def run_month(story: Story, folder: Path) -> tuple[Month, list[Check]]:
 
 def _step(month: Month, runner: Runner, step: int, victim: str) -> None:
     """A file arrives, and is ingested and scored, whatever dies meanwhile; then people act."""
-    first, n_rows = month.story.rows(step)
-    incoming = month.folder / "incoming"
-    written = write_files(month.story.simulation, incoming, first, n_rows, rows_per_file=n_rows)
-    month.record.n_written += written.n_accepted
-    with _death(month, step, victim):
-        after_s = _when(month, step) if victim == "runner" else None
-        answer = runner.do("hour", month.plant, kill_after_s=after_s)
-    if victim == "runner" and answer["ok"]:
-        month.say(step, f"runner done before it could be killed: {_told(answer)}")
-    elif victim:
-        month.record.deaths.append((victim, time.time()))
-        month.say(step, f"{victim} killed: {_told(answer)}")
-        heal(month.folder / "stack")
-    if answer["ok"]:
-        month.record.hours.append(answer)
-        if answer["raised"]:
-            month.say(step, f"{_told(answer)}")
+    story, record = month.story, month.record
+    first, n_rows = story.rows(step)
+    write_files(story.simulation, month.folder / "incoming", first, n_rows, rows_per_file=n_rows)
+    if not victim and _is_left(month, step):
+        month.say(step, f"left to the worker: {_told(_asked(month, runner, step, 'ingest'))}")
+    else:
+        answer = live_hour(month, runner, step, victim)
+        if answer["ok"]:
+            record.hours.append({**answer, "victim": victim})
+            if answer["raised"]:
+                month.say(step, _told(answer))
+            if story.day(step) == int(story.day(step)) and not answer["cached"]:
+                day = moment(story.simulation, story.day(step)) - timedelta(seconds=600)
+                record.champions[day.isoformat()] = str(answer["version"])
     _people(month, runner, step)
-    if answer["ok"] and month.story.day(step) == int(month.story.day(step)):
-        day = moment(month.story.simulation, month.story.day(step)) - timedelta(seconds=600)
-        month.record.champions[day.isoformat()] = str(answer["version"])
+
+
+def live_hour(month: Month, runner: Runner, step: int, victim: str) -> Answer:
+    """Ingest and score while somebody dies; whoever really did is counted, and started again."""
+    if not victim:
+        return _asked(month, runner, step, "hour")
+    if victim == "runner":
+        answer = runner.do("hour", month.plant, kill_after_s=_when(month, step))
+        if answer.get("error") == KILLED:
+            month.record.deaths.append(Death(victim, time.time(), with_run=True))
+            month.say(step, "runner killed")
+        elif answer["ok"]:
+            month.say(step, f"runner done before it could be killed: {_told(answer)}")
+        else:
+            month.failed(step, "hour", answer)
+        return answer
+    with _death(month, step, victim) as dying:
+        answer = runner.do("hour", month.plant)
+    _after_death(month, step, Death(victim, time.time(), bool(dying.result())))
+    month.say(step, f"meanwhile: {_told(answer)}")
+    if not answer["ok"] and (victim not in NEEDED or "ended" in answer):
+        month.failed(step, "hour", answer)
+    return answer
 
 
 @contextlib.contextmanager
-def _death(month: Month, step: int, victim: str) -> Iterator[None]:
+def _death(month: Month, step: int, victim: str) -> Iterator[Future[bool | None]]:
     """Kill somebody at a moment of the block; MLflow before it, so that it is missed."""
-    if victim in ("", "runner"):
-        yield
-        return
-    act = kill_worker if victim == "worker" else partial(kill, service=victim)
+    act = partial(kill, service=victim)
+    if victim == "worker":
+        act = partial(kill_worker, is_under_way=partial(has_run, os.environ))
     with ThreadPoolExecutor(1) as aside:
         after_s = 0.0 if victim == "mlflow" else _when(month, step)
         dying = aside.submit(act, month.folder / "stack", after_s=after_s)
         if victim == "mlflow":
             dying.result()
-        yield
-        dying.result()
+        yield dying
+
+
+def _after_death(month: Month, step: int, death: Death) -> None:
+    """What people do: free the turn of a run that died, start what is gone."""
+    how = {True: " with a run", False: ", idle"}[death.with_run] if death.name == "worker" else ""
+    if death.with_run and month.story.is_short:  # it is over before the run's lease is
+        n_runs = mark_crashed(os.environ)
+        how += f"; {n_runs} marked as crashed, by hand"
+    if death.name in heal(month.folder / "stack"):
+        month.record.deaths.append(death)
+        month.say(step, f"{death.name} killed{how}")
+    else:
+        month.failed(step, "kill", {"ok": False, "error": f"{death.name} lives on"})
+
+
+def _asked(month: Month, runner: Runner, step: int, name: str, plant: Path | None = None) -> Answer:
+    """A command while all is well, of the month's plant or another; a failure of it is said."""
+    answer = runner.do(name, plant or month.plant)
+    if not answer["ok"]:
+        month.failed(step, name, answer)
+    return answer
+
+
+def _is_left(month: Month, step: int) -> bool:
+    """Whether the worker, killed before, is to score: while it has a run, and at the end."""
+    is_last = step == month.story.steps - 1
+    if month.story.acts(step) or not _is_missed(month):
+        return False
+    return is_last or bool(runs_of_worker(month.folder / "stack"))
+
+
+def _is_missed(month: Month) -> bool:
+    """Whether the worker was killed, and its schedule has still to show that it goes on."""
+    if all(death.name != "worker" for death in month.record.deaths):
+        return False
+    month.record.scheduled = scheduled_runs(os.environ)
+    return not month.record.went_on
+
+
+def _await_schedule(month: Month) -> None:
+    """Wait, not for ever, until a run of the schedule has scored after the worker was killed."""
+    began, last = time.monotonic(), month.story.steps - 1
+    if not _is_missed(month):
+        return
+    month.say(last, f"up to {GOES_ON_S} s for the worker to score what is left to it")
+    while (waited := time.monotonic() - began) < GOES_ON_S and _is_missed(month):
+        time.sleep(1)
+    said = "has not" if _is_missed(month) else "has"
+    month.say(last, f"the worker {said}, after {waited:.0f} s")
 
 
 def _when(month: Month, step: int) -> float:
@@ -154,40 +207,37 @@ def _when(month: Month, step: int) -> float:
 
 def _people(month: Month, runner: Runner, step: int) -> None:
     """What is done once a day, and on the days of the story."""
-    story, record, plant = month.story, month.record, month.plant
+    story, record = month.story, month.record
     if story.passes(step, FREEZE_DAY):
-        answer = runner.do("retrain", plant)
-        record.frozen = answer.get("frozen") is True
-        month.say(step, f"retraining: {_told(answer)}")
+        record.frozen = _asked(month, runner, step, "retrain")
+        month.say(step, f"retraining: {_told(record.frozen)}")
     if int(story.day(step)) == int(story.day(step - 1)):
         return
-    record.n_answered += answer_alarms(plant, known_faults(story.simulation))
+    answer_alarms(month.plant, known_faults(story.simulation))
     if int(story.day(step)) % story.monitor_days == 0:
         _monitor(month, runner, step)
     _versions(month, runner, step)
 
 
 def _monitor(month: Month, runner: Runner, step: int) -> None:
-    found = runner.do("monitor", month.plant)
+    found = _asked(month, runner, step, "monitor")
     windows = found.get("windows") or []
     assert isinstance(windows, list)
     month.record.windows += windows
     for window in windows:
         if window["plant"] != "none":
             month.say(step, f"monitor: {window['plant']}, {window['assets']}")
-    if not found["ok"]:
-        month.say(step, f"monitor: {_told(found)}")
 
 
 def _versions(month: Month, runner: Runner, step: int) -> None:
     """Versions come, are refused, judge, and go."""
     story, plant = month.story, month.plant
     if story.passes(step, BAD_DAY):
-        month.record.bad = runner.do("contend", write_bad_plant(plant))
+        month.record.bad = _asked(month, runner, step, "contend", write_bad_plant(plant))
         month.say(step, f"a bad challenger: {_told(month.record.bad)}")
     if story.passes(step, RETRAIN_DAY):
         learn_new_regime(plant, story.simulation)
-        month.record.retrained = runner.do("retrain", plant)
+        month.record.retrained = _asked(month, runner, step, "retrain")
         month.say(step, f"retraining: {_told(month.record.retrained)}")
     for day, command in (
         (PROMOTE_DAY, ["promote", "--why", "the new load"]),
@@ -195,16 +245,19 @@ def _versions(month: Month, runner: Runner, step: int) -> None:
         (AGAIN_DAY, ["promote", str(month.record.retrained.get("registered")), "--why", "back"]),
     ):
         if story.passes(step, day):
-            month.say(step, _command(plant, *command))
+            _command(month, step, *command)
 
 
-def _command(plant: Path, name: str, *more: str) -> str:
-    """One command, as people type it; what it says in a line."""
+def _command(month: Month, step: int, name: str, *more: str) -> None:
+    """One command, as people type it; what it says goes into a line."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        code = vae_anomaly([name, str(plant), *more])
+        code = vae_anomaly([name, str(month.plant), *more])
     said = " ".join((out.getvalue() or error.getvalue()).split())[:160]
-    return f"vae-anomaly {name}: {said}" + (f" (exit {code})" if code else "")
+    if code:
+        month.failed(step, name, {"ok": False, "error": f"exit {code}, {said}"})
+    else:
+        month.say(step, f"vae-anomaly {name}: {said}")
 
 
 def _told(answer: Answer) -> str:

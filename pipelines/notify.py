@@ -14,6 +14,7 @@ from prefect.blocks.abstract import NotificationError as NotSent
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.urls import url_for
@@ -26,7 +27,7 @@ from vae_anomaly.steps.announce_runs import announce_failure, announce_recovery
 from vae_anomaly.steps.announcement_texts import RunFacts
 from vae_anomaly.steps.outbox import Delivered, Message
 
-__all__ = ["announce", "send", "tell_of_failure", "tell_of_recovery", "told"]
+__all__ = ["announce", "saved_block", "send", "tell_of_failure", "tell_of_recovery", "told"]
 
 AFlow = TypeVar("AFlow", bound=Flow[..., Any])
 
@@ -38,14 +39,34 @@ TYPES = {
 }  # fmt: skip
 
 
+def saved_block(block: str) -> NotificationBlock:
+    """A notification block as it is saved on the server.
+
+    Raises
+    ------
+    ConfigError
+        The server has none of this name, or it is for something else.
+    """
+    try:
+        loaded = Block.load(block)
+    except ValueError as error:
+        if not isinstance(error.__cause__, ObjectNotFound):
+            raise
+        raise ConfigError(
+            f"block '{block}' is not saved on the Prefect server; save it there, as "
+            "docs/operations.md shows under Telling people, or take it out of notifications.blocks"
+        ) from error
+    if not isinstance(loaded, NotificationBlock):
+        raise ConfigError(f"block '{block}' sends no notifications; name one that does")
+    return loaded
+
+
 def send(block: str, message: Message) -> None:
     """Send a message through a block that is saved on the server; raises where that fails."""
-    loaded = Block.load(block)
+    loaded = saved_block(block)
     if isinstance(loaded, SignedWebhook):
         loaded.deliver(message.message_id, TYPES[message.kind], message.subject, message.body)
         return
-    if not isinstance(loaded, NotificationBlock):
-        raise ConfigError(f"block '{block}' sends no notifications; name one that does")
     try:
         with loaded.raise_on_failure():
             outcome = loaded.notify(message.body, subject=message.subject)

@@ -38,7 +38,7 @@ from prefect.states import Cancelled, Crashed
 from pipelines.ingest import ingest
 from pipelines.monitor import monitor
 from pipelines.names import plant_tags
-from pipelines.notify import tell_of_failure
+from pipelines.notify import saved_block, tell_of_failure
 from pipelines.parameters import PlantParameters
 from pipelines.retrain import install_automation, retrain
 from pipelines.score import score
@@ -174,10 +174,19 @@ def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
         Their plant files.
     alone : bool, optional
         The server is this process's own: what seems under way there was killed.
+
+    Raises
+    ------
+    ConfigError
+        As `served_plants`, or a notification block is not saved on the server.
     """
-    for block in (SignedWebhook, AppriseMessage):  # so that the server's pages offer them
-        block.register_type_and_schema()
-    for plant in served_plants(plants):
+    for kind in (SignedWebhook, AppriseMessage):  # so that the server's pages offer them
+        kind.register_type_and_schema()
+    configs = served_plants(plants)
+    for config in configs.values():
+        for block in config.notifications.blocks:
+            saved_block(block)
+    for plant in configs:
         install_automation(plant)
         if alone:
             end_killed_runs(plant)

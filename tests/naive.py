@@ -329,7 +329,7 @@ def checked_row(cells: dict, contract, asset: str, decimal: str) -> tuple[str | 
 
     faults: set[str] = set()
     reading: dict[str, object] = {"asset": asset, "mode": None, "label": None}
-    for column, name in ((contract.asset, "asset"), (contract.mode, "mode")):
+    for column, name in ((contract.asset_column, "asset"), (contract.mode, "mode")):
         if column is not None:
             reading[name] = _checked_name(cells[column], faults)
             if name == "asset" and reading[name] is None and "bad_text" not in faults:

@@ -175,12 +175,16 @@ def evaluation(*baselines: Figures) -> Evaluation:
 @pytest.mark.parametrize(
     ("baselines", "said"),
     [
-        ([("pca", 0.95, (-0.06, -0.04))], "the baseline pca is better here than gaussian"),
+        ([("pca", 0.95, (-0.06, -0.04))], "better here than gaussian (AUROC 0.900): pca 0.950"),
         ([("pca", 0.95, (-0.06, -0.04))], "ahead by 0.040 to 0.060"),
-        ([("pca", 0.95, (-0.06, -0.04))], "model: {baseline: pca} trains it"),
-        ([("knn", 0.89, (-0.01, 0.03))], "the baseline knn is as good here as gaussian"),
+        ([("pca", 0.95, (-0.06, -0.04))], "`model: {baseline: NAME}` trains one"),
+        ([("knn", 0.89, (-0.01, 0.03))], "as good here as gaussian (AUROC 0.900), as these"),
+        ([("knn", 0.89, (-0.01, 0.03))], "knn 0.890 (0.030 behind to 0.010 ahead)"),
         ([("knn", 0.8, (0.05, 0.15))], "no baseline is as good here as gaussian"),
-        ([("random", 0.88, (-0.01, 0.05))], "cannot tell gaussian from a random score"),
+        (
+            [("random", 0.88, (-0.01, 0.05))],
+            "cannot tell gaussian (AUROC 0.900) from a random score: random",
+        ),
         ([("random", 0.5, (0.3, 0.5)), ("cva", 0.7, (0.1, 0.3))], "no baseline is as good"),
     ],
 )
@@ -190,6 +194,13 @@ def test_a_run_says_in_words_what_is_as_good(
     found = evaluation(*(figures(*own) for own in baselines))
     assert said in " ".join(found.in_words())
     assert found.in_words() == evaluation_table(found).notes[1 + len(baselines) :]
+
+
+def test_baselines_that_are_as_good_are_one_line() -> None:
+    rivals = [figures(name, 0.89, (-0.01, 0.03)) for name in ("pca", "knn", "cva")]
+    (said,) = evaluation(*rivals).in_words()
+    assert said.index("pca 0.890") < said.index("knn 0.890") < said.index("cva 0.890")
+    assert said.count("trains one") == 1
 
 
 def test_test_rows_are_timed_in_seconds_since_the_first_of_all_assets() -> None:

@@ -161,6 +161,13 @@ def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
+def _figures(text: str) -> dict[str, float]:
+    """The first number of each line of the demo's last table."""
+    table = text.partition("Every count equals what was planted.\n")[2].partition("\n\n")[0]
+    lines = re.findall(r"^ *(\S.*?) {2,}([\d,.]+)", table.partition("```")[0], flags=re.MULTILINE)
+    return {name: float(number.replace(",", "")) for name, number in lines}
+
+
 @pytest.mark.slow
 def test_demo_does_the_whole_loop(tmp_path: Path) -> None:
     done = command("demo", "--folder", tmp_path / "demo", COLUMNS="100")
@@ -174,6 +181,10 @@ def test_demo_does_the_whole_loop(tmp_path: Path) -> None:
     named = re.search(r"planted sensor named first +(\d+)%", said)
     assert named is not None
     assert int(named[1]) > 80
+    printed, shown = (_figures(text) for text in (said, (ROOT / "README.md").read_text("utf-8")))
+    assert printed.keys() == shown.keys()
+    for name, value in shown.items():  # another processor may round otherwise
+        assert printed[name] == pytest.approx(value, rel=0.1, abs=2 if value > 1 else 0.01), name
     for path in re.findall(r"(?:plant file|pictures) +(\S+)", said):
         assert (Path.cwd() / path).exists(), path
     models = command("models", tmp_path / "demo/plant.yml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ from vae_anomaly.config import (
     Parts,
     PlantConfig,
     Training,
+    model,
     read_mlflow,
     read_plant,
     settings_digest,
 )
 from vae_anomaly.errors import ConfigError
+from vae_anomaly.models.variants import VARIANTS
+from vae_anomaly.scoring.baselines import BASELINES
 
 ROOT = Path(__file__).parents[1]
 PLANT = {
@@ -56,7 +60,28 @@ def test_paths_are_relative_to_the_plant_file(
         ({"source": {"path": "x", "delimitter": ";"}}, "did you mean 'delimiter'"),
         ({"training": {"epoch": 3}}, "training.epoch: unknown key; did you mean 'epochs'"),
         ({"source": {}}, "source: path is missing"),
-        ({"name": "a b"}, "name: "),
+        ({"name": "a b"}, "name: 'a b' must begin with a letter or a digit"),
+        ({"name": "ab\n"}, "only letters, digits and _ . -"),
+        (
+            {"model": "gaussian"},
+            "is a section; write its keys, as in model: {variant: gau",
+        ),
+        (
+            {"source": "sqlite://me:pw@a"},
+            "is a section; write its keys, as in source: {path: …}",
+        ),
+        ({"training": [1]}, "is a section; write its keys, as in training: {epochs: …}"),
+        (
+            {"exclusions": {"start": "x"}},
+            "is a list; begin each of its entries with a dash",
+        ),
+        ({"exclusions": ["x"]}, "exclusions.0: is a section; write its keys, as in - {start: x}"),
+        (
+            {"exclusions": [{"start": "yesterday", "end": "2026-03-01T00:00Z"}]},
+            "exclusions.0.start: 'yesterday' is no moment; write a time with its zone: 2026-03-01T",
+        ),
+        ({"run_condition": "speed > 1"}, "run_condition: unknown key; it belongs under contract"),
+        ({"calibration": {"epochs": 3}}, "calibration.epochs: unknown key; it belongs under train"),
         ({"contract": {"time": {"column": "t", "zone": "Mars"}, "sensors": ["a"]}}, "zone 'Mars'"),
         ({"contract": {"time": "t", "sensors": ["a", "a"]}}, "column 'a' is named twice"),
         ({"contract": {"time": "t", "sensors": []}}, "contract.sensors"),
@@ -82,6 +107,8 @@ def test_paths_are_relative_to_the_plant_file(
         ({"parts": {"train": 0.5, "listed": [{"part": "train"}]}}, "keep one of them"),
         ({"schedule": {"score": "hourly"}}, "not a cron line"),
         ({"training": {"min_steps": 10, "max_steps": 5}}, "is above max_steps"),
+        ({"model": {"variant": "gausian"}}, "'gausian' is not known; did you mean 'gaussian'?"),
+        ({"model": {"baseline": "pac"}}, "baseline 'pac' is not known; did you mean 'pca'?"),
         ({"model": {"variant": "vq", "baseline": "pca"}}, "two models; leave one out"),
         ({"model": {"baseline": "pca", "settings": {"k": 3}}}, "takes no settings"),
         ({"model": {"baseline": "pca", "score": "labels"}}, "takes no settings and no score"),
@@ -110,6 +137,11 @@ def test_a_baseline_takes_the_place_of_the_variant_and_is_read_again_as_written(
     plant = read_plant(write(tmp_path, model={"baseline": "pca", "per": "asset"}))
     assert (plant.method, plant.method_kind) == ("pca", "baseline pca")
     assert PlantConfig.model_validate(plant.model_dump()) == plant
+
+
+def test_names_that_plant_files_may_give_are_those_of_the_models() -> None:
+    assert set(model.MEMBERS) == set(VARIANTS)
+    assert set(model.BASELINES) == set(BASELINES)
 
 
 def test_auto_is_the_member_that_suits_the_rows(tmp_path: Path) -> None:
@@ -143,6 +175,20 @@ def test_files_that_hold_no_settings_are_refused(text: str, tmp_path: Path) -> N
         read_plant(path)
     with pytest.raises(ConfigError, match="does not exist"):
         read_plant(tmp_path / "none.yml")
+
+
+@pytest.mark.parametrize("content", [b"time,flow\n1,2\n", b"PAR1\x15\x04\x80\xff"])
+def test_data_in_place_of_a_plant_file_are_told_by_their_ending(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    shown = os.path.relpath(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match=rf"`vae-anomaly init {shown}` writes the plant file"):
+        read_plant(tmp_path / "a.csv")
+    (tmp_path / "plant.yml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_plant(tmp_path / "plant.yml")
+    assert "init" not in str(caught.value)
 
 
 def test_configuration_cannot_be_changed(tmp_path: Path) -> None:

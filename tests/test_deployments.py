@@ -423,3 +423,30 @@ def test_a_plant_without_any_schedule_is_not_served(tmp_path: Path) -> None:
 def test_a_schedule_that_cannot_be_is_refused(given: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Schedule.model_validate(given)
+
+
+@pytest.mark.slow
+def test_plant_whose_block_is_not_saved_is_not_served(
+    prefect_server: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    from prefect.blocks.system import Secret
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines.serve import serve
+
+    save_block(prefect_server, receiver)
+    plant = write_plant(tmp_path)
+    text = plant.read_text().replace("name: crash", "name: unserved")
+    with temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}):
+        Secret(value="x").save("no-notification", overwrite=True)
+        for block, said in (
+            ("slack-webhook/operators", "'slack-webhook/operators' is not saved .*operations.md"),
+            ("secret/no-notification", "sends no notifications"),
+        ):
+            blocks = f"notifications: {{blocks: [signed-webhook/crashes, {block}]}}\n"
+            plant.write_text(text + blocks)
+            with pytest.raises(ConfigError, match=said):
+                serve([plant])
+        with get_client(sync_client=True) as client:
+            assert "unserved" not in {d.name for d in client.read_deployments()}

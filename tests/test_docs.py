@@ -46,8 +46,36 @@ def test_every_rule_has_a_row_in_the_page_on_thresholds(name: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", PAGES[page]):
         assert (ROOT / "docs" / target).exists(), target
+        if anchor:
+            assert anchor in anchors(PAGES[target or page]), (target, anchor)
+
+
+def anchors(page: str) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+WORDS = re.findall(r"^- \*\*([^*]+)\*\*(.*?)(?=^- |^#|\Z)", PAGES["words.md"], flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("word", [word for words, _ in WORDS for word in words.split(", ")])
+def test_a_word_is_told_in_short_and_leads_to_a_page(word: str) -> None:
+    ((_, told),) = [entry for entry in WORDS if word in entry[0].split(", ")]
+    text, target = re.fullmatch(r"(.*)\[[^\]]+\]\(([^)#]+)[^)]*\)\.\s*", told, flags=re.S).groups()  # type: ignore[union-attr]
+    assert len(text.split()) < 75
+    # the page that has more has the word, in one form or another
+    assert word[:7].lower() in PAGES[target].lower(), (word, target)
+
+
+def test_newcomers_find_the_words() -> None:
+    assert 25 <= len(WORDS) <= 36
+    intro = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[0]
+    assert "(docs/words.md)" in intro
+    for page in ("registry.md", "models.md", "thresholds.md", "alarms.md"):
+        assert "(words.md)" in PAGES[page].split("\n## ")[0], page
 
 
 def test_commands_of_the_page_on_uses_are_understood() -> None:

@@ -18,7 +18,7 @@ from vae_anomaly.config import AlarmRule, Contract, PlantConfig, read_plant
 from vae_anomaly.data.lake import ALARMS, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.data.parts import Interval, read_part
 from vae_anomaly.data.schemas import TABLES
-from vae_anomaly.data.told import FOREVER, Told, disjoint
+from vae_anomaly.data.told import FOREVER, Told, confirmed, disjoint
 from vae_anomaly.data.windows import sorted_readings
 from vae_anomaly.package import ModelPackage
 from vae_anomaly.report import evaluation_table
@@ -242,3 +242,24 @@ def test_spans_of_files_are_laid_over_what_was_said_before(tmp_path: Path) -> No
         (20, 100, 1, False),
     ]  # fmt: skip
     assert lake.found(ALARMS) is None
+
+
+def test_a_failure_within_a_fault_is_of_that_fault(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, Contract(time="time", sensors=("flow",)))
+    append(lake, lambda _: [Said("a", 10, 19, "fault"), Said("a", 30, 39, "false_alarm")])
+    append(lake, lambda _: [Said("a", at, at, "failure") for at in (15, 35, 50)])
+    found = read_feedback(lake, numbered=True)
+    assert [(t.start, t.end, t.label, t.counts) for t in found.said["a"]] == [
+        (10, 20, 1, True), (30, 35, 0, True), (35, 36, 1, False), (36, 40, 0, True),
+        (50, 51, 1, False),
+    ]  # fmt: skip
+    assert found.with_open == found.said
+    assert [(t.start, t.end) for t in confirmed(found.said["a"])] == [(10, 20)]
+
+
+def test_entries_about_one_event_are_one_fault(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, Contract(time="time", sensors=("flow",)))
+    append(lake, lambda _: [Said("a", 10, 19, "fault", fault="leak"), Said("a", 15, 29, "fault")])
+    append(lake, lambda _: [Said("a", 40, 49, "unknown"), Said("a", 60, 69, "fault")])
+    found = confirmed(read_feedback(lake, numbered=False).said["a"])
+    assert [(t.start, t.end) for t in found] == [(10, 30), (60, 70)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import command
 
-from vae_anomaly.config import read_plant
+from vae_anomaly.config import Budget, read_plant
 from vae_anomaly.data.infer.plant_file import scalar
 from vae_anomaly.errors import ConfigError, SourceError
 from vae_anomaly.steps.init import init, init_table
@@ -125,18 +126,61 @@ def test_few_rows_get_the_false_alarm_rate_that_they_support(tmp_path: Path) -> 
     assert plant.calibration.false_alarm_rate == pytest.approx(1 / 20, abs=0.001)
 
 
+def write_hours(path: Path, n_days: int) -> None:
+    """A row an hour for so many days."""
+    flow = np.random.default_rng(0).normal(50, 2, size=24 * n_days)
+    stamps = (START + at * timedelta(hours=1) for at in range(len(flow)))
+    lines = [f"{at:%Y-%m-%dT%H:%M:%SZ},{x}" for at, x in zip(stamps, flow, strict=True)]
+    path.write_text("\n".join(["time,flow", *lines]) + "\n")
+
+
 @pytest.mark.parametrize(
-    ("n_days", "budget"),
-    [(80, "1 alarm per asset per week"), (20, "1 alarm per asset per day"), (5, None)],
+    ("n_days", "budget", "why"),
+    [
+        (
+            80,
+            "1 alarm per asset per week",
+            "per week, which takes 14 days of rows: the part `calibrate` holds 16 days",
+        ),
+        (20, "1 alarm per asset per day", "`1 alarm per asset per week` takes 14: about 51 more"),
+        (5, None, "`1 alarm per asset per day` takes 2: about 6 more days, of data like these"),
+    ],
 )
-def test_budget_is_what_the_rows_support(n_days: int, budget: str | None, tmp_path: Path) -> None:
+def test_budget_is_what_the_rows_support(
+    n_days: int, budget: str | None, why: str, tmp_path: Path
+) -> None:
     # a fifth of the rows calibrate, and they have to last for two periods of the budget
-    n = n_days * 24
-    flow = np.random.default_rng(0).normal(50, 2, size=n)
-    lines = [f"{START + at * timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ},{flow[at]}" for at in range(n)]
-    (tmp_path / "a.csv").write_text("\n".join(["time,flow", *lines]) + "\n")
-    found = init([str(tmp_path / "a.csv")], tmp_path / "plant.yml").plant.calibration.budget
+    write_hours(tmp_path / "a.csv", n_days)
+    report = init([str(tmp_path / "a.csv")], tmp_path / "plant.yml")
+    found = report.plant.calibration.budget
     assert (found and found.in_words()) == budget
+    assert why in re.sub(r"\n *# ", " ", report.text)
+
+
+def test_so_many_more_days_allow_the_smaller_budget(tmp_path: Path) -> None:
+    def days_of(folder: Path, n_days: int) -> tuple[Budget | None, str]:
+        folder.mkdir()
+        for asset in "ab":
+            write_hours(folder / f"{asset}.csv", n_days)
+        report = init([str(folder)], folder / "plant.yml")
+        return report.plant.calibration.budget, re.sub(r"\n *# ", " ", report.text)
+
+    budget, text = days_of(tmp_path / "few", 20)
+    assert budget == Budget(alarms=1, per="day")
+    (more,) = re.findall(r"about (\d+) more days of each asset", text)
+    assert days_of(tmp_path / "enough", 20 + int(more))[0] == Budget(alarms=1, per="week")
+    assert days_of(tmp_path / "hardly", 20 + int(more) - 2)[0] == Budget(alarms=1, per="day")
+
+
+def test_recordings_that_begin_well_are_calibrated_on_what_is_before_the_faults(
+    tmp_path: Path, flow: np.ndarray
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_csv(tmp_path / f"in/{name}.csv", flow=flow, anomaly=[0] * 320 + [1] * 280)
+    plant = init([str(tmp_path / "in")], tmp_path / "plant.yml").plant
+    assert plant.contract.asset is None
+    assert plant.parts.test == 0.5
 
 
 def test_steps_without_times_get_no_budget(tmp_path: Path, flow: np.ndarray) -> None:
@@ -162,6 +206,16 @@ def test_plant_file_is_not_replaced_unasked(tmp_path: Path, flow: np.ndarray) ->
     assert out.read_text() == "mine"
     init([str(path)], out, force=True)
     assert read_plant(out).contract.sensor_names == ("flow",)
+
+
+@pytest.mark.parametrize("nowhere", ["nowhere.csv", "incoming/", "in*.csv"])
+def test_files_that_are_not_there_are_said_before_the_plant_file_that_is(
+    nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plant.yml").write_text("mine")
+    with pytest.raises(SourceError, match=r"there is no .*; give the files of your own data"):
+        init([nowhere], Path("plant.yml"))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,10 @@ def test_the_last_word_holds_and_the_others_are_kept(tmp_path: Path) -> None:
     assert len(back.written) == 1
     assert len({entry.label_id for entry in said(plant)}) == 4
     assert "1 label written." in label_table(back).markdown()
+    (note,) = label_table(back).notes
+    assert "`vae-anomaly recalibrate` sets the threshold by faults and false alarms" in note
+    (note,) = label_table(label_alarms(plant, [first], "maintenance", who="ada")).notes
+    assert "not learnt from" in note
 
 
 def test_a_label_says_whose_alarm_it_was_and_when(tmp_path: Path) -> None:
@@ -260,6 +264,8 @@ def test_the_list_says_how_early_alarms_told_of_failures(tmp_path: Path) -> None
     failed = last["raised"] + timedelta(minutes=1)
     report = label_failure(plant, "a", failed.isoformat(), fault="seal", who="ada")
     assert report.written[0].in_words() == "failure: seal"
+    (note,) = label_table(report).notes
+    assert "`recalibrate` counts no failure as a fault" in note
     assert label_failure(plant, "a", failed.isoformat(), fault="seal", who="ada").n_known == 1
     found = alarm_list(plant, days=1, horizon_days=5 / 1440)
     assert found.foretold is not None

@@ -42,7 +42,8 @@ from vae_anomaly.steps.feedback import read_feedback
 from vae_anomaly.steps.history import judged_by
 from vae_anomaly.steps.lines import last_judged
 from vae_anomaly.steps.marked import marked_rows
-from vae_anomaly.steps.promote import promote
+from vae_anomaly.steps.promote import promote, promote_table
+from vae_anomaly.steps.said import Said, append
 from vae_anomaly.steps.score import score
 from vae_anomaly.tracking import champion_package, open_tracking
 
@@ -342,6 +343,22 @@ def test_gate_rules_once_the_challenger_has_judged_for_long_enough(
         ):
             promote(plant, "2")
         assert promote(plant, "2", dry_run=True).beside.asset_days > days
+
+
+def test_entries_about_one_event_are_one_fault_beside_the_champion(plant: PlantConfig) -> None:
+    two = version_of(plant, 2)
+    open_tracking(plant).set_challenger(two)
+    take_in(plant, 1)
+    score(plant)
+    first, failed, last = (int(moment(N + at).timestamp() * 1e6) for at in (10, 30, 60))
+    spans = ((first, last, "fault"), (failed, failed, "failure"), (failed, last + 1, "fault"))
+    said = [Said("a", start, end, verdict) for start, end, verdict in spans]
+    append(Lake(plant.lake, plant.contract), lambda _: said)
+    figures = {f.figure: f for f in promote(plant, "2", dry_run=True).beside.figures}
+    assert figures["confirmed faults found in service"].n_faults == 1
+    rows = {row[0]: row for row in promote_table(promote(plant, "2", dry_run=True)).rows}
+    assert rows["confirmed faults found in service"][2] in ("0 of 1", "1 of 1")
+    assert "(" not in rows["confirmed faults found in service"][3], "one fault has no interval"
 
 
 def test_promote_refuses_what_is_worse_beside_the_champion(plant: PlantConfig) -> None:

@@ -23,7 +23,7 @@ from valve_plant import COLUMNS, LEVELS, PHASES, valve_rows
 
 from vae_anomaly import ModelPackage, VAEDetector
 from vae_anomaly.config import PlantConfig, Training, read_plant
-from vae_anomaly.config.plant import MIXED
+from vae_anomaly.config.model import MIXED
 from vae_anomaly.data.lake import QUARANTINE, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.errors import ConfigError, InputError
 from vae_anomaly.mlflow_model import PackageModel

@@ -20,6 +20,7 @@ from vae_anomaly.data.schemas import TABLES
 from vae_anomaly.data.simulate import FOREVER, Fault, Simulation, plant_yaml, write_files
 from vae_anomaly.decisions.diagnosis import Diagnosis
 from vae_anomaly.errors import LakeError
+from vae_anomaly.report import register_table
 from vae_anomaly.steps import monitor as monitor_module
 from vae_anomaly.steps.alarms import raise_alarms
 from vae_anomaly.steps.drift_rows import Window
@@ -29,8 +30,10 @@ from vae_anomaly.steps.label import label_alarms
 from vae_anomaly.steps.lines import judged_by_all
 from vae_anomaly.steps.monitor import MonitorReport, monitor, note_told
 from vae_anomaly.steps.monitor_page import event_figures, monitor_tables, write_monitor
+from vae_anomaly.steps.promote import promote
+from vae_anomaly.steps.register import register
 from vae_anomaly.steps.score import score
-from vae_anomaly.steps.train import plant_settings
+from vae_anomaly.steps.train import latest_trained, plant_settings
 from vae_anomaly.table import Table
 from vae_anomaly.tracking import champion_package, open_tracking
 
@@ -306,3 +309,8 @@ def test_what_is_retrained_is_a_challenger_and_an_open_alarm_forbids_it(
     assert champion is not None
     assert champion.version == "1"
     assert Lake(plant.lake, plant.contract).open(READINGS).version() > 0
+    summary = register_table(made.registered).summary
+    assert summary.endswith("is challenger, and raises no alarm before it is promoted.")
+    promote(plant)
+    again = register(plant, latest_trained(plant))
+    assert (again.existed, again.reasons) == (True, ()), "a person has promoted it since"

@@ -33,6 +33,7 @@ from vae_anomaly.steps.history import history, history_table, judged_by, judged_
 from vae_anomaly.steps.promote import archive, promote, promote_table, rollback
 from vae_anomaly.steps.promotions import (
     Promotion,
+    part_played,
     read_promotions,
     speaker,
     standing,
@@ -95,6 +96,12 @@ def test_rollbacks_go_further_back_and_never_to_and_fro(steps: list[str]) -> Non
             entries.append(Promotion("promoted", "", step, "ann", ""))
     assert standing(entries).champions == tuple(stack)
     assert standing(entries).archived == archived
+    parts = {version: part_played(version, entries) for version in known}
+    ever = {entry.to_version for entry in entries if entry.action == "promoted"}
+    assert {v for v, part in parts.items() if part == "archived"} == archived
+    judging = {v for v, part in parts.items() if part in ("promoted", "rolled back to")}
+    assert judging == set(stack[-1:])
+    assert {v for v, part in parts.items() if not part} == known - ever - archived
 
 
 def test_the_speaker_is_who_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +129,7 @@ def test_whole_life_of_three_versions(plant: PlantConfig) -> None:
     before = verdicts_of(plant)
     report = rollback(plant, why="too many alarms")
     assert (report.champion, report.previous, report.before) == ("2", "1", "3")
+    assert promote_table(report).title == "Rollback"
     assert verdicts_of(plant) == before, "a rollback loses nothing"
     take_in(plant, 2)
     assert score(plant).model_version == "2"
@@ -155,7 +163,10 @@ def test_archived_version_is_out_until_it_is_forced_back(plant: PlantConfig) -> 
     archive(plant, "2")
     assert changes(plant)[-1] == ("archived", "3", "2")
     assert len(changes(plant)) == 4
-    assert "archived" in models_table("pumps", open_tracking(plant).versions()).markdown()
+    table = models_table(plant, open_tracking(plant).versions(), history(plant))
+    gates = {row[0]: row[-1] for row in table.rows}
+    assert gates == {"1": "superseded by 2", "2": "archived", "3": "promoted", "4": "–"}
+    assert promote_table(report).title == "Archive"
     with pytest.raises(RegistryError, match=r"version 2 is archived .*--force"):
         promote(plant, "2")
     promote(plant, "2", force=True)
@@ -184,9 +195,12 @@ def test_promote_refuses_what_may_not_judge(plant: PlantConfig) -> None:
     with pytest.raises(RegistryError, match=r"the gate refused version 4: AUROC 0\.1\. --force"):
         promote(plant, "4")
     tried = promote(plant, "4", dry_run=True)
+    assert promote_table(tried).title == "Promotion"
     assert "AUROC 0.1" in promote_table(tried).markdown()
     assert changes(plant) == [("promoted", "", "1")]
-    assert promote(plant, "4", force=True).champion == "4"
+    forced = promote(plant, "4", force=True)
+    assert forced.champion == "4"
+    assert "the gate had said: AUROC 0.1" in promote_table(forced).notes
 
 
 def test_damaged_copy_on_the_disk_is_fetched_again(plant: PlantConfig) -> None:
@@ -208,6 +222,19 @@ def test_without_the_registry_nothing_is_half_done(
             with pytest.raises(RegistryUnreachableError, match="does not answer"):
                 change(plant)
     assert (changes(plant), aliases(plant)) == before
+
+
+def test_the_list_calls_no_row_a_false_alarm_where_nothing_is_labelled(plant: PlantConfig) -> None:
+    tracking = open_tracking(plant)
+    unlabelled = plant.contract.model_copy(update={"label": None})
+    plant = plant.model_copy(update={"contract": unlabelled})
+    listed = models_table(plant, tracking.versions(), history(plant))
+    assert "flagged" in listed.columns
+    assert "false alarms" not in listed.columns
+    tracking.set_tags(
+        tracking.versions()[0], {"test_detection_rate": "0.5"}
+    )  # people named a fault
+    assert "false alarms" in models_table(plant, tracking.versions(), []).columns
 
 
 # ------------------------------------------------------------------------- cut short, and by others

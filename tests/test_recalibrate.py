@@ -28,7 +28,7 @@ from vae_anomaly.steps.label import label_alarms
 from vae_anomaly.steps.promote import promote
 from vae_anomaly.steps.recalibrate import recalibrate, recalibrate_table
 from vae_anomaly.steps.register import register
-from vae_anomaly.steps.said import raised_alarms
+from vae_anomaly.steps.said import holding, raised_alarms, read_said
 from vae_anomaly.steps.score import score
 from vae_anomaly.steps.train import train
 from vae_anomaly.tracking import champion_package, open_tracking
@@ -58,6 +58,10 @@ def test_marks_of_one_week_cut_the_false_alarms_of_the_next_one(tmp_path: Path) 
     report = recalibrate(plant)
     print("\n" + recalibrate_table(report).markdown())
     assert report.statement == tried.statement
+    _, counted, price = recalibrate_table(report).notes
+    n_said = len(holding(read_said(lake_of(plant))))
+    assert counted.startswith(f"people said fault or false alarm {n_said:,} times; each counts if")
+    assert "within 12 rows in 90% of cases" in price
     (unit,) = report.units.values()
     assert 0 < unit.n_removed <= unit.n_false == len(false)
     assert (unit.n_lost, report.reasons) == (0, ())

@@ -77,10 +77,24 @@ def test_limits_are_twice_the_longest_of_normal_training_rows() -> None:
     values = np.arange(300.0)
     values[10:13] = 10.0  # three alike
     values[50:54] = np.nan
-    assert sensor_limits(matrix(values), [FLOW]) == SensorLimits({"flow": 7}, {"flow": 9})
+    found = sensor_limits(matrix(values), [FLOW])
+    assert (found.stuck, found.missing) == ({"flow": 7}, {"flow": 9})
     values[100:120] = 100.0
     label = (np.arange(300) // 20 == 5).astype(np.int64)
-    assert sensor_limits(matrix(values, label), [FLOW]) == SensorLimits({"flow": 7}, {"flow": 9})
+    found = sensor_limits(matrix(values, label), [FLOW])
+    assert (found.stuck, found.missing) == ({"flow": 7}, {"flow": 9})
+
+
+def test_what_was_seen_is_all_but_one_in_a_thousand_of_the_normal_readings() -> None:
+    rng = np.random.default_rng(0)
+    flow, label = rng.permutation(np.arange(4001.0)), np.zeros(4001, np.int64)
+    flow[:100], label[:100] = 9e9, 1  # a fault
+    flow[200:300] = np.nan
+    level = rng.integers(0, 3, 4001).astype(float)
+    levels = Sensor(name="step", kind="categorical", levels=("fill", "heat", "empty"))
+    found = sensor_limits(matrix(np.column_stack([flow, level]), label), [FLOW, levels])
+    low, high = np.nanquantile(flow[100:], [0.001, 0.999])
+    assert found.seen == {"flow": (low, high)}
 
 
 def test_series_that_ends_ends_what_goes_on() -> None:
@@ -99,7 +113,7 @@ def test_sensors_that_stand_still_by_nature_are_not_watched() -> None:
     sensors = [FLOW, Sensor(name="valve", kind="binary")]
     assert sensor_limits(matrix(np.column_stack([slow, valve])), sensors).stuck == {}
     assert sensor_limits(matrix(seldom), [FLOW]).stuck == {}  # too long to wait for
-    assert sensor_limits(matrix(np.full(400, np.nan)), [FLOW]) == SensorLimits({}, {})
+    assert sensor_limits(matrix(np.full(400, np.nan)), [FLOW]) == SensorLimits()
 
 
 def test_left_context_is_bounded_whatever_training_was_like() -> None:
@@ -137,7 +151,10 @@ def test_value_beyond_the_physical_range_is_a_fault_and_the_ends_are_not() -> No
 
 def test_package_keeps_its_limits_and_one_without_them_is_still_read(tmp_path: Path) -> None:
     package = seal(tmp_path / "a")
-    unit = replace(package.units["*"], limits=SensorLimits({"PT-101": 40}, {"flow (RMS)": 4}))
+    unit = replace(
+        package.units["*"],
+        limits=SensorLimits({"PT-101": 40}, {"flow (RMS)": 4}, {"PT-101": (0.5, 7)}),
+    )
     package = replace(package, units={"*": unit})
     assert package.left_context == 39
     package.write(tmp_path / "a")

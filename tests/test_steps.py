@@ -353,8 +353,14 @@ def figures(far: float, detected: float, area: float, *, n_anomalous: int = 100)
         (figures(0.01, 0.90, 0.95), ()),
         (figures(0.012, 0.89, 0.945), ()),
         (figures(0.016, 0.90, 0.95), ("1.5 times the champion's",)),
-        (figures(0.01, 0.87, 0.95), ("detection rate 87.0% is 3.0% below",)),
-        (figures(0.01, 0.90, 0.93), ("AUROC 0.930 is 0.020 below",)),
+        (
+            figures(0.01, 0.87, 0.95),
+            ("87.0% is 3.0 percentage points below the champion's 90.0%; at most 2.0 may",),
+        ),
+        (
+            figures(0.01, 0.90, 0.93),
+            ("AUROC: 0.930 is 0.020 below the champion's 0.950; at most 0.010 may",),
+        ),
         (
             figures(0.07, 0.80, 0.90),
             ("above max_false_alarm_rate 5.00% and", "detection", "AUROC"),

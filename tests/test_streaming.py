@@ -134,6 +134,28 @@ def test_expected_values_of_a_window_are_the_row_s_own() -> None:
             assert_allclose(value, expected[i, column], rtol=1e-5)
 
 
+def test_nothing_is_expected_that_no_normal_row_has_read() -> None:
+    """Of a model that follows a fault, and beyond it, a reading never seen would be too low."""
+    made = scorer(window=4, smoothing=0.4)
+    table = with_cell(readings(60, seed=5), "power", 30, 9.0)
+    matrix = matrix_of(table, CONTRACT)
+    expected = made.expected(torch.from_numpy(matrix.values), torch.from_numpy(matrix.run)).numpy()
+    column = CONTRACT.sensor_names.index("power")
+    low, high = np.quantile(expected[:, column], [0.25, 0.75])
+    limits = SensorLimits(seen={"power": (low, high)})
+    by = {EVERY_ASSET: replace(judged_by(made, limit=-1.0)[EVERY_ASSET], limits=limits)}
+    n_clipped = 0
+    for value, row, verdict in zip(
+        matrix.values[:, column], expected, judge(table, by, CONTRACT).to_pylist(), strict=True
+    ):
+        at = verdict["top_sensors"].index("power")
+        likely = np.clip(row[column], low, high)
+        n_clipped += likely != row[column]
+        assert_allclose(verdict["top_expected"][at], likely, rtol=1e-6)
+        assert verdict["top_directions"][at] == ("high" if value > likely else "low")
+    assert n_clipped == 30
+
+
 def test_verdicts_do_not_depend_on_the_split() -> None:
     made = scorer(window=3, smoothing=0.5)
     limits = SensorLimits(stuck={"flow": 25, "power": 3}, missing={"flow": 1})

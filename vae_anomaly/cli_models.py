@@ -60,12 +60,12 @@ def model_table(options: argparse.Namespace) -> Table:
     if options.name == "backfill":
         return _backfill(plant, options)
     from vae_anomaly.report import models_table
+    from vae_anomaly.steps.history import history
     from vae_anomaly.tracking import is_made, open_tracking
 
-    config = read_mlflow(plant)
     # to look is no reason to make a database
-    versions = open_tracking(plant).versions() if is_made(config.tracking_uri) else []
-    return models_table(config.model_name, versions)
+    is_there = is_made(read_mlflow(plant).tracking_uri)
+    return models_table(plant, open_tracking(plant).versions() if is_there else [], history(plant))
 
 
 def _changed(plant: PlantConfig, options: argparse.Namespace) -> Table:

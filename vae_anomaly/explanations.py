@@ -10,7 +10,7 @@ import torch
 
 from vae_anomaly.config import Contract
 from vae_anomaly.data.schemas import N_TOP
-from vae_anomaly.data.sensor_faults import FaultyCells
+from vae_anomaly.data.sensor_faults import FaultyCells, SensorLimits
 from vae_anomaly.data.windows import Matrix
 from vae_anomaly.scoring.scorer import Scorer
 
@@ -24,6 +24,7 @@ def top_sensors(
     at: np.ndarray,
     contract: Contract,
     faults: Sequence[FaultyCells],
+    limits: SensorLimits,
 ) -> dict[str, pa.Array]:
     """The columns ``top_...`` of verdicts: the sensors behind each anomaly, null in other rows.
 
@@ -38,9 +39,14 @@ def top_sensors(
     contract : Contract
     faults : sequence of FaultyCells
         Of these rows.
+    limits : SensorLimits
+        What each sensor has read in training. A model sees what it is to explain, and follows a
+        strong fault, sometimes beyond it: what no normal row read is not expected.
     """
     n, names = len(contributions), np.asarray(contract.sensor_names)
-    expected = _expected(scorer, matrix, at)  # (m, d)
+    nowhere = (-np.inf, np.inf)
+    seen = np.array([limits.seen.get(name, nowhere) for name in contract.sensor_names])  # (d, 2)
+    expected = _expected(scorer, matrix, at).clip(seen[:, 0], seen[:, 1])  # (m, d)
     own = contributions[at]
     top = np.argsort(-own, axis=1, kind="stable")[:, :N_TOP]  # (m, k)
     of = np.arange(len(at))[:, None]

@@ -236,7 +236,7 @@ class ModelPackage:
     def _as_readings(self, table: pa.Table) -> pa.Table:
         """The columns that scoring needs, by the names and types that `readings` has."""
         own = {
-            "asset": self.contract.asset or "asset",
+            "asset": self.contract.asset_column or "asset",
             "time": self.contract.time.column,
             "mode": self.contract.mode or "mode",
         }
@@ -258,8 +258,8 @@ class ModelPackage:
                     "Give every sensor and context column of the contract, and what its run "
                     "condition or its modes ask for (null = no value)"
                 )
-        n = table.num_rows
-        columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat("", n)), "")
+        n, only = table.num_rows, self.contract.asset_name
+        columns["asset"] = pc.fill_null(columns.get("asset", pa.repeat(only, n)), only)
         columns.setdefault("time", pa.array(np.arange(n), pa.timestamp("us", "UTC")))
         return pa.table(columns)
 

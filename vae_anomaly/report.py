@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vae_anomaly.config import SECONDS, PlantConfig, is_bucket, read_mlflow
-from vae_anomaly.decisions.budget import SOON_ROWS, BudgetChoice
+from vae_anomaly.decisions.budget import SOON_ROWS, SOON_SHARE, BudgetChoice
 from vae_anomaly.decisions.events import duration_text
 from vae_anomaly.decisions.rates import Interval
 from vae_anomaly.steps.alarms import AlarmReport
@@ -17,7 +17,8 @@ from vae_anomaly.steps.aliases import ARCHIVED
 from vae_anomaly.steps.calibrate import CalibrateReport
 from vae_anomaly.steps.evaluate import Evaluation
 from vae_anomaly.steps.figures import Areas, Figures
-from vae_anomaly.steps.gate import DECISION, REASONS, REFUSED, WAITING
+from vae_anomaly.steps.gate import DECISION, PROMOTED, REASONS, REFUSED, WAITING
+from vae_anomaly.steps.promotions import Promotion, part_played
 from vae_anomaly.steps.register import RegisterReport
 from vae_anomaly.steps.score import ScoreReport
 from vae_anomaly.steps.shadow import Shadow
@@ -41,6 +42,9 @@ __all__ = [
     "train_table",
 ]
 
+
+#: Tag of a version whose test part held known faults.
+DETECTED = "test_detection_rate"
 
 #: Texts and codes that a note names.
 MOST_TEXTS = 5
@@ -78,48 +82,75 @@ def train_table(report: TrainReport) -> Table:
 
 def calibrate_table(report: CalibrateReport) -> Table:
     """Threshold and operating point of each scorer."""
-    rows = tuple(
-        (
+    points = {name: c.operating_point for name, c in report.calibrations.items()}
+    over = "false alarms" if report.budget is None else "normal over it"
+    columns: tuple[str, ...] = ("scorer", "threshold", over, "normal")
+    if any_fault := any(point.n_anomalous for point in points.values()):
+        columns += ("detected", "faulty")
+    rows = []
+    for name, point in points.items():
+        row = (
             "all" if name == EVERY_ASSET else name,
-            figure_text(c.operating_point.threshold, "{:.4g}"),
-            share_text(c.operating_point.false_alarm_rate, 2),
-            share_text(c.operating_point.detection_rate, 1),
-            f"{c.operating_point.n_normal:,} + {c.operating_point.n_anomalous:,}",
+            figure_text(point.threshold, "{:.4g}"),
+            share_text(point.false_alarm_rate, 2),
+            f"{point.n_normal:,}",
         )
-        for name, c in report.calibrations.items()
-    )
+        faulty = (share_text(point.detection_rate, 1), f"{point.n_anomalous:,}")
+        rows.append(row + faulty if any_fault else row)
     rules = sorted({c.threshold.rule for c in report.calibrations.values()})
     n = f"{len(rows)} threshold{'s' if len(rows) > 1 else ''}"
-    summary = f"{n} by rule {', '.join(rules)}; rows are normal + faulty."
+    summary = f"{n} by rule {', '.join(rules)}; "
+    summary += (
+        "shares are of so many normal and faulty rows."
+        if any_fault
+        else "no row here is known to be faulty, and all count as normal."
+    )
     said = dict.fromkeys(c.note for c in report.calibrations.values() if c.note)
-    columns = ("scorer", "threshold", "false alarms", "detected", "rows")
-    notes = (f"{report.alarm_rule.in_words()}.", *_budget_notes(report.budget), *said)
-    return Table("Calibrate", summary, columns, rows, notes)
+    notes = (f"{report.alarm_rule.in_words()}.", *_budget_notes(report), *said)
+    return Table("Calibrate", summary, columns, tuple(rows), notes)
 
 
-def _budget_notes(budget: BudgetChoice | None) -> Iterator[str]:
+def _budget_notes(report: CalibrateReport) -> Iterator[str]:
     """What a budget of alarms will cost, and what others would."""
+    budget = report.budget
     if budget is None:
         return
-    weeks = budget.forecast.length_s / SECONDS["week"]
-    expected = budget.forecast.expected(budget.forecast.length_s)
-    yield (
-        f"Expected of machines that are well: {budget.forecast.per_week:.2g} alarms per asset and "
-        f"week; in another {weeks:.3g} weeks of assets {expected.value:.0f} "
-        f"({expected.low:.0f}–{expected.high:.0f})."
-    )
+    yield from _expected_notes(report, budget)
     if budget.n_faults:
         late = "" if budget.delay_s is None else f", in {duration_text(budget.delay_s)} (median)"
-        yield f"{budget.n_found} of {budget.n_faults} known faults found{late}."
-        pairs = (f"{p.alarms_per_week:.2g}: {p.n_found}" for p in budget.curve)
-        yield f"Alarms per asset and week, and faults found: {', '.join(pairs)}."
+        yield f"{budget.n_found} of {budget.n_faults} known faults in these rows found{late}."
+        pairs = (f"{p.n_found} at {p.alarms_per_week:.2g}" for p in budget.curve)
+        yield f"Found by alarms per asset and week: {', '.join(pairs)}."
     points = [point for point in budget.curve if point.smallest_shift is not None]
     if points:
-        pairs = (f"{p.alarms_per_week:.2g}: {p.smallest_shift:.2g}" for p in points)
+        first, *others = ((f"{p.alarms_per_week:.2g}", f"{p.smallest_shift:.2g}") for p in points)
+        more = "".join(f"; at {alarms}, one of {shift}" for alarms, shift in others)
         yield (
-            "Alarms per asset and week, and the lasting rise of the score (in standard deviations) "
-            f"that is found within {SOON_ROWS} rows 9 times in 10: {', '.join(pairs)}."
+            f"What quiet costs: at {first[0]} alarms per asset and week, a lasting rise of the "
+            f"score of {first[1]} standard deviations raises an alarm within {SOON_ROWS} rows "
+            f"{10 * SOON_SHARE:.0f} times in 10{more}."
         )
+
+
+def _expected_notes(report: CalibrateReport, budget: BudgetChoice) -> Iterator[str]:
+    """Rows over the threshold, the alarms that the rule makes of them, and how sure that is."""
+    points = [calibration.operating_point for calibration in report.calibrations.values()]
+    n_normal = sum(point.n_normal for point in points)
+    n_over = sum(p.n_normal * p.false_alarm_rate.value for p in points if p.n_normal)
+    rule, forecast = report.alarm_rule, budget.forecast
+    if n_normal:
+        of = f"{rule.raise_after} of {rule.out_of} rows" if rule.out_of > 1 else "each such row"
+        yield (
+            f"{n_over / n_normal:.2%} of normal rows lie over the threshold, and the rule ({of}) "
+            f"makes {forecast.per_week:.2g} alarms per asset and week of them."
+        )
+    fresh = forecast.expected(forecast.length_s)
+    yield (
+        f"Expected of machines that are well: {forecast.per_week:.2g} alarms per asset and week. "
+        f"In the next {forecast.length_s / SECONDS['day']:.3g} days, those of all assets added up, "
+        f"that is {fresh.value:.0f}; 95 times in 100 it is between {fresh.low:.0f} and "
+        f"{fresh.high:.0f}."
+    )
 
 
 def register_table(report: RegisterReport) -> Table:
@@ -127,7 +158,8 @@ def register_table(report: RegisterReport) -> Table:
     version = report.version
     role = report.alias or "neither champion nor challenger"
     summary = f"{version.name} version {version.version} is {role}"
-    summary += " (registered before)." if report.existed else "."
+    summary += " (registered before)" if report.existed else ""
+    summary += ", and raises no alarm before it is promoted." if report.reasons else "."
     if report.evaluation is None:
         return Table("Register", summary, (), (), report.reasons)
     table = evaluation_table(report.evaluation)
@@ -241,8 +273,12 @@ def _alarm_note(alarms: AlarmReport) -> str:
     )
 
 
-def models_table(name: str, versions: Sequence[Version]) -> Table:
-    """Registered versions, the latest first."""
+def models_table(
+    plant: PlantConfig, versions: Sequence[Version], promotions: Sequence[Promotion]
+) -> Table:
+    """Registered versions, the latest first, and what became of each."""
+    config = read_mlflow(plant)
+    labelled = plant.contract.label is not None or any(DETECTED in v.tags for v in versions)
     rows = tuple(
         (
             v.version,
@@ -251,23 +287,29 @@ def models_table(name: str, versions: Sequence[Version]) -> Table:
             v.tags.get("vae_anomaly.readings_version", "–"),
             v.tags.get("threshold", "–"),
             v.tags.get("test_auroc", "–"),
-            _percent(v.tags.get("test_detection_rate")),
+            _percent(v.tags.get(DETECTED)),
             _percent(v.tags.get("test_false_alarm_rate")),
-            v.tags.get(DECISION, "–"),
+            part_played(v.version, promotions) or _decision(v, config.champion),
         )
         for v in reversed(versions)
     )
     columns = ("version", "alias", "created (UTC)", "readings", "threshold", "AUROC", "detected",
-               "false alarms", "gate")  # fmt: skip
+               "false alarms" if labelled else "flagged", "gate")  # fmt: skip
     notes = tuple(
         f"version {v.version}: {reason}"
         for v in reversed(versions)
         if v.tags.get(DECISION) in (WAITING, REFUSED)
         for reason in json.loads(v.tags.get(REASONS, "[]"))
     )
-    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {name}"
+    summary = f"{len(rows)} version{'s' if len(rows) != 1 else ''} of {config.model_name}"
     summary += "." if rows else " yet; `vae-anomaly run` registers the first."
     return Table("Models", summary, columns, rows, notes)
+
+
+def _decision(version: Version, champion: str) -> str:
+    """What the gate said of a version that no change of the champion is about."""
+    said = version.tags.get(DECISION, "–")
+    return "was promoted" if said == PROMOTED and champion not in version.aliases else said
 
 
 def _percent(share: str | None) -> str:

@@ -85,7 +85,7 @@ class Judge:
     levels : Levels or None
         Of the modes or assets with thresholds of their own; the other two are of levelled scores.
     limits : SensorLimits
-        When a sensor is at fault itself.
+        When a sensor is at fault itself, and what it has read.
     """
 
     scorer: Scorer
@@ -258,7 +258,13 @@ def _judge_rows(table: pa.Table, by: Judge, contract: Contract, override: float 
         "reason": reason,
         "mode": table["mode"] if "mode" in table.column_names else pa.nulls(n, pa.string()),
         **top_sensors(
-            by.scorer, matrix, scores.contributions, np.flatnonzero(anomalous), contract, faults
+            by.scorer,
+            matrix,
+            scores.contributions,
+            np.flatnonzero(anomalous),
+            contract,
+            faults,
+            by.limits,
         ),
         "constant_changed": changed_constants(by.scorer, matrix, contract),
         "sensor_faults": fault_names(faults, contract, n),

@@ -8,5 +8,6 @@
     schedule  what the worker of the stack does by itself, and how it is killed
     receiver  the webhook that is told of alarms
     operator  what people do: answer alarms, retrain, promote, roll back
+    record    what was seen as it went by
     checks    what must be true at the end
 """

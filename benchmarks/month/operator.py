@@ -28,9 +28,13 @@ class Known(NamedTuple):
     end: int
 
     def holds(self, alarm: Alarm) -> bool:
-        """Whether an alarm lies in it."""
+        """Whether an alarm lies in it, for whoever is asked what it was."""
         near = alarm.start < self.end + MEMORY_US and alarm.end >= self.start
         return alarm.asset == self.asset and near
+
+    def raises(self, alarm: Alarm) -> bool:
+        """Whether an alarm begins in it: one that was on before tells nobody of it."""
+        return self.holds(alarm) and alarm.start >= self.start
 
 
 def known_faults(simulation: Simulation) -> list[Known]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -19,12 +20,21 @@ BLOCK = "signed-webhook/month"
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
+class Text(NamedTuple):
+    """A message as it came."""
+
+    kind: str
+    subject: str
+    body: str
+
+
 @dataclass
 class Received:
-    """What came: how often each message did, and how many were signed by somebody else."""
+    """What came: each message, how often it did, and how many were signed by somebody else."""
 
     url: str = ""
     times: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, Text] = field(default_factory=dict)
     n_forged: int = 0
 
 
@@ -51,8 +61,10 @@ def receiving() -> Iterator[Received]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {key.lower(): value for key, value in self.headers.items()}
             try:
-                Webhook(SECRET).verify(body, headers)
+                content = Webhook(SECRET).verify(body, headers)
                 received.times[headers["webhook-id"]] += 1
+                said = Text(content["type"], *(content["data"][key] for key in ("subject", "text")))
+                received.texts[headers["webhook-id"]] = said
             except WebhookVerificationError:
                 received.n_forged += 1
             self.send_response(204)

@@ -5,8 +5,10 @@ python -m month.runner plant.yml
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,11 +19,14 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO
 
-#: What a command gave: its figures, or what went wrong.
+#: What a command gave: its figures, or what went wrong, and whether the runner ended of it.
 Answer = dict[str, object]
 
 #: Seconds after which a command counts as hung, by itself or because it talks to a dead server.
 HUNG_S = 600.0
+
+#: The error of a command whose process was killed as asked for; any other is its own.
+KILLED = "killed"
 
 
 # ----------------------------------------------------------------------- in the runner's process
@@ -44,6 +49,14 @@ def hour(plant: Path) -> Answer:
         "raised": [row.asset for row in scored.alarms.raised],
         "shadow": 0 if shadow is None else shadow.n_rows,
     }
+
+
+def ingest(plant: Path) -> Answer:
+    """Ingest what is new, and leave the scoring to others."""
+    from pipelines.ingest import ingest as flow
+    from pipelines.parameters import PlantParameters
+
+    return {"accepted": flow(PlantParameters(plant=plant)).counts.n_accepted}
 
 
 def monitor(plant: Path) -> Answer:
@@ -110,6 +123,7 @@ def _registered(report: object) -> Answer:
 
 COMMANDS: Mapping[str, Callable[[Path], Answer]] = {
     "hour": hour,
+    "ingest": ingest,
     "monitor": monitor,
     "retrain": retrain,
     "run": run,
@@ -164,31 +178,34 @@ class Runner:
         """Run a command; killed after some seconds where that is asked for, or where it hangs."""
         assert self.process.stdin is not None
         began = time.monotonic()
-        print(json.dumps([name, str(plant)]), file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as the answers then say
+            os.write(self.process.stdin.fileno(), f"{json.dumps([name, str(plant)])}\n".encode())
         try:
             line = self.answers.get(timeout=HUNG_S if kill_after_s is None else kill_after_s)
         except Empty:
-            self.kill()
-            return {"ok": False, "error": "killed" if kill_after_s else "hung, so killed"}
+            status, error = self.stop(), "hung, so killed" if kill_after_s is None else KILLED
+        else:
+            if line:
+                found: Answer = json.loads(line)
+                return found
+            status, error = self.process.wait(), ""
         finally:
             self.seconds[name] += round(time.monotonic() - began)
-        found: Answer = json.loads(line)
-        return found
-
-    def kill(self) -> None:
-        """SIGKILL, by process id, and another one in its place."""
-        self.stop()
         self._start()
+        if status != -signal.SIGKILL or not error:
+            error = f"ended by itself, with exit status {status}"
+        return {"ok": False, "error": error, "ended": True}
 
-    def stop(self) -> None:
-        """End it for good."""
+    def stop(self) -> int:
+        """End it for good; its exit status, which is another's than the kill's if it had ended."""
         self.process.kill()
-        self.process.wait()
+        return self.process.wait()
 
 
 def _read(stream: IO[str], answers: Queue[str]) -> None:
     for line in stream:
         answers.put(line)
+    answers.put("")  # it has ended
 
 
 def _path(root: str) -> str:

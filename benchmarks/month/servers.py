@@ -12,7 +12,11 @@ from pathlib import Path
 
 from pipelines.stack.commands import Options, down, up
 from pipelines.stack.environment import client_environment
+from pipelines.stack.processes import is_running
 from pipelines.stack.state import read_state
+
+#: Seconds that the system may take to end what was killed.
+DIES_S = 30
 
 
 @contextmanager
@@ -37,12 +41,15 @@ def kill(folder: Path, service: str, *, after_s: float = 0.0) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     else:
         os.kill(process.pid, signal.SIGKILL)
-    time.sleep(0.5)
+    until = time.monotonic() + DIES_S
+    while is_running(process) and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(0.5)  # for its workers
 
 
-def heal(folder: Path) -> None:
-    """What a person does next: `up` again starts what is gone."""
-    up(folder, Options(), lambda said: None)
+def heal(folder: Path) -> tuple[str, ...]:
+    """What a person does next: `up` again starts what is gone; what that was."""
+    return up(folder, Options(), lambda said: None).services
 
 
 def free_port() -> int:

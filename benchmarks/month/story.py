@@ -24,6 +24,7 @@ REGIME_DAY, REGIME_SIZE = 8.0, 10.0
 #: worse, retrain on the new load, let the challenger judge, roll back, and promote once more.
 FREEZE_DAY, BAD_DAY, RETRAIN_DAY, PROMOTE_DAY = 3.5, 11.0, 18.0, 19.0
 ROLLBACK_DAY, AGAIN_DAY = 25.0, 26.0
+ACT_DAYS = (FREEZE_DAY, BAD_DAY, RETRAIN_DAY, PROMOTE_DAY, ROLLBACK_DAY, AGAIN_DAY)
 
 #: The sensor that breaks in the third week, and when.
 BROKEN, BROKEN_ASSET, BROKEN_DAY, BROKEN_DAYS = "vibration", "pump-03", 20.0, 2.0
@@ -88,13 +89,22 @@ class Story:
         return (step + 1) * DAYS / self.steps
 
     @property
+    def is_short(self) -> bool:
+        """Whether it is over in minutes, so that some things have to go faster than in a plant."""
+        return self.steps < 10 * DAYS
+
+    @property
     def monitor_days(self) -> int:
         """Days from one look for drift to the next; one takes as long as a step or two."""
-        return 1 if self.steps >= 10 * DAYS else 2
+        return 2 if self.is_short else 1
 
     def passes(self, step: int, day: float) -> bool:
         """Whether it is the first step at whose end a day has begun."""
         return self.day(step) >= day > self.day(step - 1)
+
+    def acts(self, step: int) -> bool:
+        """Whether people act at the end of a step, by what has been scored until then."""
+        return any(self.passes(step, day) for day in ACT_DAYS)
 
 
 def moment(plant: Simulation, day: float) -> datetime:

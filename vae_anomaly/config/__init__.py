@@ -9,6 +9,7 @@ from __future__ import annotations
 from vae_anomaly.config.alarms import SECONDS, AlarmRule, Alarms, Budget
 from vae_anomaly.config.contract import (
     MISSING_TEXTS,
+    AssetName,
     Contract,
     LongLayout,
     Quality,
@@ -19,14 +20,13 @@ from vae_anomaly.config.contract import (
     TimeColumn,
 )
 from vae_anomaly.config.mlflow import Gate, MlflowConfig
+from vae_anomaly.config.model import Labels, ModelConfig
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import PARTS, Exclusion, Part, PartRange, Parts
 from vae_anomaly.config.place import is_bucket
 from vae_anomaly.config.plant import (
     Calibration,
-    Labels,
-    ModelConfig,
     PlantConfig,
     Training,
     default_variant,
@@ -47,6 +47,7 @@ __all__ = [
     "WHITESPACE",
     "AlarmRule",
     "Alarms",
+    "AssetName",
     "Budget",
     "Calibration",
     "Contract",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from vae_anomaly.config.condition import Kind, columns_of, held_against, parse
 from vae_anomaly.config.section import Frozen, as_column, as_named
@@ -14,6 +15,7 @@ from vae_anomaly.config.section import Frozen, as_column, as_named
 __all__ = [
     "MISSING_TEXTS",
     "RESERVED",
+    "AssetName",
     "Contract",
     "LongLayout",
     "Quality",
@@ -120,6 +122,55 @@ class TimeColumn(Frozen):
         return self
 
 
+class AssetName(Frozen):
+    r"""Which asset a row is of: what a column says, one name for all rows, or a part of the file's.
+
+    Examples
+    --------
+    >>> Contract(time="time", asset="pump", sensors=("flow",)).asset_column
+    'pump'
+    >>> AssetName(from_file=r"^(.+)_\d{8}").model_dump()
+    {'from_file': '^(.+)_\\d{8}'}
+    """
+
+    column: str = Field(default="", description="column with the asset of each row")
+    name: str = Field(default="", description="all files are of this one")
+    from_file: str = Field(
+        default="",
+        description="regular expression with one group, looked for in the file's name without its "
+        "endings; in its whole path, if there is a / in the expression",
+    )
+
+    @field_validator("from_file")
+    @classmethod
+    def _one_group(cls, expression: str) -> str:
+        try:
+            n_groups = re.compile(expression).groups
+        except re.error as error:
+            raise ValueError(f"'{expression}' is no regular expression: {error}") from error
+        if expression and n_groups != 1:
+            raise ValueError(
+                f"'{expression}' has {n_groups} groups; put the part that names the asset, and "
+                r"nothing else, in round brackets: '^(.+)_\d{8}'; (?:…) makes no group"
+            )
+        return expression
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> AssetName:
+        given = [key for key, text in self if text.strip()]
+        if len(given) != 1:
+            raise ValueError(
+                f"{' and '.join(given) or 'nothing'} is given; give one of column, name and "
+                "from_file, or leave asset out: then each file is an asset"
+            )
+        return self
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, str]:
+        """A column as a bare name, as plant files have it and digests know it."""
+        return self.column or {key: text for key, text in self if text}
+
+
 class Sampling(Frozen):
     """How rows follow one another in time, and how a steady period is made of them."""
 
@@ -209,7 +260,9 @@ class Contract(Frozen):
     """What a row must have to be accepted."""
 
     time: Annotated[TimeColumn, BeforeValidator(as_column)]
-    asset: str | None = Field(default=None, description="column; none means the file's stem")
+    asset: Annotated[AssetName, BeforeValidator(as_column)] | None = Field(
+        default=None, description="a column, or {name: …} or {from_file: …}; none: the file's stem"
+    )
     long: LongLayout | None = Field(
         default=None, description="a row holds one value; none means that it holds all of them"
     )
@@ -227,7 +280,7 @@ class Contract(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
-        names = [name for name in (self.asset, self.label, self.mode) if name is not None]
+        names = [name for name in (self.asset_column, self.label, self.mode) if name is not None]
         names += [self.time.column, *self.sensor_names, *self.context_names]
         for name in names:
             if name and names.count(name) > 1:
@@ -272,6 +325,16 @@ class Contract(Frozen):
             )
 
     @property
+    def asset_column(self) -> str | None:
+        """The column that names the asset of each row; None where there is none."""
+        return None if self.asset is None else self.asset.column or None
+
+    @property
+    def asset_name(self) -> str:
+        """The one asset of all rows; empty where rows may be of several."""
+        return "" if self.asset is None else self.asset.name
+
+    @property
     def is_shaped(self) -> bool:
         """Whether readings are formed from samples, rather than being the rows of the files."""
         return self.long is not None or self.sampling.resample != "none"
@@ -285,7 +348,7 @@ class Contract(Frozen):
             holds[sensor.name] = "text" if sensor.kind == "categorical" else "number"
         asked = columns_of(parse(self.run_condition.when))
         for name, kind in asked.items():
-            if name in (self.time.column, self.asset, self.label):
+            if name in (self.time.column, self.asset_column, self.label):
                 raise ValueError(
                     f"run_condition: column '{name}' is the time, the asset or the label; ask for "
                     "sensors, context, the mode or other columns of the file"
@@ -329,7 +392,7 @@ class Contract(Frozen):
 
     def columns(self) -> Iterator[str]:
         """Every column of a source file that the contract names, each once."""
-        columns = [self.time.column, self.asset, self.quality.column]
+        columns = [self.time.column, self.asset_column, self.quality.column]
         if self.long is not None:
             columns += [self.long.tag, self.long.value]
         else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vae_anomaly.config.alarms import Alarms, Budget
 from vae_anomaly.config.contract import Contract
+from vae_anomaly.config.model import MIXED, ModelConfig
 from vae_anomaly.config.monitoring import Monitoring
 from vae_anomaly.config.notifications import Notifications
 from vae_anomaly.config.parts import Exclusion, Parts
@@ -19,8 +21,6 @@ from vae_anomaly.config.source import Source
 
 __all__ = [
     "Calibration",
-    "Labels",
-    "ModelConfig",
     "PlantConfig",
     "Training",
     "default_variant",
@@ -30,51 +30,6 @@ __all__ = [
 
 #: An automatic window has about so many readings, and so many rows at least.
 AUTO_READINGS, AUTO_ROWS = 60, 3
-
-#: The member of the family whose likelihood knows levels.
-MIXED = "mixed"
-
-#: What labelled anomalies do to the score: lift what is like them and lower a little what is not;
-#: lift alone; nothing.
-Labels = Literal["default", "strict", "off"]
-
-
-class ModelConfig(Frozen):
-    """Which member of the family, for the whole plant or one an asset; or a simple baseline."""
-
-    variant: str = Field(default="auto", description="a member of the family, or auto")
-    baseline: str = Field(default="", description="a simple detector in place of a variant")
-    per: Literal["plant", "asset"] = "plant"
-    score: str = "auto"
-    labels: Labels = Field(
-        default="default", description="what labelled anomalies add to the score; strict, off"
-    )
-    settings: dict[str, JsonValue] = Field(
-        default_factory=dict, description="the variant's own settings, such as latent_dim"
-    )
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _word_off(cls, labels: object) -> object:
-        """YAML reads a bare off as false."""
-        return "off" if labels is False else labels
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_of_both(cls, given: object) -> object:
-        """A baseline takes the place of the variant, and has no settings and no other score."""
-        if not isinstance(given, dict) or not given.get("baseline"):
-            return given
-        name = given["baseline"]
-        if given.get("variant"):
-            raise ValueError(
-                f"variant '{given['variant']}' and baseline '{name}' are two models; leave one out"
-            )
-        if given.get("settings") or given.get("score", "auto") != "auto":
-            raise ValueError(f"baseline '{name}' takes no settings and no score; leave them out")
-        if given.get("labels", "default") != "default":
-            raise ValueError(f"baseline '{name}' learns nothing from labels; leave labels out")
-        return {**given, "variant": ""}
 
 
 class Training(Frozen):
@@ -161,7 +116,7 @@ class PlantConfig(Frozen):
     ('pressure', 'flow')
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str
     lake: str = Field(
         default="", description="folder of the Delta tables, or s3://bucket/…; default lake/<name>"
     )
@@ -189,6 +144,17 @@ class PlantConfig(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**31)
     mlflow: str | None = Field(default=None, description="path of mlflow.yml; none looks for it")
 
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        """It names folders, an experiment, a model and deployments."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ValueError(
+                f"'{name}' must begin with a letter or a digit and have only letters, digits and "
+                "_ . - in it, such as pumps-2"
+            )
+        return name
+
     @field_validator("window", mode="before")
     @classmethod
     def _rows_or_auto(cls, window: object) -> object:
@@ -215,6 +181,12 @@ class PlantConfig(Frozen):
                 "on; leave it out"
             )
         self._check_calibration()
+        asset = self.contract.asset
+        if asset is not None and asset.from_file and self.source.database is not None:
+            raise ValueError(
+                "contract.asset.from_file needs files, and the source is a table of a database; "
+                "give its column, or {name: …}"
+            )
         for sensor in self.contract.sensors:
             if sensor.kind == "categorical" and self.method != MIXED:
                 raise ValueError(

@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from vae_anomaly.config.mlflow import MlflowConfig
 from vae_anomaly.config.parts import Exclusion
@@ -115,15 +117,27 @@ def _validated(kind: type[Section], file: Path) -> Section:
     except IsADirectoryError as error:
         raise ConfigError(f"{file} is a folder; give the path of a plant file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+        raise ConfigError(f"{file} cannot be read: {error}{_if_data(file)}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {error}") from error
+        raise ConfigError(f"{file} is not YAML: {error}{_if_data(file)}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} must hold keys and values, such as 'name: pumps'")
+        said = f"{file} must hold keys and values, such as 'name: pumps'"
+        raise ConfigError(said + _if_data(file))
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_explained(error, kind, file)) from error
+
+
+def _if_data(file: Path) -> str:
+    """What to do where a file of data was given in place of a plant file."""
+    if file.suffix.lower() in (".yml", ".yaml"):
+        return ""
+    shown = os.path.relpath(file)
+    return (
+        f". Give a plant file; if this is a file of data, `vae-anomaly init {shown}` writes "
+        "the plant file for it"
+    )
 
 
 def _explained(error: ValidationError, kind: type[BaseModel], file: Path) -> str:
@@ -131,15 +145,45 @@ def _explained(error: ValidationError, kind: type[BaseModel], file: Path) -> str
     lines = [f"{file} is not valid:"]
     for problem in error.errors():
         where = ".".join(str(step) for step in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            known = _keys_at(kind, problem["loc"][:-1])
-            lines.append(f"  {where}: unknown key; {closest(str(problem['loc'][-1]), known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {where}: is missing; add it")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"  {where}: {said}" if where else f"  {said}")
+        said = _said(problem, kind)
+        lines.append(f"  {where}: {said}" if where else f"  {said}")
     return "\n".join(lines)
+
+
+def _said(problem: ErrorDetails, kind: type[BaseModel]) -> str:
+    """What is wrong with a key, and what to do."""
+    *above, key = problem["loc"] or ("",)
+    given = str(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {_meant(str(key), tuple(above), kind)}"
+        case "missing":
+            return "is missing; add it"
+        case "model_type" | "model_attributes_type":
+            first = next(iter(_keys_at(kind, problem["loc"])))
+            value = given if given.isidentifier() else "…"  # no address with a password in it
+            name = "-" if isinstance(key, int) else f"{key}:"
+            return f"is a section; write its keys, as in {name} {{{first}: {value}}}"
+        case "tuple_type":
+            return "is a list; begin each of its entries with a dash"
+        case kind_of if kind_of.startswith(("datetime", "timezone")):
+            return f"'{given}' is no moment; write a time with its zone: 2026-03-01T06:00:00Z"
+        case _:
+            return problem["msg"].removeprefix("Value error, ")
+
+
+def _meant(key: str, above: tuple[int | str, ...], kind: type[BaseModel]) -> str:
+    """Where a key belongs that is unknown at its place, or which one is meant."""
+    known = _keys_at(kind, above)
+    sections = {
+        name: _keys_at(kind, (name,))
+        for name, field in kind.model_fields.items()
+        if any(True for _ in _models_in(field.annotation))
+    }
+    homes = [name for name, keys in sections.items() if key in keys and (name,) != above]
+    if len(homes) == 1 and not get_close_matches(key, known, n=1):
+        return f"it belongs under {homes[0]}"
+    return closest(key, known)
 
 
 def _keys_at(kind: type[BaseModel], steps: tuple[int | str, ...]) -> list[str]:

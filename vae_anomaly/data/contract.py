@@ -110,7 +110,7 @@ def check_batch(
     contract : Contract
         What a row must have.
     asset : str
-        The rows' asset if the contract names no column for it: the file's stem.
+        The rows' asset if the contract names no column for it.
     decimal : {'.', ','}
         Decimal sign of numbers in texts; signs between thousands are refused.
     clock : FileClock, optional
@@ -214,8 +214,8 @@ def _keys(
     """Asset, time, label and mode of the rows."""
     n_rows = batch.num_rows
     reads = {"asset": Read("", pa.repeat(pa.scalar(asset, pa.string()), n_rows), {})}
-    if contract.asset is not None:
-        reads["asset"] = read_names(contract.asset, cells[contract.asset], missing="no_asset")
+    if (column := contract.asset_column) is not None:
+        reads["asset"] = read_names(column, cells[column], missing="no_asset")
     assets = reads["asset"].values
     if contract.long is not None:  # an export goes through its tags by time, or one after another
         tags = as_texts(cells[contract.long.tag])
@@ -252,7 +252,7 @@ def _place(column: str, contract: Contract) -> str:
         return "sensors" if column in contract.sensor_names else "context"
     if column in contract.carried:
         return "run_condition"
-    places = {contract.time.column: "time", contract.asset: "asset", contract.label: "label"}
+    places = {contract.time.column: "time", contract.asset_column: "asset", contract.label: "label"}
     if column in _quality_columns(contract):
         return "quality"
     return places.get(column, "mode")

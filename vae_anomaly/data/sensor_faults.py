@@ -28,24 +28,30 @@ MARGIN = 2
 #: A sensor that moved less often in training has not shown how long it may stand still.
 FEWEST_MOVES = 100
 
+#: Share of the readings that lie further out than what counts as seen, at either end.
+SELDOM = 0.001
+
 #: Longest wait, so that what is read back is bounded: no further than `smoothing: auto` looks.
 LONGEST_ROWS = 256
 
 
 @dataclass(frozen=True)
 class SensorLimits:
-    """After how many rows in succession a sensor is at fault; those not named never are.
+    """How a sensor is in normal rows of training; of those not named nothing is known.
 
     Attributes
     ----------
     stuck : mapping of str to int
-        Rows that read the same.
+        Rows in succession that read the same, from which on it is at fault.
     missing : mapping of str to int
-        Rows without a value.
+        Rows in succession without a value, from which on it is at fault.
+    seen : mapping of str to (float, float)
+        What all readings but one in a thousand lie above, and below.
     """
 
     stuck: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
+    seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def left_context(self) -> int:
@@ -66,7 +72,7 @@ class FaultyCells(NamedTuple):
 
 
 def sensor_limits(train: Matrix, sensors: Sequence[Sensor]) -> SensorLimits:
-    """Learn from the normal rows of training how long each sensor stands still, or says nothing.
+    """Learn from the normal rows of training what each sensor reads, and how long it stands still.
 
     Not watched for being stuck: binary and categorical sensors, which stand still by nature; those
     with fewer than 100 moves; and those that a fault of would show only after more than 256 rows.
@@ -83,11 +89,11 @@ def sensor_limits(train: Matrix, sensors: Sequence[Sensor]) -> SensorLimits:
     >>> values = np.repeat(np.arange(200.0), 2)[:, None]  # each reading comes twice
     >>> label = np.zeros(400, np.int64)
     >>> sensor_limits(Matrix(values, np.arange(400), label), [Sensor(name="flow")])
-    SensorLimits(stuck={'flow': 5}, missing={'flow': 1})
+    SensorLimits(stuck={'flow': 5}, missing={'flow': 1}, seen={'flow': (0.0, 199.0)})
     """
     normal = train.label <= 0
     run = cut(train.run, ~normal)
-    stuck, missing = {}, {}
+    stuck, missing, seen = {}, {}, {}
     for number, sensor in enumerate(sensors):
         values = train.values[:, number]
         same = _same_as_before(values) & (run > 0)
@@ -97,7 +103,11 @@ def sensor_limits(train: Matrix, sensors: Sequence[Sensor]) -> SensorLimits:
             stuck[sensor.name] = rows
         if (rows := _limit(_longest(np.isnan(values) & normal, run))) <= LONGEST_ROWS:
             missing[sensor.name] = rows
-    return SensorLimits(stuck, missing)
+        known = values[normal & ~np.isnan(values)]
+        if sensor.kind != "categorical" and len(known):
+            low, high = np.quantile(known, (SELDOM, 1 - SELDOM))
+            seen[sensor.name] = (float(low), float(high))
+    return SensorLimits(stuck, missing, seen)
 
 
 def faulty_cells(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["FOREVER", "Told", "disjoint"]
+__all__ = ["FOREVER", "Told", "confirmed", "disjoint"]
 
 #: End of what is not over yet.
 FOREVER = int(np.iinfo(np.int64).max)
@@ -33,6 +33,11 @@ class Told:
     label: int
     counts: bool = True
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether people confirmed a fault here."""
+        return self.counts and self.label > 0
+
 
 def disjoint(told: Sequence[Told]) -> tuple[Told, ...]:
     """Spans in the order of time, no two of them overlapping: the later one given holds.
@@ -56,3 +61,28 @@ def disjoint(told: Sequence[Told]) -> tuple[Told, ...]:
         for a, b in zip(begins, ends, strict=True)
         if owner[a] >= 0
     )
+
+
+def confirmed(told: Sequence[Told]) -> tuple[Told, ...]:
+    """Confirmed faults; those that touch are one, as two entries about one event are not two.
+
+    Parameters
+    ----------
+    told : sequence of Told
+        As `disjoint` gives them.
+
+    Examples
+    --------
+    >>> spans = Told(0, 3, 1), Told(3, 5, 2), Told(6, 9, 0), Told(9, 11, 1)
+    >>> [(fault.start, fault.end) for fault in confirmed(spans)]
+    [(0, 5), (9, 11)]
+    """
+    found: list[Told] = []
+    for span in told:
+        if not span.is_fault:
+            continue
+        if found and span.start <= found[-1].end:
+            found[-1] = replace(found[-1], end=span.end)
+        else:
+            found.append(span)
+    return tuple(found)

@@ -27,10 +27,12 @@ from vae_anomaly.errors import CalibrationError, InputError
 __all__ = [
     "CANDIDATES",
     "SOON_ROWS",
+    "SOON_SHARE",
     "AlarmForecast",
     "BudgetChoice",
     "CurvePoint",
     "History",
+    "refuse_too_short",
     "smallest_shift",
     "within_budget",
 ]
@@ -231,7 +233,7 @@ def within_budget(
     statistic is that of Vovk, Gammerman & Shafer (2005), ch. 2, with alarms in place of rows.
     """
     for name, assets in histories.items():
-        _refuse_too_short(name, assets, budget)
+        refuse_too_short(name, assets, budget)
     scorers = {name: _Scorer.of(assets) for name, assets in histories.items()}
     best = _under(rules[0], scorers, budget.per_second)
     for rule in rules[1:]:
@@ -249,7 +251,8 @@ def smallest_shift(histories: Sequence[History], threshold: float, rule: AlarmRu
     return _Scorer.of(histories).smallest_shift(threshold, rule)
 
 
-def _refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:
+def refuse_too_short(name: str, assets: Sequence[History], budget: Budget) -> None:
+    """Raise `CalibrationError` where the history of a scorer cannot promise so few alarms."""
     length_s = sum(asset.length_s for asset in assets)
     if length_s * budget.per_second >= 1:
         return

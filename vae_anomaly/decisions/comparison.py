@@ -49,6 +49,8 @@ class Comparison:
         Why it is worse, or not shown to be no worse; empty where it holds.
     is_share : bool
         A share, to be told in per cent.
+    n_faults : int
+        How many faults it is a share of; 0 for a share of anything else.
     """
 
     figure: str
@@ -57,6 +59,7 @@ class Comparison:
     difference: Interval = UNKNOWN
     reason: str = ""
     is_share: bool = True
+    n_faults: int = 0
 
     @property
     def holds(self) -> bool:
@@ -101,8 +104,10 @@ def faults_compared(
     >>> champion = np.arange(20) < 18
     >>> faults_compared(champion, champion, max_loss=0.1).difference
     Interval(value=0.0, low=0.0, high=0.0)
-    >>> faults_compared(np.arange(20) < 12, champion, max_loss=0.1).reason
-    'faults found: 12 of 20 against 18, which is 30.0% less (15.0% to 45.0%; 10.0% may be lost)'
+    >>> found = faults_compared(np.arange(20) < 12, champion, max_loss=0.1)
+    >>> print(found.reason)  # doctest: +NORMALIZE_WHITESPACE
+    faults found: 6 fewer than the champion, 12 of 20 against 18; of all such faults that is 30.0%
+    (between 15.0% and 45.0%), and at most 10.0% may be lost
     """
     check_share("confidence", confidence)
     ours, theirs = np.asarray(challenger, np.bool_), np.asarray(champion, np.bool_)
@@ -120,13 +125,29 @@ def faults_compared(
     difference = _interval((won - lost) / n, (drawn[:, 0] - drawn[:, 1]) / n, confidence)
     reason = ""
     if difference.low < -max_loss:
-        reason = (
-            f"{figure}: {ours.sum()} of {n} against {theirs.sum()}, which is "
-            f"{-difference.value:.1%} less ({-difference.high:.1%} to {-difference.low:.1%}; "
-            f"{max_loss:.1%} may be lost)"
-        )
+        counts = f"{ours.sum()} of {n} against {theirs.sum()}"
+        reason = f"{figure}: {_fewer(lost - won, counts, difference, max_loss)}"
     mine, other = (Share(int(found.sum()), n).interval(confidence) for found in (ours, theirs))
-    return Comparison(figure, mine, other, difference, reason)
+    return Comparison(figure, mine, other, difference, reason, n_faults=n)
+
+
+def _fewer(n_fewer: int, counts: str, difference: Interval, max_loss: float) -> str:
+    """Why too many faults are lost, or are not shown not to be."""
+    if -difference.value <= max_loss:
+        return (
+            f"not shown to lose at most {max_loss:.1%} of them, {counts}: {-difference.low:.1%} "
+            "fewer cannot be ruled out"
+        )
+    span = ""
+    if difference.low < difference.high:  # resamples of faults that all went one way say nothing
+        least = f"{-difference.high:.1%}"
+        if difference.high > 0:
+            least = f"{difference.high:.1%} more"
+        span = f" (between {least} and {-difference.low:.1%})"
+    return (
+        f"{n_fewer} fewer than the champion, {counts}; of all such faults that is "
+        f"{-difference.value:.1%}{span}, and at most {max_loss:.1%} may be lost"
+    )
 
 
 def alarms_compared(
@@ -172,8 +193,10 @@ def alarms_compared(
     >>> champion, days = np.tile([0, 1], 10), np.ones(20)
     >>> alarms_compared(champion, champion, days, max_ratio=1.5).holds
     True
-    >>> print(alarms_compared(2 * champion, champion, days, max_ratio=1.5).reason)
-    alarms per asset and week: 7 against 3.5 (2 times as many; 1.5 times may be)
+    >>> twice = alarms_compared(2 * champion, champion, days, max_ratio=1.5)
+    >>> print(twice.reason)  # doctest: +NORMALIZE_WHITESPACE
+    alarms per asset and week: 7 against the champion's 3.5 on the same days, which is 2 times as
+    many; at most 1.5 times may be
     """
     check_share("confidence", confidence)
     ours, theirs = np.asarray(challenger, np.int64), np.asarray(champion, np.int64)
@@ -194,12 +217,23 @@ def alarms_compared(
     few_more = ours.sum() <= theirs.sum() + 1
     reason = ""
     if not (within or few_more or np.quantile(excess, interval_ends(confidence)[1]) <= 0):
-        times = f"{mine.value / other.value:.2g} times as many; " if other.value else ""
-        reason = (
-            f"{figure}: {mine.value:.2g} against {other.value:.2g} "
-            f"({times}{max_ratio:g} times may be)"
-        )
+        reason = f"{figure}: {_more(mine.value, other.value, max_ratio)}"
+        if budget_per_week is not None:
+            reason += (
+                f"; {mine.high:.2g} cannot be ruled out, and the budget is {budget_per_week:.2g}"
+            )
     return Comparison(figure, mine, other, difference, reason, is_share=False)
+
+
+def _more(mine: float, other: float, max_ratio: float) -> str:
+    """Why there are too many alarms, or are not shown not to be."""
+    said = f"{mine:.2g} against the champion's {other:.2g} on the same days"
+    if not other:
+        return f"{said}; at most {max_ratio:g} times as many may be, or one alarm more in all"
+    said += f", which is {mine / other:.2g} times as many"
+    if mine > max_ratio * other:
+        return f"{said}; at most {max_ratio:g} times may be"
+    return f"{said}; that it is at most {max_ratio:g} times is not shown"
 
 
 def _resampled(*values: ArrayLike, seed: int) -> tuple[FloatArray, ...]:

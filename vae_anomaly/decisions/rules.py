@@ -85,6 +85,8 @@ class Rule:
         Whether it is an order statistic of the normal scores, at the false alarm rate.
     correct : callable, optional
         Moves the threshold by the rows with labels.
+    refuse : callable
+        Raises `CalibrationError` where so many normal rows cannot support the target.
     """
 
     choose: Callable[[Roc, Target], FloatArray]
@@ -92,6 +94,23 @@ class Rule:
     needs_labels: bool = False
     of_normal_rows: bool = False
     correct: Callable[[float, Roc, float], float] | None = None
+    refuse: Callable[[int, Target], None] = lambda n_normal, target: None
+
+
+def too_few_for_rate(n_normal: int, target: Target) -> None:
+    """Refuse an order statistic of fewer normal rows than its rate needs."""
+    refuse_too_few_normal(n_normal, target.false_alarm_rate)
+
+
+def too_few_for_tail(n_normal: int, target: Target) -> None:
+    """Refuse a tail of fewer normal rows than its rate needs."""
+    rate = target.false_alarm_rate
+    needed = tail_rows_needed(rate)
+    if n_normal < needed:
+        raise CalibrationError(
+            f"rule 'peaks_over_threshold' at false_alarm_rate={rate:g} needs at least {needed} "
+            f"normal rows, and there are {n_normal}. Give the part 'calibrate' more rows."
+        )
 
 
 # ----------------------------------------------------------------------------------- with labels
@@ -117,7 +136,6 @@ def f_beta(roc: Roc, target: Target) -> FloatArray:
 
 def within_false_alarm_rate(roc: Roc, target: Target) -> FloatArray:
     """Lowest threshold whose share of these normal rows above it is within the rate."""
-    refuse_too_few_normal(roc.n_normal, target.false_alarm_rate)
     return lowest_within(roc, math.floor(as_written(target.false_alarm_rate) * roc.n_normal))
 
 
@@ -190,7 +208,6 @@ def conformal(roc: Roc, target: Target) -> FloatArray:
     The promise holds on average over calibration samples, for any score and any number of rows,
     if fresh normal rows and these are exchangeable (Vovk, Gammerman & Shafer 2005, ch. 2).
     """
-    refuse_too_few_normal(roc.n_normal, target.false_alarm_rate)
     return lowest_within(roc, promised_rank(roc.n_normal, target.false_alarm_rate) - 1)
 
 
@@ -219,7 +236,7 @@ RULES: dict[str, Rule] = {
     "f_beta": Rule(choose=f_beta, asks=("beta",), needs_labels=True),
     "false_alarm_rate": Rule(
         choose=within_false_alarm_rate, asks=("false_alarm_rate",),
-        needs_labels=True, of_normal_rows=True,
+        needs_labels=True, of_normal_rows=True, refuse=too_few_for_rate,
     ),
     "precision": Rule(choose=at_precision, asks=("precision", "prevalence"), needs_labels=True),
     "detection_rate": Rule(
@@ -229,11 +246,17 @@ RULES: dict[str, Rule] = {
         choose=least_cost, asks=("false_alarm_cost", "missed_cost", "prevalence"),
         needs_labels=True,
     ),
-    "conformal": Rule(choose=conformal, asks=("false_alarm_rate",), of_normal_rows=True),
-    "corrected": Rule(
-        choose=conformal, asks=("false_alarm_rate",), of_normal_rows=True, correct=corrected
+    "conformal": Rule(
+        choose=conformal, asks=("false_alarm_rate",), of_normal_rows=True,
+        refuse=too_few_for_rate,
     ),
-    "peaks_over_threshold": Rule(choose=peaks_over_threshold, asks=("false_alarm_rate",)),
+    "corrected": Rule(
+        choose=conformal, asks=("false_alarm_rate",), of_normal_rows=True, correct=corrected,
+        refuse=too_few_for_rate,
+    ),
+    "peaks_over_threshold": Rule(
+        choose=peaks_over_threshold, asks=("false_alarm_rate",), refuse=too_few_for_tail
+    ),
     "fixed": Rule(choose=fixed, asks=("value",)),
 }  # fmt: skip
 
@@ -287,14 +310,7 @@ def _whole(*weights: Fraction) -> tuple[float, ...]:
 
 
 def _beyond(roc: Roc, target: Target) -> float:
-    rate = target.false_alarm_rate
-    needed = tail_rows_needed(rate)
-    if roc.n_normal < needed:
-        raise CalibrationError(
-            f"rule 'peaks_over_threshold' at false_alarm_rate={rate:g} needs at least {needed} "
-            f"normal rows, and there are {roc.n_normal}. Give the part 'calibrate' more rows."
-        )
-    tail = tail_of(roc)
+    rate, tail = target.false_alarm_rate, tail_of(roc)
     if as_written(rate) * tail.n_rows < tail.n_excesses:
         return tail.quantile(rate)
     return float(lowest_within(roc, promised_rank(roc.n_normal, rate) - 1))

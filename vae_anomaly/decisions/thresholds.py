@@ -298,13 +298,50 @@ def _automatic(counts: _Counts, false_alarm_rate: float) -> str:
     return "false_alarm_rate"
 
 
+def refuse_too_few(labels: ArrayLike, *, rule: str = "auto", target: Target = ONE_PERCENT) -> None:
+    """Raise what `calibrate` would for so many rows of these labels, whatever their scores.
+
+    Parameters
+    ----------
+    labels, rule, target
+        As of `calibrate`.
+
+    Raises
+    ------
+    CalibrationError
+        The normal rows are too few for the rule, or a class is missing.
+    ConfigError
+        The rule is not known, or does not ask for what is given.
+
+    Examples
+    --------
+    >>> refuse_too_few(np.zeros(99))
+    >>> refuse_too_few(np.zeros(98))
+    Traceback (most recent call last):
+    ...
+    vae_anomaly.errors.CalibrationError: false_alarm_rate=0.01 needs at least 99 normal rows to \
+calibrate on, and there are 98. Give the part 'calibrate' more rows, or ask for \
+false_alarm_rate=0.0102 or more.
+    """
+    counts = _Counts.of(np.asarray(labels))
+    found = RULES[_resolved(_Terms(rule, target, 0.95, 100, 0), counts).rule]
+    n_unlabelled = 0 if found.needs_labels else counts.n_unknown
+    _refuse(found, counts.n_normal + n_unlabelled, target)
+
+
+def _refuse(rule: Rule, n_normal: int, target: Target) -> None:
+    """Raise where so many normal rows do not support a rule; only `fixed` needs none."""
+    if not n_normal and rule.asks != ("value",):
+        refuse_too_few_normal(0, target.false_alarm_rate)
+    rule.refuse(n_normal, target)
+
+
 # -------------------------------------------------------------------------------------- choosing
 
 
 def _calibrated(evidence: _Evidence, terms: _Terms) -> Calibrated:
     roc, rule, target = evidence.roc, RULES[terms.rule], terms.target
-    if not roc.n_normal and rule.asks != ("value",):
-        refuse_too_few_normal(0, target.false_alarm_rate)
+    _refuse(rule, roc.n_normal, target)
     at_first = _finite(float(rule.choose(roc, target)), roc, terms.rule)
     value = at_first
     if rule.correct is not None:

@@ -17,7 +17,7 @@ from vae_anomaly.config import AlarmRule, Gate, PlantConfig
 from vae_anomaly.data.exclusions import Excluded, read_exclusions
 from vae_anomaly.data.lake import VERDICTS, Lake, rows
 from vae_anomaly.data.times import microseconds
-from vae_anomaly.data.told import Told
+from vae_anomaly.data.told import Told, confirmed
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.decisions.alarms import Evidence, episodes
 from vae_anomaly.decisions.comparison import WEEK, Comparison, alarms_compared, faults_compared
@@ -125,7 +125,7 @@ def _sides(
     if not len(both):
         return ()
     nobody_knows = _inside(both, [*maintenance, *(t for t in told if not t.counts)])
-    faults = [t for t in told if t.counts and t.label > 0 and _inside(both, [t]).any()]
+    faults = [fault for fault in confirmed(told) if _inside(both, [fault]).any()]
     faulty = _inside(both, faults)
     timed = timeline(["asset"] * len(both), (both - both[0]) / 1e6, max_gap_s=max_gap_s)
     sides = []

@@ -17,7 +17,7 @@ from vae_anomaly.steps.judged import Judged
 from vae_anomaly.steps.limits import Limit, blocks_of, levels_of
 from vae_anomaly.streaming import levelled
 
-__all__ = ["BUDGET", "BudgetLimits", "limits_of_budget"]
+__all__ = ["BUDGET", "BudgetLimits", "histories", "limits_of_budget"]
 
 #: What a threshold says of its rule, where a budget of alarms chose it.
 BUDGET = "budget"
@@ -70,7 +70,7 @@ def limits_of_budget(
         level[name] = levelled(scores[name], rows.table, levels[name])
     rule = plant.alarms.rule
     choice = within_budget(
-        {name: _histories(plant, rows, level[name]) for name, rows in parts.items()},
+        {name: histories(plant, rows, level[name]) for name, rows in parts.items()},
         plant.calibration.budget,
         rules=CANDIDATES if rule is None else [rule],
     )
@@ -82,7 +82,7 @@ def limits_of_budget(
     return BudgetLimits(of, choice)
 
 
-def _histories(plant: PlantConfig, rows: Judged, score: np.ndarray) -> list[History]:
+def histories(plant: PlantConfig, rows: Judged, score: np.ndarray) -> list[History]:
     """The rows of each asset; what is labelled an anomaly, or looks back on one, is not normal.
 
     A row without a value says nothing, as in service; where the machine is off, the replay is cut.

@@ -21,6 +21,7 @@ from vae_anomaly.package import Calibration, ModelPackage, Unit
 from vae_anomaly.steps.budget import limits_of_budget
 from vae_anomaly.steps.judged import Judged, calibration_rows, of_part
 from vae_anomaly.steps.limits import Limit, limit_of
+from vae_anomaly.steps.support import refuse_missing
 from vae_anomaly.steps.train import read_current
 from vae_anomaly.streaming import EVERY_ASSET, score_rows
 
@@ -72,12 +73,7 @@ def calibrate(plant: PlantConfig, folder: Path) -> CalibrateReport:
     readings = lake.open(READINGS, version=trained.readings_version)
     parts = calibration_rows(readings, trained.intervals, draft)
     trained_on = _trained_on(plant, readings, trained.intervals)
-    for name in draft.units:
-        if name not in parts:
-            of = "" if name == EVERY_ASSET else f" of asset '{name}'"
-            raise CalibrationError(
-                f"part 'calibrate'{of} has no rows; change parts in plant.yml, or ingest more"
-            )
+    refuse_missing(draft.units, parts)
     if plant.calibration.budget is None:
         units = {
             name: _calibrated(plant, name, unit, parts[name], trained_on)

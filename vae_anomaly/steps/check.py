@@ -14,9 +14,12 @@ from vae_anomaly.data.ahead import is_ahead, refused_ahead
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.landing import CHUNK_ROWS
-from vae_anomaly.data.sources import asset_stem, list_files, read_batches
+from vae_anomaly.data.sources import SourceFile, asset_of_file, list_files, read_batches
 from vae_anomaly.data.sources.databases import asset_of, place_of, read_table
+from vae_anomaly.decisions.rules import checked_rule
 from vae_anomaly.errors import ContractError, SourceError
+from vae_anomaly.steps.enough import NormalRows, enough_for
+from vae_anomaly.steps.target import target_of
 from vae_anomaly.table import Table
 
 __all__ = ["MOST_KEYS", "CheckReport", "FileCheck", "Refused", "check", "check_table"]
@@ -76,10 +79,14 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All files; `is_complete` is False where there were more rows than keys can be remembered."""
+    """All files, and what their rows are `enough` for, in sentences.
+
+    `is_complete` is False where there were more rows than keys can be remembered.
+    """
 
     files: tuple[FileCheck, ...]
     is_complete: bool
+    enough: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -105,23 +112,43 @@ def check(
 
     Raises
     ------
+    ConfigError
+        The rule of the threshold is not known, or not asked for what is set.
     SourceError
         Nothing lies where the source points.
     """
+    checked_rule(plant.calibration.rule, target_of(plant))
     seen, latest = _Seen(), plant.source.latest(now or datetime.now(UTC))
     if plant.source.database is not None:
         table = plant.source.database
         batches = read_table(table, plant.contract, batch_rows=CHUNK_ROWS)
-        report = _check(batches, place_of(table), asset_of(table), plant, seen, latest)
+        asset = asset_of(table, plant.contract)
+        report = _check(batches, place_of(table), asset, plant, seen, latest)
         on_file(report, 1)
-        return CheckReport((report,), seen.n_keys < MOST_KEYS)
+        return _reported(plant, [report], seen)
     files = [f for f in list_files(plant.source) if not plant.keeps(f.path)]
     reports: list[FileCheck] = []
     for file in files:
-        batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
-        reports.append(_check(batches, file.path, asset_stem(file.path), plant, seen, latest))
+        reports.append(_check_file(file, plant, seen, latest))
         on_file(reports[-1], len(files))
-    return CheckReport(tuple(reports), seen.n_keys < MOST_KEYS)
+    return _reported(plant, reports, seen)
+
+
+def _reported(plant: PlantConfig, files: list[FileCheck], seen: _Seen) -> CheckReport:
+    n_accepted = sum(file.n_accepted for file in files)
+    n_again = sum(file.n_repeated + file.n_conflicting for file in files)
+    share = 1 - n_again / max(n_accepted, 1)
+    enough = enough_for(plant, seen.normal, share=share)
+    return CheckReport(tuple(files), seen.n_keys < MOST_KEYS, enough)
+
+
+def _check_file(file: SourceFile, plant: PlantConfig, seen: _Seen, latest: int) -> FileCheck:
+    try:
+        asset = asset_of_file(file.path, plant.contract)
+    except ContractError as error:
+        return FileCheck(file.path, error=str(error))
+    batches = read_batches(file, plant.source, batch_rows=CHUNK_ROWS)
+    return _check(batches, file.path, asset, plant, seen, latest)
 
 
 def _check(
@@ -150,6 +177,8 @@ def _check(
             _count(refused, checked.rejected)
             _count(refused, refused_ahead(checked.accepted.filter(pa.array(ahead)), latest))
             again = seen.take_in(accepted)
+            if not plant.contract.is_shaped:
+                seen.normal.take_in(accepted)
             n_repeated += again.n_repeated
             n_conflicting += again.n_conflicting
     except (SourceError, ContractError) as failure:
@@ -190,7 +219,7 @@ def check_table(report: CheckReport) -> Table:
     )
     columns = ("file", "read", "keep the contract", "refused", "repeated", "conflicting")
     notes = [f"{f.error}".replace(f.path, f.path.rpartition("/")[2]) for f in files if f.error]
-    notes += _examples(files)
+    notes += [*_examples(files), *report.enough]
     if not report.is_complete:
         notes.append(f"rows are held against the first {MOST_KEYS:,} rows for repetitions")
     return Table("Check", summary, columns, rows, tuple(notes), ("file",))
@@ -224,6 +253,7 @@ class _Seen:
     n_keys: int = 0
     numbers: dict[str, int] = field(default_factory=dict)
     runs: list[np.ndarray] = field(default_factory=list)  # each (2, n): keys, hashes of values
+    normal: NormalRows = field(default_factory=NormalRows)
 
     def take_in(self, accepted: pa.Table) -> _Again:
         """Hold rows against those before them, and remember them."""

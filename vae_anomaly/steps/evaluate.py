@@ -30,6 +30,9 @@ __all__ = ["Evaluation", "evaluate", "figures_of"]
 
 logger = logging.getLogger(__name__)
 
+#: How a baseline takes the model's place.
+TRAINS = "`model: {baseline: NAME}` trains one"
+
 #: A scorer's name → its scores of the rows of one part.
 Scored = Mapping[str, np.ndarray]
 
@@ -50,30 +53,29 @@ class Evaluation:
     rows: TestRows
 
     def in_words(self) -> tuple[str, ...]:
-        """Which baselines are as good as the model here, or better; nothing without labels."""
+        """Which baselines are better here than the model, or as good; nothing without labels."""
         ours = self.model.auroc
         rivals = [f for f in self.baselines if f.lead is not None and f.lead.known]
         if ours is None or not rivals:
             return ()
-        name, said = self.model.method, []
+        name = f"{self.model.method} (AUROC {ours.value:.3f})"
+        ahead, alike, said = [], [], []
         for rival in rivals:
             assert rival.auroc is not None and rival.lead is not None  # noqa: PT018
-            areas = f"AUROC {rival.auroc.value:.3f} against {ours.value:.3f}"
-            how_far = f"{-rival.lead.high:.3f} to {-rival.lead.low:.3f}"
+            area = f"{rival.method} {rival.auroc.value:.3f}"
+            low, high = -rival.lead.high, -rival.lead.low  # by how far it is above the model
             if rival.method == CHANCE:
-                if rival.lead.low <= 0:
-                    said.append(f"these rows cannot tell {name} from a random score: {areas}")
-            elif rival.lead.high < 0:
-                said.append(
-                    f"the baseline {rival.method} is better here than {name}: {areas}, ahead by "
-                    f"{how_far}; model: {{baseline: {rival.method}}} trains it"
-                )
-            elif rival.lead.low <= 0:
-                said.append(
-                    f"the baseline {rival.method} is as good here as {name}: {areas}, which these "
-                    f"rows cannot tell apart ({how_far}); model: {{baseline: {rival.method}}} "
-                    "trains it"
-                )
+                if high >= 0:
+                    said.append(f"these rows cannot tell {name} from a random score: {area}")
+            elif low > 0:
+                ahead.append(f"{area} (ahead by {low:.3f} to {high:.3f})")
+            elif high >= 0:
+                alike.append(f"{area} ({-low:.3f} behind to {high:.3f} ahead)")
+        if ahead:
+            said.append(f"better here than {name}: {', '.join(ahead)}; {TRAINS}")
+        if alike:
+            cannot = "these rows cannot tell them apart"
+            said.append(f"as good here as {name}, as {cannot}: {', '.join(alike)}; {TRAINS}")
         return tuple(said) or (f"no baseline is as good here as {name}",)
 
 

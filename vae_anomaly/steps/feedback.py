@@ -7,6 +7,7 @@ false alarm     the rows are normal, whatever label they came with; where the pl
                 would take a handful of false alarms for a fair sample of normal rows
 maintenance,    the rows belong to no part
 unknown
+failure         its moment belongs to no part, unless it lies in a fault, which it is of then
 nothing yet     rows of an alarm that is active or latched are neither trained nor calibrated on; in
                 the part `test` they stay, or its false alarms would be left out of their own count
 ==============  =============================================================================
@@ -28,6 +29,7 @@ from vae_anomaly.data.parts import UNKNOWN, Interval
 from vae_anomaly.data.told import FOREVER, Told, disjoint
 from vae_anomaly.decisions.alarms import ACTIVE, LATCHED
 from vae_anomaly.steps.said import (
+    FAILURE,
     FALSE_ALARM,
     FAULT,
     Alarm,
@@ -93,22 +95,36 @@ def read_feedback(lake: Lake, *, numbered: bool) -> Feedback:
     entries = read_said(lake)
     classes = fault_classes(entries, numbered=numbered)
     said: dict[str, list[Told]] = {}
+    failures: dict[str, list[Told]] = {}
     for entry in holding(entries):
         told = _told(entry, alarms, classes, NORMAL if numbered else UNKNOWN)
-        said.setdefault(entry.asset, []).append(told)
+        kind = failures if entry.verdict == FAILURE else said
+        kind.setdefault(entry.asset, []).append(told)
     answered = {entry.alarm_id for entry in entries}
     below: dict[str, list[Told]] = {}
     for alarm in alarms.values():
         if alarm.state in (ACTIVE, LATCHED) and alarm.alarm_id not in answered:
             end = FOREVER if alarm.state == ACTIVE else alarm.end + 1
             below.setdefault(alarm.asset, []).append(Told(alarm.start, end, UNNAMED, counts=False))
-    return Feedback(
-        {asset: disjoint(spans) for asset, spans in said.items()},
-        {
-            asset: disjoint([*below.get(asset, ()), *said.get(asset, ())])
-            for asset in {*said, *below}
-        },
-    )
+    laid = {
+        asset: _with_failures(said.get(asset, ()), failures.get(asset, ()))
+        for asset in {*said, *failures}
+    }
+    with_open = {
+        asset: disjoint([*below.get(asset, ()), *laid.get(asset, ())]) for asset in {*laid, *below}
+    }
+    return Feedback(laid, with_open)
+
+
+def _with_failures(told: Sequence[Told], failures: Sequence[Told]) -> tuple[Told, ...]:
+    """Spans with the moments of failures laid over them, but for those within a fault.
+
+    A machine that fails in the course of a fault does not make two faults of it.
+    """
+    spans = disjoint(told)
+    faults = [span for span in spans if span.is_fault]
+    alone = [f for f in failures if not any(s.start <= f.start < s.end for s in faults)]
+    return disjoint([*spans, *alone])
 
 
 def fault_classes(said: Iterable[Said], *, numbered: bool) -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -110,28 +110,42 @@ def on_test_part(
         )
     delays = [np.array(figures.events.delays_s) for figures in (ours, theirs)]
     if len(delays[0]) and len(delays[0]) == len(delays[1]):
-        found.append(
-            faults_compared(
-                *(np.isfinite(own) for own in delays), max_loss=gate.max_fault_loss,
-                confidence=gate.confidence,
-            )
+        each = faults_compared(
+            *(np.isfinite(own) for own in delays), max_loss=gate.max_fault_loss,
+            confidence=gate.confidence,
         )  # fmt: skip
+        found.append(_told_why(each, ours.events.n_standing))
     return tuple(found)
+
+
+def _told_why(faults: Comparison, n_standing: int) -> Comparison:
+    """The comparison, with what may look like a fault that was found."""
+    if faults.holds or not n_standing:
+        return faults
+    why = f"{n_standing} of those missed began under an alarm that stood already, which finds none"
+    return replace(faults, reason=f"{faults.reason}; {why}")
 
 
 def rows_over(gate: Gate, mine: Interval, other: Interval, *, where: str = "") -> Comparison:
     """Normal rows over the threshold, beside few alarms: one that always stands is but one."""
     figure = f"rows over the threshold{where}"
-    allowed = max(gate.max_false_alarm_rate, other.value * gate.max_false_alarm_ratio)
+    of_champion = other.value * gate.max_false_alarm_ratio
     reason = ""
-    if mine.value > allowed:
-        reason = f"{figure}: {mine.value:.2%} against {other.value:.2%}, and {allowed:.2%} may be"
+    if mine.value > max(gate.max_false_alarm_rate, of_champion):
+        limit = f"max_false_alarm_rate {gate.max_false_alarm_rate:.2%}"
+        if of_champion > gate.max_false_alarm_rate:
+            limit = f"{of_champion:.2%}, {gate.max_false_alarm_ratio:g} times as many,"
+        reason = (
+            f"{figure}: too many, {mine.value:.2%} of those outside of faults against the "
+            f"champion's {other.value:.2%}; at most {limit} may be"
+        )
     return Comparison(figure, mine, other, reason=reason)
 
 
 def _row_rate(gate: Gate, ours: Figures, theirs: Figures) -> Comparison:
     mine, other = (f.operating_point.false_alarm_rate for f in (ours, theirs))
     n_normal = ours.operating_point.n_normal
+    figure = "false alarm rate" if ours.events.normal_days > 0 else "flagged rows"
     reasons = []
     if mine.value > gate.max_false_alarm_rate:
         reasons.append(f"above max_false_alarm_rate {gate.max_false_alarm_rate:.2%}")
@@ -140,8 +154,8 @@ def _row_rate(gate: Gate, ours: Figures, theirs: Figures) -> Comparison:
         reasons.append(
             f"more than {gate.max_false_alarm_ratio:g} times the champion's {other.value:.2%}"
         )
-    said = f"false alarm rate {mine.value:.2%} is {' and '.join(reasons)}" if reasons else ""
-    return Comparison("false alarm rate", mine, other, reason=said)
+    said = f"{figure}: too many, {mine.value:.2%} is {' and '.join(reasons)}" if reasons else ""
+    return Comparison(figure, mine, other, reason=said)
 
 
 def _alarm_rate(gate: Gate, ours: Figures, theirs: Figures, budget: Budget) -> Comparison:
@@ -150,13 +164,16 @@ def _alarm_rate(gate: Gate, ours: Figures, theirs: Figures, budget: Budget) -> C
     name = "false_alarms_per_day" if labelled else "alarms_per_day"
     mine, other = (_per_week(getattr(figures.events, name)) for figures in (ours, theirs))
     figure = ("false " if labelled else "") + "alarms per asset and week"
-    allowed = budget.per_second * DAY_S * WEEK
+    allowed, of_champion = budget.per_second * DAY_S * WEEK, other.high * gate.max_false_alarm_ratio
     reason = ""
-    if mine.known and mine.high > max(allowed, other.high * gate.max_false_alarm_ratio):
+    if mine.known and mine.high > max(allowed, of_champion):
+        which = f"the budget of {allowed:.2g}"
+        if of_champion > allowed:
+            which = f"{of_champion:.2g}, {gate.max_false_alarm_ratio:g} times the champion's"
         reason = (
-            f"{figure} {mine.value:.2g} may be {mine.high:.2g}: above the budget of {allowed:.2g}, "
-            f"and more than {gate.max_false_alarm_ratio:g} times what the champion's "
-            f"{other.value:.2g} may be"
+            f"{figure}: too many cannot be ruled out, {mine.value:.2g} (between {mine.low:.2g} and "
+            f"{mine.high:.2g}) against the champion's {other.value:.2g} (between {other.low:.2g} "
+            f"and {other.high:.2g}); the upper end may be {which}"
         )
     return Comparison(figure, mine, other, reason=reason, is_share=False)
 
@@ -167,7 +184,12 @@ def _level(
     lost = other.value - mine.value
     reason = ""
     if lost > margin:
-        reason = f"{figure} {form.format(mine.value)} is {form.format(lost)} below the champion's"
+        unit = " percentage points" if is_share else ""
+        below, most = (form.format(size).replace("%", "") for size in (lost, margin))
+        reason = (
+            f"{figure}: {form.format(mine.value)} is {below}{unit} below the champion's "
+            f"{form.format(other.value)}; at most {most} may be lost"
+        )
     return Comparison(figure, mine, other, reason=reason, is_share=is_share)
 
 
@@ -185,7 +207,7 @@ def _plain(value: object) -> JsonValue:
         return {str(name): _plain(own) for name, own in value.items()}
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    assert isinstance(value, str | bool)
+    assert isinstance(value, str | bool | int)
     return value
 
 

@@ -29,7 +29,7 @@ from vae_anomaly.data.layout import refuse_other_layout, shape
 from vae_anomaly.data.quality import CellCounts
 from vae_anomaly.data.sources import (
     SourceFile,
-    asset_stem,
+    asset_of_file,
     content_digest,
     list_files,
     read_batches,
@@ -147,7 +147,7 @@ def _pull(
     batches = read_table(
         database, plant.contract, lower=lower, batch_rows=_batch_rows(plant), seen=seen
     )
-    asset = asset_of(database)
+    asset = asset_of(database, plant.contract)
     report = _land(lake, plant, batches, place, asset, content_id, limit, comes_again=True)
     if not report.counts.complete:
         raise LakeError(f"{place}: the counts do not add up to the rows read: {report.counts}")
@@ -177,20 +177,23 @@ def _with_ahead(report: FileReport, n_ahead: int) -> FileReport:
 def _ingest_file(
     lake: Lake, plant: PlantConfig, file: SourceFile, known: Known, limit: Limit
 ) -> FileReport:
-    stem = asset_stem(file.path)
     try:
         digest = content_digest(file, plant.source)
     except SourceError as error:  # nothing is known of its content, so it is tried again next time
         logger.warning("file quarantined: %s", error)
         return FileReport(file.path, "quarantined", reason=str(error))
-    own_stem = stem if plant.contract.asset is None else ""
+    asset, unnamed = _asset_of(file, plant)
     reading = reading_of(file, plant.source)
-    content_id = settings_digest(digest, known.digest, own_stem, reading)[:32]
+    content_id = settings_digest(digest, known.digest, unnamed or asset, reading)[:32]
     known.contents[file.path] = content_id
     if content_id in known.done:
         report = FileReport(file.path, "repeated", reason=f"same as {known.done[content_id]}")
+    elif unnamed:
+        logger.warning("file quarantined: %s", unnamed)
+        report = FileReport(file.path, "quarantined", reason=unnamed)
     else:
-        report = _land_file(lake, plant, file, content_id, limit)
+        batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
+        report = _land(lake, plant, batches, file.path, asset, content_id, limit)
     if not report.counts.complete:
         raise LakeError(f"{file.path}: the counts do not add up to the rows read: {report.counts}")
     if not report.is_passing:
@@ -201,15 +204,16 @@ def _ingest_file(
     return report
 
 
+def _asset_of(file: SourceFile, plant: PlantConfig) -> tuple[str, str]:
+    """The asset that a file's name gives its rows, and why it gives none where it should."""
+    try:
+        return asset_of_file(file.path, plant.contract), ""
+    except ContractError as error:
+        return "", str(error)
+
+
 def _batch_rows(plant: PlantConfig) -> int:
     return CHUNK_ROWS if plant.contract.long is None else LONG_CHUNK_ROWS
-
-
-def _land_file(
-    lake: Lake, plant: PlantConfig, file: SourceFile, content_id: str, limit: Limit
-) -> FileReport:
-    batches = read_batches(file, plant.source, batch_rows=_batch_rows(plant))
-    return _land(lake, plant, batches, file.path, asset_stem(file.path), content_id, limit)
 
 
 def _land(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_anomaly.config import PlantConfig, Source, read_plant
+from vae_anomaly.config import Contract, PlantConfig, Source, read_plant
 from vae_anomaly.data.infer.findings import Findings, find
 from vae_anomaly.data.infer.plant_file import plant_text
 from vae_anomaly.data.infer.sample import take_sample
@@ -76,13 +77,13 @@ def init(
         The plant file is there already.
     """
     out = Path(os.path.abspath(out))
+    path, files = _located(given)
     if out.exists() and not (force or dry_run):
         raise ConfigError(f"{out} is there already; give another --out, or --force to replace it")
     if not out.parent.is_dir():
         raise ConfigError(f"the folder {out.parent} does not exist; make it, or give another --out")
-    path, files = _located(given)
-    found = find(take_sample(files, _as_source(path, files)))
     name = name or _name(path, files)
+    found = find(take_sample(files, _as_source(path, files)), name=name)
     shown = path if "://" in path else os.path.relpath(path, out.parent)
     text = plant_text(found, name=name, path=Path(shown).as_posix(), title=_title(found))
     plant = _read_back(text, out)
@@ -107,7 +108,7 @@ def init_table(report: InitReport) -> Table:
         ("rows", f"{found.sample.n_rows:,} in {_counted(len(found.sample.files), 'file')}"),
         ("time", f"{time.column or 'number of the row'} ({how})"),
         ("period", f"{pace.period_s:g} s" + ("" if pace.is_steady else ", irregular")),
-        ("asset", f"{contract.asset or 'file'} ({_counted(found.n_assets, 'asset')})"),
+        ("asset", f"{_asset(contract)} ({_counted(found.n_assets, 'asset')})"),
         ("sensors", f"{len(contract.sensors):,}"),
         ("context", ", ".join(contract.context_names) or "none"),
         ("label", contract.label or "none"),
@@ -120,6 +121,16 @@ def init_table(report: InitReport) -> Table:
     return Table("Init", summary, ("", ""), tuple(rows), notes)
 
 
+def _asset(contract: Contract) -> str:
+    """What tells assets apart, in a word."""
+    if contract.asset is None:
+        return "file"
+    asset = contract.asset
+    return (
+        asset.column or asset.name or ("folder" if "/" in asset.from_file else "name of the file")
+    )
+
+
 def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
@@ -128,6 +139,11 @@ def _located(given: Sequence[str]) -> tuple[str, tuple[SourceFile, ...]]:
     """One path that stands for all that was given, and its files."""
     if len(given) == 1:
         path = given[0] if "://" in given[0] else os.path.abspath(given[0])
+        if "://" not in path and not (os.path.exists(path) or glob.glob(path, recursive=True)):
+            raise SourceError(
+                f"there is no {given[0]}; give the files of your own data: one, several, their "
+                "folder, a glob or a URL"
+            )
         source = Source(path=path)
         return path, list_files(source)
     paths = sorted({os.path.abspath(path) for path in given})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "Judged",
     "alone",
     "calibration_rows",
+    "calibration_rows_ahead",
     "joined",
     "of_part",
     "of_units",
@@ -116,25 +117,25 @@ def of_units(
     Rows of assets that it has no scorer for are left out, as are rows without a value.
     """
     per_asset = of_part(readings, intervals, part, package.contract)
-    if EVERY_ASSET in package.units:
-        tables = pa.concat_tables([found.table for found in per_asset.values()] or [pa.table({})])
-        pieces = list(per_asset.values())
-        per_unit = (
-            {
-                EVERY_ASSET: Judged(
-                    joined([piece.matrix for piece in pieces]),
-                    np.concatenate([piece.judged for piece in pieces]),
-                    tables,
-                )
-            }
-            if pieces
-            else {}
-        )
-    else:
-        per_unit = {name: found for name, found in per_asset.items() if name in package.units}
     return {
         name: _served(found, package.units[name], package.contract)
-        for name, found in per_unit.items()
+        for name, found in _by_unit(per_asset, package.units).items()
+    }
+
+
+def _by_unit(per_asset: Mapping[str, Judged], units: Collection[str]) -> dict[str, Judged]:
+    """Rows scorer by scorer: those of all assets, or of each that has one."""
+    if EVERY_ASSET not in units:
+        return {name: found for name, found in per_asset.items() if name in units}
+    if not per_asset:
+        return {}
+    pieces = list(per_asset.values())
+    return {
+        EVERY_ASSET: Judged(
+            joined([piece.matrix for piece in pieces]),
+            np.concatenate([piece.judged for piece in pieces]),
+            pa.concat_tables([piece.table for piece in pieces]),
+        )
     }
 
 
@@ -149,6 +150,36 @@ def calibration_rows(
     return {
         name: _clear(rows, package.units[name].scorer.left_context) for name, rows in found.items()
     }
+
+
+def calibration_rows_ahead(
+    plant: PlantConfig,
+    readings: DeltaTable,
+    intervals: Sequence[Interval],
+    units: Collection[str],
+    *,
+    reach: int,
+) -> dict[str, Judged]:
+    """`calibration_rows` of scorers that are not trained yet, or a few more than these.
+
+    What a scorer alone can say is left open: which sensors vary, and which levels it has learnt.
+
+    Parameters
+    ----------
+    plant : PlantConfig
+    readings : DeltaTable
+    intervals : sequence of Interval
+    units : collection of str
+        The scorers' assets, or `EVERY_ASSET`.
+    reach : int
+        Rows that a score looks back on.
+    """
+    per_asset = of_part(readings, intervals, "calibrate", plant.contract)
+    n_sensors, found = len(plant.contract.sensors), {}
+    for name, rows in _by_unit(per_asset, units).items():
+        has_value = ~np.isnan(rows.matrix.values[:, :n_sensors]).all(axis=1)
+        found[name] = _clear(replace(rows, judged=rows.judged & has_value), reach)
+    return found
 
 
 def _clear(rows: Judged, reach: int) -> Judged:

@@ -16,8 +16,11 @@ from vae_anomaly.errors import InputError, SourceError, closest
 from vae_anomaly.steps.label_file import LabelRow, read_label_file, verdict_of
 from vae_anomaly.steps.said import (
     FAILURE,
+    FALSE_ALARM,
+    FAULT,
     Alarm,
     Said,
+    Verdict,
     append,
     content_id,
     holding,
@@ -36,6 +39,21 @@ __all__ = [
 
 #: Alarms that a message names where an id is not known.
 N_NAMED = 3
+
+#: What becomes of what people say.
+BECOMES: dict[frozenset[Verdict], str] = {
+    frozenset({FAULT, FALSE_ALARM}): (
+        "`vae-anomaly recalibrate` sets the threshold by faults and false alarms at once; the next "
+        "training learns from them"
+    ),
+    frozenset({"maintenance", "unknown"}): (
+        "rows of maintenance, or of which nobody knows what they are, are not learnt from"
+    ),
+    frozenset({FAILURE}): (
+        "`vae-anomaly alarms` tells how long before a failure its alarm was raised; `recalibrate` "
+        "counts no failure as a fault: label the alarm that stood for it"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -252,6 +270,7 @@ def label_table(report: LabelReport) -> Table:
         )
         for entry in report.written
     )
-    notes = ("`vae-anomaly recalibrate` uses them at once; the next training does, too.",)
+    said = {entry.verdict for entry in report.written}
+    notes = tuple(note for verdicts, note in BECOMES.items() if said & verdicts)
     columns = ("alarm", "asset", "said", "who", "comment")
     return Table("Labels", summary, columns, lines, notes, ("said", "comment"))

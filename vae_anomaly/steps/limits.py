@@ -11,12 +11,15 @@ import pyarrow.compute as pc
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.dependence import blocks_shown, effect_of_blocks
 from vae_anomaly.decisions.modes import Levels, Per, fit_levels
-from vae_anomaly.decisions.rules import Target, checked_rule
+from vae_anomaly.decisions.rules import checked_rule
 from vae_anomaly.decisions.thresholds import Blocks, Calibrated, calibrate
+from vae_anomaly.models.variants import variant_of
+from vae_anomaly.scoring.scores import score_name
 from vae_anomaly.steps.judged import Judged
+from vae_anomaly.steps.target import target_of
 from vae_anomaly.streaming import levelled, places
 
-__all__ = ["Limit", "blocks_of", "checked_settings", "levels_of", "limit_of", "target_of"]
+__all__ = ["Limit", "blocks_of", "checked_settings", "levels_of", "limit_of"]
 
 #: What a threshold is when only its place matters: as few resamples as can be.
 FEW = 100
@@ -59,18 +62,15 @@ class Limit:
         return f"{self.calibrated.note} {said}".strip()
 
 
-def target_of(plant: PlantConfig) -> Target:
-    """What the plant asks of its rule."""
-    asked = set(Target.__dataclass_fields__)
-    return Target(**plant.calibration.model_dump(include=asked, exclude_none=True))
-
-
 def checked_settings(plant: PlantConfig) -> None:
-    """Raise `ConfigError` for a rule that is not known or not asked for what is set.
+    """Raise `ConfigError` for a rule or a setting that is not known or does not fit another.
 
     Before the training, which takes longer than to read the message.
     """
     checked_rule(plant.calibration.rule, target_of(plant))
+    if not plant.model.baseline:
+        variant = variant_of(plant.method, plant.model.settings)
+        score_name(plant.model.score, variant.default_score)
 
 
 def blocks_of(scores: np.ndarray, rows: Judged, memory: int) -> Blocks:

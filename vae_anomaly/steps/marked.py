@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -13,7 +13,7 @@ from vae_anomaly.config import PlantConfig
 from vae_anomaly.data.exclusions import Excluded, read_exclusions
 from vae_anomaly.data.lake import PARTS, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.data.times import microseconds
-from vae_anomaly.data.told import Told
+from vae_anomaly.data.told import Told, confirmed
 from vae_anomaly.data.windows import by_asset
 from vae_anomaly.decisions.budget import History
 from vae_anomaly.decisions.recalibration import Marked, Span
@@ -78,10 +78,12 @@ def marked_rows(
         plain = pc.fill_null(own["score"], np.nan).to_numpy().astype(np.float64)
         score = levelled(plain, own, package.units[unit].levels)
         fresh = tuple(
-            span for span in _spans(said, faulty=False) if not known[_rows(time, span)].all()
+            Span(told.start, told.end)
+            for told in said
+            if told.counts and not told.is_fault and not known[_rows(time, told)].all()
         )
         history = History(time, score, judged & ~known & clear)
-        events = tuple(_joined(_spans(said, faulty=True)))
+        events = tuple(Span(fault.start, fault.end) for fault in confirmed(said))
         found.setdefault(unit, []).append(Marked(history, judged, fresh, events))
     return {
         unit: assets
@@ -141,22 +143,3 @@ def _within(table: pa.Table, spans: Sequence[Excluded | Span]) -> np.ndarray:
 def _rows(time: np.ndarray, span: Excluded | Told | Span) -> slice:
     first, last = np.searchsorted(time, [span.start, span.end])
     return slice(int(first), int(last))
-
-
-def _spans(told: Sequence[Told], *, faulty: bool) -> Iterator[Span]:
-    """Spans told to be faults, or to be normal."""
-    return (Span(t.start, t.end) for t in told if t.counts and (t.label > 0) == faulty)
-
-
-def _joined(spans: Iterator[Span]) -> Iterator[Span]:
-    """Spans, those that touch as one: two entries about the same event are not two events."""
-    last: Span | None = None
-    for span in spans:
-        if last is not None and span.start <= last.end:
-            last = Span(last.start, span.end)
-            continue
-        if last is not None:
-            yield last
-        last = span
-    if last is not None:
-        yield last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 from vae_anomaly.config import PlantConfig
 from vae_anomaly.decisions.comparison import Comparison
@@ -32,6 +33,8 @@ class PromoteReport:
 
     Attributes
     ----------
+    action : str
+        ``promote``, ``rollback`` or ``archive``.
     version : str
         Version that it is about.
     champion, previous : str
@@ -46,6 +49,7 @@ class PromoteReport:
         Nothing was changed.
     """
 
+    action: Literal["promote", "rollback", "archive"]
     version: str
     champion: str
     previous: str
@@ -101,7 +105,9 @@ def promote(
     reasons += worse
     before = "" if champion is None else champion.version
     if dry_run:
-        return PromoteReport(chosen.version, before, "", before, reasons, beside, dry=True)
+        return PromoteReport(
+            "promote", chosen.version, before, "", before, reasons, beside, dry=True
+        )
     _refuse_unforced(chosen, reasons, worse, force=force)
     figures = as_json(beside.figures) if beside.figures else ""
     now = set_champion(
@@ -109,7 +115,7 @@ def promote(
         why=why or "by hand", by=by, gate=figures, force=force,
     )  # fmt: skip
     tracking.set_tags(chosen, {DECISION: PROMOTED})
-    return _report(tracking, chosen, now, before, reasons, beside)
+    return _report("promote", tracking, chosen, now, before, reasons, beside)
 
 
 def rollback(plant: PlantConfig, *, why: str = "", by: str = "") -> PromoteReport:
@@ -141,7 +147,7 @@ def rollback(plant: PlantConfig, *, why: str = "", by: str = "") -> PromoteRepor
         )
     _verified(plant, tracking, previous)
     now = set_champion(plant, tracking, previous, action="rolled_back", why=why or "by hand", by=by)
-    return _report(tracking, previous, now, champion.version)
+    return _report("rollback", tracking, previous, now, champion.version)
 
 
 def archive(plant: PlantConfig, version: str, *, why: str = "", by: str = "") -> PromoteReport:
@@ -169,7 +175,7 @@ def archive(plant: PlantConfig, version: str, *, why: str = "", by: str = "") ->
     entry = Promotion("archived", "", chosen.version, speaker(by), why or "by hand")
     now = append_promotion(plant, entry)
     apply_promotions(plant, tracking)
-    return _report(tracking, chosen, now, before)
+    return _report("archive", tracking, chosen, now, before)
 
 
 def known_version(tracking: Tracking, text: str) -> Version:
@@ -227,6 +233,7 @@ def _refuse_unforced(
 
 
 def _report(
+    action: Literal["promote", "rollback", "archive"],
     tracking: Tracking,
     version: Version,
     now: Standing,
@@ -235,38 +242,45 @@ def _report(
     beside: Beside = NOTHING,
 ) -> PromoteReport:
     previous = now.previous([known.version for known in tracking.versions()])
-    return PromoteReport(version.version, now.champion, previous, before, reasons, beside)
+    return PromoteReport(action, version.version, now.champion, previous, before, reasons, beside)
 
 
 def promote_table(report: PromoteReport) -> Table:
     """Who judges now, and the version beside the champion."""
+    title = {"promote": "Promotion", "rollback": "Rollback", "archive": "Archive"}[report.action]
     if report.dry:
         summary = f"Version {report.version} beside champion version {report.before}; no change."
-    elif report.champion == report.before:
+    elif report.action == "archive":
         summary = f"Version {report.version} is archived; version {report.champion} judges on."
     else:
         summary = f"Version {report.champion} judges from the next scoring on"
         summary += f", in place of version {report.before}." if report.before else "."
-    notes = [f"the gate: {reason}" for reason in report.reasons]
+    said = "the gate" if report.dry else "the gate had said"
+    notes = [f"{said}: {reason}" for reason in report.reasons]
     if report.previous:
         notes.append(f"a rollback goes back to version {report.previous}")
     if report.beside.asset_days:
-        notes.append(f"both have judged the same {report.beside.asset_days:.3g} days of an asset")
+        days = f"{report.beside.asset_days:.3g} days of an asset, those of all assets added up"
+        notes.append(f"both have judged the same {days}")
     elif report.dry:
         notes.append("it has judged nothing beside the champion yet")
     lines = tuple(_line(figure) for figure in report.beside.figures)
     columns = ("figure", "this version", "champion", "difference", "no worse")
-    return Table("Promotion", summary, columns if lines else (), lines, tuple(notes))
+    return Table(title, summary, columns if lines else (), lines, tuple(notes))
 
 
 def _line(figure: Comparison) -> tuple[str, ...]:
     form = "{:.1%}" if figure.is_share else "{:.2g}"
     sides = (figure.challenger, figure.champion, figure.difference)
-    return (figure.figure, *(_text(side, form) for side in sides), "yes" if figure.holds else "no")
+    texts = [_text(side, form) for side in sides]
+    if n := figure.n_faults:
+        texts[:2] = (f"{round(side.value * n)} of {n}" for side in sides[:2])
+    return (figure.figure, *texts, "yes" if figure.holds else "no")
 
 
 def _text(side: Interval, form: str) -> str:
     if not side.known:
         return "–"
     value, low, high = (form.format(end) for end in (side.value, side.low, side.high))
-    return f"{value} ({low} to {high})"
+    # resamples that are all alike say nothing of how far fresh rows may differ
+    return value if side.low == side.high else f"{value} ({low} to {high})"

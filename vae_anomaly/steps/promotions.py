@@ -38,6 +38,7 @@ __all__ = [
     "Promotion",
     "Standing",
     "append_promotion",
+    "part_played",
     "promotions_of",
     "read_promotions",
     "refuse_archived",
@@ -128,6 +129,29 @@ def standing(promotions: Iterable[Promotion]) -> Standing:
         elif not stack or stack[-1] != entry.to_version:
             stack.append(entry.to_version)
     return Standing(tuple(stack), frozenset(archived))
+
+
+def part_played(version: str, promotions: Sequence[Promotion]) -> str:
+    """What became of a version, in a few words; empty where it never judged and is not archived.
+
+    Examples
+    --------
+    >>> steps = [("first", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled_back", "2")]
+    >>> entries = [Promotion(action, "", to, "ann", "") for action, to in steps]
+    >>> [part_played(version, entries) for version in "1234"]
+    ['superseded by 2', 'rolled back to', 'rolled back from', '']
+    """
+    now = standing(promotions)
+    if version in now.archived:
+        return "archived"
+    if version == now.champion:
+        last = [entry.action for entry in promotions if entry.to_version == version][-1]
+        return {"rolled_back": "rolled back to", "found": "named in MLflow"}.get(last, last)
+    if version in now.champions:
+        place = len(now.champions) - 1 - now.champions[::-1].index(version)
+        return f"superseded by {now.champions[place + 1]}"
+    judged = any(e.to_version == version for e in promotions if e.action != "archived")
+    return "rolled back from" if judged else ""
 
 
 def read_promotions(lake: Lake) -> list[Promotion]:

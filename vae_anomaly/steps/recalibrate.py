@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from vae_anomaly.config import PlantConfig, settings_digest
 from vae_anomaly.data.lake import Lake
-from vae_anomaly.decisions.budget import BudgetChoice, within_budget
+from vae_anomaly.decisions.budget import SOON_ROWS, SOON_SHARE, BudgetChoice, within_budget
 from vae_anomaly.decisions.dependence import blocks_shown
 from vae_anomaly.decisions.evaluation import rates_at
 from vae_anomaly.decisions.recalibration import MOST_GROWTH, Marked, Recalibration, recalibrated
@@ -280,7 +280,8 @@ def _ruled(
     n_lost = sum(unit.n_lost for unit in report.units.values())
     said = ruling(tracking.config.gate, ())
     if n_lost:
-        said = Ruling(REFUSED, (f"{n_lost} confirmed events would be lost", *said.reasons))
+        lost = f"{n_lost} confirmed event{'' if n_lost == 1 else 's'} would be lost"
+        said = Ruling(REFUSED, (lost, *said.reasons))
     if said.reasons:
         set_challenger(plant, tracking, version)
     else:
@@ -305,9 +306,25 @@ def recalibrate_table(report: RecalibrateReport) -> Table:
     )
     columns = ("scorer", "threshold", "new threshold", "false alarms removed",
                "confirmed events lost", "smallest shift found soon")  # fmt: skip
-    notes = (_outcome(report),)
+    notes = (_outcome(report), *_counted(report))
     statement = report.statement[0].upper() + report.statement[1:]
     return Table("Recalibration", f"{statement}.", columns, lines, notes)
+
+
+def _counted(report: RecalibrateReport) -> Iterator[str]:
+    """What the figures of the table are about."""
+    times = "once" if report.n_said == 1 else f"{report.n_said:,} times"
+    yield (
+        f"people said fault or false alarm {times}; each counts if the threshold in use raises an "
+        "alarm in it, but for false alarms within the parts train, stop and test; faults that "
+        "overlap are one event, and a failure is none"
+    )
+    if any(not np.isnan(unit.growth) for unit in report.units.values()):
+        yield (
+            "smallest shift found soon: by how much larger a lasting rise of the score has to be "
+            f"than now to raise an alarm within {SOON_ROWS} rows in {SOON_SHARE:.0%} of cases; "
+            "that is the price of quiet"
+        )
 
 
 def _outcome(report: RecalibrateReport) -> str:

@@ -107,7 +107,8 @@ def register(
     tracking = open_tracking(plant)
     known = tracking.find_version(trained.fingerprint)
     if known is not None and DECISION in known.tags:
-        reasons = tuple(json.loads(known.tags[REASONS]))
+        waits = known.tags[DECISION] != PROMOTED  # a person may have promoted it since
+        reasons = tuple(json.loads(known.tags[REASONS])) if waits else ()
         return RegisterReport(known, ", ".join(known.aliases), reasons, None, existed=True)
     package = _sealed(plant, folder, tracking, known)
     evaluation = evaluate(plant, trained, package)

@@ -140,9 +140,12 @@ def train(
     Raises
     ------
     ConfigError
-        The rule of the threshold is not known, or not asked for what is set.
+        A setting of the model is not known; neither is the rule of the threshold, or it is not
+        asked for what is set.
     PartsError
         A part holds too few rows.
+    CalibrationError
+        The part `calibrate` cannot support the threshold that is asked for.
     TrainingError
         The loss became infinite.
     """

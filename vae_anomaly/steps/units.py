@@ -27,7 +27,9 @@ from vae_anomaly.scoring.baselines import baseline_of
 from vae_anomaly.scoring.columns import Column
 from vae_anomaly.scoring.fitting import FittedScorer, fit_scorer
 from vae_anomaly.scoring.labelled import told_in_fit
+from vae_anomaly.scoring.scorer import left_context
 from vae_anomaly.steps.judged import of_part, unit_matrices
+from vae_anomaly.steps.support import refuse_unsupported
 from vae_anomaly.streaming import EVERY_ASSET
 
 __all__ = [
@@ -87,6 +89,8 @@ def fit_units(
     ------
     PartsError
         A scorer has too few normal rows in one of the parts.
+    CalibrationError
+        The part `calibrate` cannot support the threshold that is asked for.
     """
     left = LeftOut(plant.contract, left_out or {})
     matrices = {
@@ -97,15 +101,20 @@ def fit_units(
         matrices["stop"][name] = _of_learnt_levels(
             matrices["stop"][name], matrices["train"][name], plant.contract
         )
+    every = {
+        name: {part: matrices[part].get(name) for part in matrices}
+        for name in sorted(matrices["train"] | matrices["stop"])
+    }
+    lacking = {n: said for n, parts in every.items() if (said := _too_few(n, parts)) is not None}
+    if lacking and plant.model.per == "plant":
+        raise PartsError(". ".join([*lacking.values(), *left.notes()]))
+    reach = left_context(judged_together(plant), plant.smoothing)
+    refuse_unsupported(plant, readings, intervals, every.keys() - lacking.keys(), reach=reach)
     units: dict[str, Unit] = {}
     histories: dict[str, History] = {}
-    notes = left.notes()
-    for number, name in enumerate(sorted(matrices["train"] | matrices["stop"])):
-        parts = {part: matrices[part].get(name) for part in matrices}
-        if (lacking := _too_few(name, parts)) is not None:
-            if plant.model.per == "plant":
-                raise PartsError(". ".join([lacking, *left.notes()]))
-            notes.append(f"{lacking}; its rows will not be scored")
+    notes = [*left.notes(), *(f"{said}; its rows will not be scored" for said in lacking.values())]
+    for number, (name, parts) in enumerate(every.items()):
+        if name in lacking:
             continue
         made = _fit_stages(plant, name, parts, checkpoint_of(checkpoints, number), on_check)
         fitted = made.fitted

@@ -129,7 +129,7 @@ def signature(contract: Contract) -> ModelSignature:
     Every sensor and context column must be there, though its entries may be missing: MLflow drops
     unknown columns, and a misspelt optional one would be scored as missing throughout.
     """
-    texts = [contract.asset or "asset"] + ([contract.mode] if contract.mode else [])
+    texts = [contract.asset_column or "asset"] + ([contract.mode] if contract.mode else [])
     inputs = [
         ColSpec(DataType.datetime, contract.time.column),
         *(ColSpec(DataType.string, name, required=False) for name in texts),

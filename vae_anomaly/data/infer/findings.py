@@ -13,6 +13,7 @@ from vae_anomaly.data.cells import as_texts
 from vae_anomaly.data.infer.assets import Keys, codes_of, find_keys, groups
 from vae_anomaly.data.infer.columns import Column, describe
 from vae_anomaly.data.infer.entries import Entry, condition_entry, sensor_entries
+from vae_anomaly.data.infer.machines import Machines, find_machines
 from vae_anomaly.data.infer.roles import Long, Roles, find_long, find_roles
 from vae_anomaly.data.infer.sample import Sample
 from vae_anomaly.data.infer.sampling import Pace, find_pace
@@ -44,6 +45,8 @@ class Findings:
     sensors, context : tuple of Entry
     texts : tuple of str
         Texts among the numbers that seem to mean no value and are not known yet.
+    machines : Machines
+        What tells the files' machines apart, where no column does.
     n_assets : int
     span : str
         From when to when.
@@ -63,14 +66,21 @@ class Findings:
     sensors: tuple[Entry, ...]
     context: tuple[Entry, ...] = ()
     texts: tuple[str, ...] = ()
+    machines: Machines = field(default_factory=Machines)
     n_assets: int = 1
     span: str = ""
     usable: Usable = field(default_factory=lambda: Usable(0, 1.0))
     notes: tuple[str, ...] = field(default_factory=tuple)
 
 
-def find(sample: Sample) -> Findings:
+def find(sample: Sample, *, name: str = "plant") -> Findings:
     """Look through a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+    name : str
+        Of the plant: that of its one machine too, where nothing else names it.
 
     Raises
     ------
@@ -107,15 +117,34 @@ def find(sample: Sample) -> Findings:
             f"{sample.files[0].path}: no column holds numbers that change; found "
             + ", ".join(f"'{name}' ({column.kind})" for name, column in list(columns.items())[:8])
         )
+    machines = Machines()
+    if asset is None and times is not None:
+        machines = _machines(sample, moments, pace, name)
+        if machines.setting is not None:
+            group = machines.of_file[sample.file]
+    n_files = machines.n or len(sample.files)
     found = Findings(
         sample, setting, comment, keys, long, pace, roles, sensors,
         tuple(condition_entry(columns[name]) for name in roles.context),
         _states(columns, sensors, long),
-        len(sample.files) if asset is None else len(np.unique(asset)),
+        machines,
+        n_files if asset is None else len(np.unique(asset)),
         _span(moments, times is not None),
         find_usable(columns[roles.label].values if roles.label else None, group, moments),
     )  # fmt: skip
-    return replace(found, notes=(*time_notes, *_notes(found, columns)))
+    asset_notes = [machines.note] if machines.note else []
+    return replace(found, notes=(*time_notes, *asset_notes, *_notes(found, columns)))
+
+
+def _machines(sample: Sample, moments: np.ndarray, pace: Pace, name: str) -> Machines:
+    """What the names of the files, and the times of those that were read, say of machines."""
+    first, last = np.full((2, len(sample.files)), np.nan)
+    for at in np.unique(sample.file):
+        own = moments[(sample.file == at) & (moments != NONE)]
+        if len(own):
+            first[at], last[at] = own.min(), own.max()
+    paths = [file.path for file in sample.files]
+    return find_machines(paths, first, last, max_gap=pace.max_gap_s * 1e6, name=name)
 
 
 # ---------------------------------------------------------------------------------------- time

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
 
 import yaml
 
-from vae_anomaly.config import MISSING_TEXTS, PARTS, Budget
+from vae_anomaly.config import MISSING_TEXTS, PARTS, SECONDS, Budget
 from vae_anomaly.data.infer.entries import Entry, Value
 from vae_anomaly.data.infer.findings import Findings
 from vae_anomaly.data.infer.shares import ROWS_FOR_DEFAULT
@@ -21,6 +22,9 @@ WIDTH = 96
 #: Alarms that a budget allows in as long a time as the calibration rows: one is the least that can
 #: be promised, and some rows will turn out to be of a machine that is off.
 SUPPORT = 2.0
+
+#: Budgets to write, the one that takes most rows first.
+BUDGETS = (Budget(alarms=1, per="week"), Budget(alarms=1, per="day"))
 
 
 def plant_text(found: Findings, *, name: str, path: str, title: str) -> str:
@@ -149,8 +153,15 @@ def _time(found: Findings) -> Iterable[str]:
 
 
 def _keys(found: Findings) -> Iterable[str]:
+    setting = found.machines.setting
     if found.keys.asset is not None:
         yield _noted(f"  asset: {scalar(found.keys.asset)}", f"{found.n_assets:,} of them")
+    elif setting is not None and setting.name:
+        yield _noted(f"  asset: {_flow({'name': setting.name})}", "all files are of this machine")
+    elif setting is not None:
+        quoted = setting.from_file.replace("'", "''")
+        yield f"  # what the round brackets find in a file's name; {found.n_assets:,} of them"
+        yield f"  asset: {{from_file: '{quoted}'}}"
     else:
         some = "each file is an asset" if len(found.sample.files) > 1 else "the file is the asset"
         yield f"  # asset: none; {some}"
@@ -239,13 +250,16 @@ def _parts(found: Findings) -> Iterable[str]:
 
 
 def _calibration(found: Findings) -> Iterable[str]:
-    usable = found.usable
-    if (budget := _budget(found)) is not None:
+    usable, budget = found.usable, _budget(found)
+    why = _comment(_why(found, budget))
+    if budget is not None:
         yield "calibration:"
         yield "  # threshold and alarm rule are chosen for so many alarms of an asset that is well;"
         yield "  # in its place, a share of normal rows: false_alarm_rate: 0.01"
+        yield from (f"  {line}" for line in why)
         yield f"  budget: {budget.in_words()}"
         return
+    yield from why
     if usable.n_calibrate >= ROWS_FOR_DEFAULT or not found.sample.is_whole:
         return
     yield "calibration:"
@@ -261,9 +275,35 @@ def _budget(found: Findings) -> Budget | None:
     """
     if found.time.step_s is not None:
         return None
+    supported = (b for b in BUDGETS if _calibrates_s(found) * b.per_second >= SUPPORT)
+    return next(supported, None)
+
+
+def _calibrates_s(found: Findings) -> float:
+    """Seconds of normal rows in the part `calibrate`, those of all assets added up."""
     n_tags = len(found.sensors) if found.long is not None else 1
-    lasts_s = found.usable.n_calibrate * found.pace.period_s / n_tags
-    for budget in (Budget(alarms=1, per="week"), Budget(alarms=1, per="day")):
-        if lasts_s * budget.per_second >= SUPPORT:
-            return budget
-    return None
+    return found.usable.n_calibrate * found.pace.period_s / n_tags
+
+
+def _why(found: Findings, budget: Budget | None) -> str:
+    """Why no smaller budget stands there, and how many more days would allow it."""
+    if found.time.step_s is not None:
+        return ""
+    days = _calibrates_s(found) / SECONDS["day"]
+    least = "" if found.sample.is_whole else "at least "
+    holds = f"the part `calibrate` holds {least}{days:.3g} days of normal rows, all assets together"
+    if budget == BUDGETS[0]:
+        return f"per {budget.per}, which takes {_takes(budget):g} days of rows: {holds}"
+    smaller = BUDGETS[0] if budget == BUDGETS[1] else BUDGETS[1]
+    said = f"per {budget.per} and not per {smaller.per}" if budget else "no budget of alarms"
+    said += f", as {holds}, and `{smaller.in_words()}` takes {_takes(smaller):g}"
+    if not found.sample.is_whole or not days:
+        return said
+    more = (_takes(smaller) - days) / found.usable.parts.calibrate / found.n_assets
+    of = "" if found.n_assets == 1 else " of each asset"
+    return f"{said}: about {math.ceil(more):,} more days{of}, of data like these"
+
+
+def _takes(budget: Budget) -> float:
+    """Days of normal rows in the part `calibrate` from which a budget is written."""
+    return SUPPORT / budget.per_second / SECONDS["day"]

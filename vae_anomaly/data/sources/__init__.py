@@ -23,6 +23,7 @@ from vae_anomaly.data.batches import UNREADABLE
 from vae_anomaly.data.sources.delimited import read_csv
 from vae_anomaly.data.sources.files import (
     ENDINGS,
+    asset_of_file,
     asset_stem,
     content_digest,
     format_of,
@@ -38,6 +39,7 @@ from vae_anomaly.errors import SourceError
 __all__ = [
     "SOURCES",
     "SourceFile",
+    "asset_of_file",
     "asset_stem",
     "content_digest",
     "list_files",

@@ -121,15 +121,17 @@ def place_of(database: Database) -> str:
     return f"{public_url(uri)}/{database.table}"
 
 
-def asset_of(database: Database) -> str:
-    """What names the asset where no column does: the table.
+def asset_of(database: Database, contract: Contract) -> str:
+    """What names the asset where no column does: the contract, or else the table.
 
     Examples
     --------
-    >>> asset_of(Database(uri="sqlite:///a.db", table='plant."pump 7"', watermark="n"))
+    >>> table = Database(uri="sqlite:///a.db", table='plant."pump 7"', watermark="n")
+    >>> asset_of(table, Contract(time="time", sensors=("flow",)))
     'pump 7'
     """
-    return quoted(database.table).rpartition('."')[2].strip('"').replace('""', '"')
+    table = quoted(database.table).rpartition('."')[2].strip('"').replace('""', '"')
+    return contract.asset_name or table
 
 
 def read_table(

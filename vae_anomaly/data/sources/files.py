@@ -8,10 +8,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 
-from vae_anomaly.config import Source
+from vae_anomaly.config import Contract, Source
 from vae_anomaly.data.sources.packed import PACKED_ENDINGS, unpacked_name
 from vae_anomaly.data.sources.storage import (
     SourceFile,
@@ -22,10 +23,11 @@ from vae_anomaly.data.sources.storage import (
     public_url,
 )
 from vae_anomaly.data.sources.tables import delta_digest, delta_file, is_delta
-from vae_anomaly.errors import SourceError
+from vae_anomaly.errors import ContractError, SourceError
 
 __all__ = [
     "ENDINGS",
+    "asset_of_file",
     "asset_stem",
     "content_digest",
     "format_of",
@@ -111,6 +113,39 @@ def asset_stem(path: str) -> str:
     plain = name[: len(unpacked_name(name))]
     stem, ending = os.path.splitext(plain)
     return stem if _format_by_ending(name) and ending.lower() in ENDINGS else name
+
+
+def asset_of_file(path: str, contract: Contract) -> str:
+    r"""What names the asset of a file's rows; empty where a column does.
+
+    Raises
+    ------
+    ContractError
+        The contract's expression finds no asset in the name.
+
+    Examples
+    --------
+    >>> daily = {"from_file": r"^(.+)_\d{4}-\d\d-\d\d"}
+    >>> contract = Contract(time="time", asset=daily, sensors=("flow",))
+    >>> asset_of_file("incoming/P-101_2026-11-02.csv", contract)
+    'P-101'
+    """
+    asset, stem = contract.asset, asset_stem(path)
+    if asset is None:
+        return stem
+    if not asset.from_file:
+        return asset.name
+    name = stem
+    if "/" in asset.from_file:
+        folder = path.rstrip("/").replace("\\", "/").rpartition("/")[0]
+        name = f"{folder}/{stem}"
+    found = re.search(asset.from_file, name)
+    if found is None or not (found[1] or "").strip():
+        raise ContractError(
+            f"{path}: contract.asset.from_file '{asset.from_file}' finds no asset in '{name}'. "
+            "Rename the file, or change the expression in plant.yml"
+        )
+    return found[1].strip()
 
 
 def _format_by_ending(path: str) -> str | None:

@@ -1,4 +1,7 @@
-"""The members of the family, one file each. A new one is a file and a line in `VARIANTS`."""
+"""The members of the family, one file each.
+
+A new one is a file, a line in `VARIANTS`, and its name in `config.model` for plant files.
+"""
 
 from __future__ import annotations
 
