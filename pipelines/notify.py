@@ -11,7 +11,7 @@ from prefect import Flow, State, get_run_logger, task
 from prefect.blocks import notifications as _known_to_load  # noqa: F401
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.abstract import NotificationError as NotSent
-from prefect.blocks.core import Block
+from prefect.blocks.core import Block, UnknownBlockType
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
@@ -56,6 +56,8 @@ def saved_block(block: str) -> NotificationBlock:
             f"block '{block}' is not saved on the Prefect server; save it there, as "
             "docs/operations.md shows under Telling people, or take it out of notifications.blocks"
         ) from error
+    except UnknownBlockType as error:
+        raise ConfigError(f"block '{block}': {error} Install its package here") from error
     if not isinstance(loaded, NotificationBlock):
         raise ConfigError(f"block '{block}' sends no notifications; name one that does")
     return loaded

@@ -108,7 +108,7 @@ def served_plants(plants: Sequence[Path]) -> dict[Path, PlantConfig]:
     return found
 
 
-def end_killed_runs(plant: Path) -> None:
+def end_killed_runs(config: PlantConfig) -> None:
     """Mark the runs of a plant that were killed with whoever served it, and tell people of them.
 
     They would hold their turn for ever: a new run is cancelled while one of them seems under way.
@@ -119,7 +119,7 @@ def end_killed_runs(plant: Path) -> None:
     killed: list[tuple[Flow[..., Any], FlowRun]] = []
     with get_client(sync_client=True) as client:
         for flow in FLOWS.values():
-            for run in _holding(client, flow, read_plant(plant)):
+            for run in _holding(client, flow, config):
                 is_cancelled = run.state_type is StateType.CANCELLING  # it may not crash any more
                 answer = client.set_flow_run_state(run.id, Cancelled() if is_cancelled else crashed)
                 if answer.status is not SetStateStatus.ACCEPT:
@@ -134,7 +134,7 @@ def end_killed_runs(plant: Path) -> None:
             logger.warning("people are not told of run '%s': %s", run.name, error, exc_info=True)
 
 
-def end_stopped_runs(plant: Path) -> None:
+def end_stopped_runs(config: PlantConfig) -> None:
     """Mark the runs of a plant as cancelled that a stop of their server ends; nobody is told.
 
     Else the next to serve the plant would take them for killed.
@@ -143,7 +143,7 @@ def end_stopped_runs(plant: Path) -> None:
     stopped: State[None] = Cancelled(message="stopped, together with the process that served it")
     with get_client(sync_client=True) as client:
         for flow in FLOWS.values():
-            for run in _holding(client, flow, read_plant(plant)):
+            for run in _holding(client, flow, config):
                 client.set_flow_run_state(run.id, stopped)
                 logger.info("run '%s' of %s was stopped; the next one goes on", run.name, flow.name)
 
@@ -186,17 +186,17 @@ def serve(plants: Sequence[Path], *, alone: bool = False) -> None:
     for config in configs.values():
         for block in config.notifications.blocks:
             saved_block(block)
-    for plant in configs:
+    for plant, config in configs.items():
         install_automation(plant)
         if alone:
-            end_killed_runs(plant)
+            end_killed_runs(config)
     runner = _Runner()
     for deployment in (found for plant in plants for found in deployments(plant)):
         runner.add_deployment(deployment)
     try:
         with suppress(KeyboardInterrupt):
             asyncio.run(runner.start())
-        for plant in plants if alone else ():  # the processes of their runs have ended
-            end_stopped_runs(plant)
+        for config in configs.values() if alone else ():  # the processes of their runs have ended
+            end_stopped_runs(config)
     finally:
         APILogHandler().flush()  # what was said of killed runs, while the server is there

@@ -17,7 +17,7 @@ from judged_plant import (
     verdicts_of,
 )
 
-from vae_anomaly.config import ANY_TIME, PlantConfig, Source, read_plant, settings_digest
+from vae_anomaly.config import ANY_TIME, PlantConfig, Sensor, Source, read_plant, settings_digest
 from vae_anomaly.data.ahead import Limit
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.steps.alarm_list import alarm_list
@@ -160,6 +160,20 @@ def test_a_row_once_refused_comes_in_where_the_plant_allows_as_much(tmp_path: Pa
     source = plant.source.model_copy(update={"max_ahead_s": 30 * 3600.0})
     assert ingest(plant.model_copy(update={"source": source}), now=NOW).counts.n_accepted == 1
     assert flows_of(plant) == [0.0, 1.0]
+
+
+def test_a_row_once_refused_stays_so_when_the_contract_gains_a_column(tmp_path: Path) -> None:
+    plant, then = plant_of(tmp_path, NOW), NOW + timedelta(hours=30)
+    write_rows(plant, (NOW, 0.0), (then, 666.0))
+    assert ingest(plant, now=NOW).reasons == {"time_ahead": 1}
+    wider = plant.contract.model_copy(
+        update={"sensors": (*plant.contract.sensors, Sensor(name="power"))}
+    )
+    file = Path(plant.source.path) / "a.csv"
+    header, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([f"{header},power", *(f"{line},1" for line in lines)]) + "\n")
+    report = ingest(plant.model_copy(update={"contract": wider}), now=then)
+    assert report.reasons == {"time_ahead": 1}
 
 
 def test_the_limit_trains_nothing_anew_and_by_default_reads_no_file_again(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
     save_block(prefect_server, receiver)
     plant = write_plant(tmp_path, baseline=True)
     plant.write_text(plant.read_text().replace("name: crash", "name: killed") + TOLD)
+    config = read_plant(plant)
     with temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}):
         deployed = next(d for d in deployments(plant) if d.flow_name == "score").apply()
         with get_client(sync_client=True) as client:
@@ -234,8 +235,8 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
             assert state == "Pending"
             client.set_flow_run_state(run, Running())
             assert begun()[1] == "Cancelled"
-            end_killed_runs(plant)
-            end_killed_runs(plant)
+            end_killed_runs(config)
+            end_killed_runs(config)
             assert client.read_flow_run(run).state_name == "Crashed"
             assert receiver.types() == ["flow.failed"]
 
@@ -243,22 +244,22 @@ def test_run_that_was_killed_with_its_server_gives_its_turn_back(
             client.set_flow_run_state(stopped, Running())
             client.set_flow_run_state(stopped, Cancelling())
             assert begun()[1] == "Cancelled"
-            end_killed_runs(plant)
+            end_killed_runs(config)
             assert client.read_flow_run(stopped).state_name == "Cancelled"
 
             ended, _ = begun()  # a stop that was asked for is nothing to tell people of
-            end_stopped_runs(plant)
+            end_stopped_runs(config)
             busy, _ = begun()
             client.set_flow_run_state(busy, Running())
-            end_stopped_runs(plant)
-            end_killed_runs(plant)
+            end_stopped_runs(config)
+            end_killed_runs(config)
             assert {client.read_flow_run(r).state_name for r in (ended, busy)} == {"Cancelled"}
             assert receiver.types() == ["flow.failed"]
 
             odd, state = begun()
             assert state == "Pending"
             client.update_flow_run(odd, parameters={})
-            end_killed_runs(plant)
+            end_killed_runs(config)
             not_told = f"people are not told of run '{client.read_flow_run(odd).name}'"
             assert not_told in caplog.text
             assert begun()[1] == "Pending"

@@ -150,3 +150,15 @@ def test_file_that_is_not_read_is_named_with_the_reason(tmp_path: Path) -> None:
     table = survey_tables(survey(plant))[-1]
     assert table.summary == "0 rows, and 1 file."
     assert table.notes[0].startswith("b.csv (quarantined): column 'power' is missing")
+
+
+def test_file_that_was_mended_is_not_named_any_more(tmp_path: Path) -> None:
+    plant = write_plant(tmp_path, [row(1, "a", "1", "1")])
+    file = tmp_path / "incoming/b.csv"
+    text = (tmp_path / "incoming/a.csv").read_text()
+    file.write_text(text.replace("power", "pwer"))
+    ingest(plant)
+    assert list(survey(plant).unread) == [str(file)]
+    file.write_text(text)
+    ingest(plant)
+    assert not survey(plant).unread

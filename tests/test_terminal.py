@@ -43,6 +43,12 @@ def test_pipe_gets_a_row_a_line_however_narrow_it_is_said_to_be() -> None:
         assert all(cell in own for cell in row)
 
 
+@pytest.mark.parametrize("file", [io.StringIO(), Terminal()])
+def test_no_tag_turns_into_a_picture(file: io.StringIO) -> None:
+    table = Table("Tags", "", ("tag",), (("Rack:100:I.Data",), ("a:on:b",), ("[bold]c",)))
+    assert shown(table, file, 80)[2:5] == ["Rack:100:I.Data", "a:on:b", "[bold]c"]
+
+
 def test_pipe_gets_every_row_and_a_terminal_how_many_more_there_are() -> None:
     rows = tuple((f"{n}", "x") for n in range(1, 41))
     table = Table("Alarms", "40 alarms.", ("alarm", "asset"), rows)

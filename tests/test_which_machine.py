@@ -307,3 +307,24 @@ def test_file_a_machine_stays_an_asset_a_file(tmp_path: Path) -> None:
     assert report.plant.contract.asset is None
     assert "# asset: none; each file is an asset" in report.text
     assert not any("asset: " in note for note in report.found.notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"2026-{month:02d}-{day:02d}.csv" for month in (1, 2) for day in (1, 2)],
+        [f"2026{month:02d}{day:02d}_000000.csv" for month in (1, 2) for day in (1, 2)],
+        [f"2026-{month:02d}/export.csv" for month in (1, 2, 3, 4)],
+    ],
+)
+def test_a_date_is_no_machine(names: list[str]) -> None:
+    first = np.arange(4.0)
+    found = find_machines(names, first, first + 0.9, max_gap=1, name="plant")
+    assert found.setting == AssetName(name="plant")
+
+
+def test_machines_may_be_called_by_numbers() -> None:
+    names = [f"{machine}_2026-01-0{day}.csv" for machine in (101, 102) for day in (1, 2)]
+    first = np.array([0.0, 1.0, 0.0, 1.0])
+    found = find_machines(names, first, first + 0.9, max_gap=1, name="plant")
+    assert found.of_file.tolist() == [0, 0, 1, 1]

@@ -29,7 +29,7 @@ def show(table: Table, console: Console) -> None:
     is_seen = console.file.isatty()
     width = console.width if is_seen else UNBOUNDED
     # the terminal itself wraps what is longer than it is wide, such as a path to be copied
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say = partial(console.print, highlight=False, markup=False, emoji=False, soft_wrap=True)
     head, *more = _folded(f"{table.title}  {table.summary}".rstrip(), width)
     say(head[: len(table.title)], style="bold", end="")
     say(head[len(table.title) :])
@@ -105,7 +105,7 @@ class _Column:
     @property
     def narrowest(self) -> int:
         cells = max(map(cell_len, self.cells))
-        head = max(map(cell_len, self.name.split()), default=0)
+        head = max(map(cell_len, self.name.split()), default=1)
         return max(head, min(cells, FEWEST) if self.is_prose else cells)
 
 

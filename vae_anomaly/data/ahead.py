@@ -9,6 +9,7 @@ refused row in when its time has come.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -97,19 +98,30 @@ def limits(lake: Lake, table: DeltaTable, chunk: pa.Table, path: str, limit: Lim
     span = pc.min_max(chunk["time"])
     is_near = (pc.field("time") >= span["min"]) & (pc.field("time") <= span["max"])
     where = is_near & (pc.field("path") == path) & (pc.field("reason") == TIME_AHEAD)
-    first: dict[str, int] = {}
-    times: set[int] = set()
+    first: dict[int, dict[str, int]] = {}  # time -> cells -> when they were first read
+    read_at: dict[str, int | None] = {}
     for batch in rows(quarantine, columns=["content_id", "raw", "time"], where=where):
-        times.update(batch["time"].cast(pa.int64()).to_pylist())
-        for row in batch.select(["content_id", "raw"]).to_pylist():
-            read_at = transaction_number(table, READ_AT + row["content_id"])
-            if read_at is not None:
-                first[row["raw"]] = min(read_at, first.get(row["raw"], read_at))
-    near = np.flatnonzero(np.isin(microseconds(chunk["time"]), list(times)))
+        times = batch["time"].cast(pa.int64()).to_pylist()
+        contents, found = batch["content_id"].to_pylist(), batch["raw"].to_pylist()
+        for time, content_id, raw in zip(times, contents, found, strict=True):
+            if content_id not in read_at:  # each look is one into the log
+                read_at[content_id] = transaction_number(table, READ_AT + content_id)
+            if (moment := read_at[content_id]) is not None:
+                cells = first.setdefault(time, {})
+                cells[raw] = min(moment, cells.get(raw, moment))
+    moments = microseconds(chunk["time"])
+    near = np.flatnonzero(np.isin(moments, list(first)))
     for at, raw in zip(near, raw_cells(chunk.take(near)), strict=True):
-        if raw in first:
-            latest[at] = min(latest[at], first[raw] + limit.ahead)
+        for other, moment in first[int(moments[at])].items():
+            if _agree(raw, other):
+                latest[at] = min(latest[at], moment + limit.ahead)
     return latest
+
+
+def _agree(raw: str, other: str) -> bool:
+    """Whether cells are the same in every column that both have; a contract may gain some."""
+    mine, theirs = json.loads(raw), json.loads(other)
+    return all(mine[name] == theirs[name] for name in mine.keys() & theirs.keys())
 
 
 def is_ahead(times: pa.Array | pa.ChunkedArray, latest: Moments | int) -> Mask:

@@ -28,9 +28,6 @@ MARGIN = 2
 #: A sensor that moved less often in training has not shown how long it may stand still.
 FEWEST_MOVES = 100
 
-#: Share of the readings that lie further out than what counts as seen, at either end.
-SELDOM = 0.001
-
 #: Longest wait, so that what is read back is bounded: no further than `smoothing: auto` looks.
 LONGEST_ROWS = 256
 
@@ -46,7 +43,7 @@ class SensorLimits:
     missing : mapping of str to int
         Rows in succession without a value, from which on it is at fault.
     seen : mapping of str to (float, float)
-        What all readings but one in a thousand lie above, and below.
+        The lowest and the highest reading.
     """
 
     stuck: Mapping[str, int] = field(default_factory=dict)
@@ -105,8 +102,7 @@ def sensor_limits(train: Matrix, sensors: Sequence[Sensor]) -> SensorLimits:
             missing[sensor.name] = rows
         known = values[normal & ~np.isnan(values)]
         if sensor.kind != "categorical" and len(known):
-            low, high = np.quantile(known, (SELDOM, 1 - SELDOM))
-            seen[sensor.name] = (float(low), float(high))
+            seen[sensor.name] = (float(known.min()), float(known.max()))
     return SensorLimits(stuck, missing, seen)
 
 

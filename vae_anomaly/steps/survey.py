@@ -229,14 +229,19 @@ class _Files:
 
 def _files(lake: Lake) -> _Files:
     found = _Files()
-    columns = ["path", "status", "reason", "cells", "n_out_of_order", "largest_step_back_s"]
+    columns = ["path", "status", "reason", "cells", "n_out_of_order", "largest_step_back_s",
+               "ingested_at"]  # fmt: skip
+    last: dict[str, datetime] = {}
     for batch in rows(lake.writable(FILES), columns=columns):
         for file in batch.to_pylist():
             found.status[file["status"]] += 1
             for cell in file["cells"] or []:
                 found.cells[Cell(cell["sensor"], cell["state"], cell["text"])] += cell["n"]
-            if file["status"] == "quarantined":
-                found.unread[file["path"]] = file["reason"] or ""
+            if file["ingested_at"] >= last.setdefault(file["path"], file["ingested_at"]):
+                last[file["path"]] = file["ingested_at"]
+                found.unread.pop(file["path"], None)
+                if file["status"] == "quarantined":
+                    found.unread[file["path"]] = file["reason"] or ""
             if file["n_out_of_order"]:
                 order = (file["n_out_of_order"], file["largest_step_back_s"])
                 found.disorder[file["path"]] = order

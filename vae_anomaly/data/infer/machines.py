@@ -58,6 +58,10 @@ class Machines:
         return len(np.unique(self.of_file))
 
 
+#: A year, month or day, and no machine.
+SPAN = re.compile(r"20\d\d([-_. ]?\d\d){0,2}$")
+
+
 def find_machines(
     paths: Sequence[str], first: np.ndarray, last: np.ndarray, *, max_gap: float, name: str
 ) -> Machines:
@@ -90,6 +94,8 @@ def find_machines(
         machines, of_file = np.unique(names, return_inverse=True)
         if len(names) < n_files or (expression == NUMBERED and len(machines) == n_files):
             continue
+        if all(SPAN.match(machine) for machine in machines):
+            continue
         longest = max_gap if expression == NUMBERED else math.inf
         each = [of_file == number for number in range(len(machines))]
         if all(_follow(first[own], last[own], longest) for own in each):
@@ -108,7 +114,8 @@ def _expressions(dates: Sequence[str]) -> Iterator[str]:
     for date in dates:
         yield rf"^(.+?)[-_. ]+{date}"
         yield rf"^{date}[-_.T\d]*[-_. ]+([^\W\d_].*)$"
-    yield NUMBERED
+    if not dates:  # else it would take the day away, and leave the month
+        yield NUMBERED
 
 
 def _names(expression: str, paths: Sequence[str]) -> list[str]:

@@ -267,8 +267,18 @@ def _refuse_lacking(
     cursor: Cursor, database: Database, names: list[str], *, is_postgres: bool
 ) -> None:
     """Say which columns a table has, where it lacks one; an error of SQL names all but these."""
-    cursor.execute(f"SELECT * FROM {quoted(database.table)} AS t LIMIT 0")
-    found = [str(column[0]) for column in cursor.description or ()]
+    if is_postgres:  # who may read some columns only may not ask for all of them
+        cursor.execute(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1::text) "
+            "AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [quoted(database.table)],
+        )
+        found = [str(row[0]) for row in cursor.fetchall()]
+    else:
+        cursor.execute(f"SELECT * FROM {quoted(database.table)} AS t LIMIT 0")
+        found = [str(column[0]) for column in cursor.description or ()]
+    if not found:  # there is no such table, as the query says
+        return
     known = {*found} if is_postgres else {name.casefold() for name in (*found, *ROW_IDS)}
     for name in names:
         if (name if is_postgres else name.casefold()) not in known:
