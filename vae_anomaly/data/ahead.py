@@ -10,6 +10,8 @@ refused row in when its time has come.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -40,6 +42,9 @@ LOOK_AT: Final = (
     "look at the clock that stamped them, and at contract.time (order of day and month, unit of "
     "epoch, zone); for a replay whose clock runs ahead set source.max_ahead_s: null"
 )
+
+#: Of a row, by column.
+Cells = dict[str, str | None]
 
 #: (n,) last moment that each row may have, in microseconds since 1970.
 Moments = npt.NDArray[np.int64]
@@ -78,7 +83,8 @@ NO_LIMIT: Final = Limit()
 def limits(lake: Lake, table: DeltaTable, chunk: pa.Table, path: str, limit: Limit) -> Moments:
     """(n,) last moment that each row of a file may have, in microseconds since 1970.
 
-    A row that was refused before, with the same cells, goes by the moment of that time.
+    A row that was refused before goes by the moment of that time: one with the same cells in every
+    column that was there then, as a contract may gain some.
 
     Parameters
     ----------
@@ -98,30 +104,42 @@ def limits(lake: Lake, table: DeltaTable, chunk: pa.Table, path: str, limit: Lim
     span = pc.min_max(chunk["time"])
     is_near = (pc.field("time") >= span["min"]) & (pc.field("time") <= span["max"])
     where = is_near & (pc.field("path") == path) & (pc.field("reason") == TIME_AHEAD)
-    first: dict[int, dict[str, int]] = {}  # time -> cells -> when they were first read
-    read_at: dict[str, int | None] = {}
-    for batch in rows(quarantine, columns=["content_id", "raw", "time"], where=where):
-        times = batch["time"].cast(pa.int64()).to_pylist()
-        contents, found = batch["content_id"].to_pylist(), batch["raw"].to_pylist()
-        for time, content_id, raw in zip(times, contents, found, strict=True):
-            if content_id not in read_at:  # each look is one into the log
-                read_at[content_id] = transaction_number(table, READ_AT + content_id)
-            if (moment := read_at[content_id]) is not None:
-                cells = first.setdefault(time, {})
-                cells[raw] = min(moment, cells.get(raw, moment))
-    moments = microseconds(chunk["time"])
-    near = np.flatnonzero(np.isin(moments, list(first)))
+    refused = rows(quarantine, columns=["content_id", "raw", "time"], where=where)
+    first, times = _first_read(table, refused)
+    before: dict[tuple[str | None, ...], list[tuple[Cells, int]]] = defaultdict(list)
+    for raw, moment in first.items():
+        cells: Cells = json.loads(raw)
+        before[_key(cells)].append((cells, moment))
+    near = np.flatnonzero(np.isin(microseconds(chunk["time"]), times))
     for at, raw in zip(near, raw_cells(chunk.take(near)), strict=True):
-        for other, moment in first[int(moments[at])].items():
-            if _agree(raw, other):
+        cells = json.loads(raw)
+        for other, moment in before.get(_key(cells), ()):
+            if all(cells[name] == other[name] for name in cells.keys() & other.keys()):
                 latest[at] = min(latest[at], moment + limit.ahead)
     return latest
 
 
-def _agree(raw: str, other: str) -> bool:
-    """Whether cells are the same in every column that both have; a contract may gain some."""
-    mine, theirs = json.loads(raw), json.loads(other)
-    return all(mine[name] == theirs[name] for name in mine.keys() & theirs.keys())
+def _first_read(
+    table: DeltaTable, refused: Iterator[pa.RecordBatch]
+) -> tuple[dict[str, int], list[int]]:
+    """When the cells of refused rows were first read; the rows' times."""
+    first: dict[str, int] = {}
+    times: set[int] = set()
+    read_at: dict[str, int | None] = {}
+    for batch in refused:
+        times.update(batch["time"].cast(pa.int64()).to_pylist())
+        contents, cells = batch["content_id"].to_pylist(), batch["raw"].to_pylist()
+        for content_id, raw in zip(contents, cells, strict=True):
+            if content_id not in read_at:  # each look is one into the log
+                read_at[content_id] = transaction_number(table, READ_AT + content_id)
+            if (moment := read_at[content_id]) is not None:
+                first[raw] = min(moment, first.get(raw, moment))
+    return first, sorted(times)
+
+
+def _key(cells: Cells) -> tuple[str | None, ...]:
+    """What tells readings apart, in a long table the tag too."""
+    return tuple(cells.get(name) for name in ("asset", "time", "sensor"))
 
 
 def is_ahead(times: pa.Array | pa.ChunkedArray, latest: Moments | int) -> Mask:
