@@ -8,17 +8,19 @@ import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
-from pydantic_core import ErrorDetails
 
 from vae_anomaly.config.mlflow import MlflowConfig
 from vae_anomaly.config.parts import Exclusion
 from vae_anomaly.config.place import lake_place, work_place
 from vae_anomaly.config.plant import PlantConfig
 from vae_anomaly.errors import ConfigError, closest
+
+if TYPE_CHECKING:  # pydantic brings it
+    from pydantic_core import ErrorDetails
 
 __all__ = ["read_mlflow", "read_plant", "settings_digest"]
 
