@@ -15,7 +15,7 @@ import naive
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.config import Contract, Sensor, Source, TimeColumn
@@ -496,6 +496,7 @@ FORMATS = (
 
 
 @quick
+@example("%Y-%m-%dT%H:%M:%S.%f%z", datetime(2000, 1, 1), "UTC", (8, " "))
 @given(
     time_format=st.sampled_from(FORMATS),
     moment=st.datetimes(datetime(1970, 1, 1), datetime(2060, 1, 1)),

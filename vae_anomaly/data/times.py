@@ -45,7 +45,7 @@ DIRECTIVES = {
     "%y": "(?P<y>[0-9]{2})",
     "%m": "(?P<m>[0-9]{1,2})",
     "%b": f"(?P<b>{'|'.join(MONTHS)})",
-    "%d": "(?P<d>[0-9]{1,2})",
+    "%d": "(?P<d>[0-9]{1,2}| [1-9])",  # some pad with a space
     "%H": "(?P<H>[0-9]{1,2})",
     "%I": "(?P<I>[0-9]{1,2})",
     "%p": "(?P<p>[AP]M)",
@@ -280,7 +280,7 @@ def _matched(texts: pa.Array, pattern: str) -> _Clock:
 
 def _integers(digits: pa.Array, default: int = 0) -> Micros:
     """Digits as integers, the default where there are none."""
-    filled = pc.if_else(pc.equal(digits, ""), str(default), digits)
+    filled = pc.utf8_trim(pc.if_else(pc.equal(digits, ""), str(default), digits), " ")
     values: Micros = filled.cast(pa.int64()).to_numpy()
     return values
 
