@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 
 from pipelines.ingest import ingest
@@ -10,18 +12,13 @@ from pipelines.reach import by_hand
 from pipelines.run import run
 from pipelines.score import score
 from vae_anomaly import demo as simulated
-from vae_anomaly.table import Table
 from vae_anomaly.terminal import show
 
 
 def demo(made: simulated.Demo) -> None:
     """Run the demo, and say at its end what was found and where it lies."""
     console = Console()
-
-    def show_each(*tables: Table) -> None:
-        for table in tables:
-            show(table, console)
-
+    show_each = partial(show, console=console)
     parameters = PlantParameters(plant=made.plant)
     with by_hand(made.config(), show_each):
         done = run(parameters)

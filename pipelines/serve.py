@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,14 +118,13 @@ def end_killed_runs(config: PlantConfig) -> None:
     crashed: State[None] = Crashed(message="killed, together with the process that served it")
     killed: list[tuple[Flow[..., Any], FlowRun]] = []
     with get_client(sync_client=True) as client:
-        for flow in FLOWS.values():
-            for run in _holding(client, flow, config):
-                is_cancelled = run.state_type is StateType.CANCELLING  # it may not crash any more
-                answer = client.set_flow_run_state(run.id, Cancelled() if is_cancelled else crashed)
-                if answer.status is not SetStateStatus.ACCEPT:
-                    logger.warning("run '%s' keeps its state: %s", run.name, answer.details)
-                elif not is_cancelled:
-                    killed.append((flow, run))
+        for flow, run in _holding(client, config):
+            is_cancelled = run.state_type is StateType.CANCELLING  # it may not crash any more
+            answer = client.set_flow_run_state(run.id, Cancelled() if is_cancelled else crashed)
+            if answer.status is not SetStateStatus.ACCEPT:
+                logger.warning("run '%s' keeps its state: %s", run.name, answer.details)
+            elif not is_cancelled:
+                killed.append((flow, run))
     for flow, run in killed:  # after all turns are given back: to tell of one may fail
         logger.warning("run '%s' of %s was killed", run.name, flow.name)
         try:
@@ -142,20 +141,23 @@ def end_stopped_runs(config: PlantConfig) -> None:
     logger = get_logger("vae_anomaly")
     stopped: State[None] = Cancelled(message="stopped, together with the process that served it")
     with get_client(sync_client=True) as client:
-        for flow in FLOWS.values():
-            for run in _holding(client, flow, config):
-                client.set_flow_run_state(run.id, stopped)
-                logger.info("run '%s' of %s was stopped; the next one goes on", run.name, flow.name)
+        for flow, run in _holding(client, config):
+            client.set_flow_run_state(run.id, stopped)
+            logger.info("run '%s' of %s was stopped; the next one goes on", run.name, flow.name)
 
 
-def _holding(client: SyncPrefectClient, flow: Flow[..., Any], config: PlantConfig) -> list[FlowRun]:
-    """Runs of a plant that have the turn of their deployment."""
+def _holding(
+    client: SyncPrefectClient, config: PlantConfig
+) -> Iterator[tuple[Flow[..., Any], FlowRun]]:
+    """Runs of a plant that have the turn of their deployment, each with its flow."""
     under_way = FlowRunFilterStateType(any_=list(HOLDING))
-    return client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])),
-        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[config.name])),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
-    )
+    for flow in FLOWS.values():
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow.name])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[config.name])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
+        )
+        yield from ((flow, run) for run in runs)
 
 
 class _Runner(Runner):

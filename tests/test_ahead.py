@@ -18,7 +18,6 @@ from judged_plant import (
 )
 
 from vae_anomaly.config import ANY_TIME, PlantConfig, Sensor, Source, read_plant, settings_digest
-from vae_anomaly.data.ahead import Limit
 from vae_anomaly.data.lake import FILES, QUARANTINE, READINGS, VERDICTS, Lake, rows
 from vae_anomaly.steps.alarm_list import alarm_list
 from vae_anomaly.steps.check import check
@@ -189,7 +188,7 @@ def test_the_limit_trains_nothing_anew_and_by_default_reads_no_file_again(tmp_pa
 def test_a_limit_may_be_as_far_away_as_one_likes() -> None:
     assert Source(path="in", max_ahead_s=None).latest(NOW) == ANY_TIME
     assert Source(path="in", max_ahead_s=float("inf")).latest(NOW) == ANY_TIME
-    assert Limit.of(Source(path="in", max_ahead_s=float("inf")), NOW).latest == ANY_TIME
+    assert Source(path="in", max_ahead_s=float("inf")).limit(NOW).latest == ANY_TIME
     assert Source(path="in", max_ahead_s=0).latest(NOW) == round(NOW.timestamp() * 1e6)
 
 

@@ -16,8 +16,7 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.config import Contract
-from vae_anomaly.data.ahead import Limit
+from vae_anomaly.config import Contract, Limit
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.lake import QUARANTINE, READINGS, Lake, rows
 from vae_anomaly.data.landing import Counts, land

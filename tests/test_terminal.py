@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
 
 
 def shown(table: Table, file: io.StringIO, width: int) -> list[str]:
-    show(table, Console(file=file, width=width, color_system=None))
+    show(table, console=Console(file=file, width=width, color_system=None))
     return file.getvalue().splitlines()
 
 

@@ -383,9 +383,7 @@ def _show(*tables: Table) -> None:
 
     from vae_anomaly.terminal import show
 
-    console = Console()
-    for table in tables:
-        show(table, console)
+    show(*tables, console=Console())
 
 
 def _absolute(options: argparse.Namespace) -> str | None:

@@ -24,8 +24,13 @@ GAPS = (2, 1)
 UNBOUNDED = 1 << 30
 
 
-def show(table: Table, console: Console) -> None:
-    """Print a table for a person; whole, where it goes into a pipe or a file."""
+def show(*tables: Table, console: Console) -> None:
+    """Print tables for a person; whole, where they go into a pipe or a file."""
+    for table in tables:
+        _show(table, console)
+
+
+def _show(table: Table, console: Console) -> None:
     is_seen = console.file.isatty()
     width = console.width if is_seen else UNBOUNDED
     # the terminal itself wraps what is longer than it is wide, such as a path to be copied

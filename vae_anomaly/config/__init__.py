@@ -35,7 +35,7 @@ from vae_anomaly.config.plant import (
 )
 from vae_anomaly.config.reading import read_mlflow, read_plant, settings_digest
 from vae_anomaly.config.schedule import OFF, SCHEDULED, Schedule
-from vae_anomaly.config.source import ANY_TIME, WHITESPACE, Database, Source
+from vae_anomaly.config.source import ANY_TIME, WHITESPACE, Database, Limit, Source
 
 __all__ = [
     "ANY_TIME",
@@ -55,6 +55,7 @@ __all__ = [
     "Exclusion",
     "Gate",
     "Labels",
+    "Limit",
     "LongLayout",
     "MlflowConfig",
     "ModelConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -9,13 +10,32 @@ from pydantic import Field, model_validator
 
 from vae_anomaly.config.section import Frozen
 
-__all__ = ["ANY_TIME", "WHITESPACE", "Database", "Source"]
+__all__ = ["ANY_TIME", "WHITESPACE", "Database", "Limit", "Source"]
 
 #: What `delimiter` says of columns that any number of blanks tells apart.
 WHITESPACE = "whitespace"
 
 #: Microseconds since 1970 of a moment that is after every row.
 ANY_TIME = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A moment of reading, and how far after it a row may lie; both in microseconds.
+
+    Examples
+    --------
+    >>> Limit(now=5, ahead=2).latest
+    7
+    """
+
+    now: int = ANY_TIME
+    ahead: int = 0
+
+    @property
+    def latest(self) -> int:
+        """Last moment that a row may have, in microseconds since 1970."""
+        return min(ANY_TIME, self.now + self.ahead)
 
 
 class Database(Frozen):
@@ -90,6 +110,10 @@ class Source(Frozen):
         >>> Source(path="in", max_ahead_s=60).latest(datetime.fromisoformat("1970-01-01T00:00Z"))
         60000000
         """
+        return self.limit(now).latest
+
+    def limit(self, now: datetime) -> Limit:
+        """How far after a moment a row may lie."""
         if self.max_ahead_s is None:
-            return ANY_TIME
-        return round(min(ANY_TIME, (now.timestamp() + self.max_ahead_s) * 1e6))
+            return Limit()
+        return Limit(round(now.timestamp() * 1e6), round(min(ANY_TIME, self.max_ahead_s * 1e6)))

@@ -12,9 +12,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.config import ANY_TIME, Source
+from vae_anomaly.config import ANY_TIME, Limit
 from vae_anomaly.data.cells import Mask, as_mask
 from vae_anomaly.data.lake import QUARANTINE, Lake, rows, transaction_number
 from vae_anomaly.data.refusals import raw_cells, refused_readings
 from vae_anomaly.data.times import MOMENT, microseconds
 
-__all__ = ["LOOK_AT", "NO_LIMIT", "READ_AT", "TIME_AHEAD", "Limit", "Moments", "is_ahead", "limits",
+__all__ = ["LOOK_AT", "NO_LIMIT", "READ_AT", "TIME_AHEAD", "Moments", "is_ahead", "limits",
            "refused_ahead"]  # fmt: skip
 
 #: The reason for which they are refused.
@@ -48,32 +46,6 @@ Cells = dict[str, str | None]
 
 #: (n,) last moment that each row may have, in microseconds since 1970.
 Moments = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A moment of reading, and how far after it a row may lie; both in microseconds.
-
-    Examples
-    --------
-    >>> Limit(now=5, ahead=2).latest
-    7
-    """
-
-    now: int = ANY_TIME
-    ahead: int = 0
-
-    @classmethod
-    def of(cls, source: Source, now: datetime) -> Self:
-        """The limit that a source sets at a moment."""
-        if source.max_ahead_s is None:
-            return cls()
-        return cls(round(now.timestamp() * 1e6), round(min(ANY_TIME, source.max_ahead_s * 1e6)))
-
-    @property
-    def latest(self) -> int:
-        """Last moment that a row may have, in microseconds since 1970."""
-        return min(ANY_TIME, self.now + self.ahead)
 
 
 #: A row may lie as far ahead as one likes.

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from vae_anomaly.data.ahead import NO_LIMIT, READ_AT, Limit, limits
+from vae_anomaly.config import Limit
+from vae_anomaly.data.ahead import NO_LIMIT, READ_AT, limits
 from vae_anomaly.data.contract import Checked
 from vae_anomaly.data.duplicates import Sorted, told_apart
 from vae_anomaly.data.lake import (

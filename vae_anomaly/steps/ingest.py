@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 from pydantic import JsonValue
 
-from vae_anomaly.config import Database, PlantConfig, settings_digest
-from vae_anomaly.data.ahead import LOOK_AT, TIME_AHEAD, Limit
+from vae_anomaly.config import Database, Limit, PlantConfig, settings_digest
+from vae_anomaly.data.ahead import LOOK_AT, TIME_AHEAD
 from vae_anomaly.data.clocks import FileClock
 from vae_anomaly.data.contract import check_batch, check_header
 from vae_anomaly.data.lake import (
@@ -90,7 +90,7 @@ def ingest(
     lake = Lake(plant.lake, plant.contract)
     refuse_other_layout(lake)
     lake.writable(READINGS)
-    limit = Limit.of(plant.source, now or datetime.now(UTC))
+    limit = plant.source.limit(now or datetime.now(UTC))
     if plant.source.database is not None:
         report = _pull(lake, plant, plant.source.database, limit, on_file)
     else:

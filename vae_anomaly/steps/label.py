@@ -262,7 +262,7 @@ def label_table(report: LabelReport) -> Table:
     summary += f"; {report.n_known} had been said before." if report.n_known else "."
     lines = tuple(
         (
-            entry.alarm_id or ("span" if entry.end > entry.start else "moment"),
+            _what(entry),
             entry.asset,
             entry.in_words(),
             entry.who,
